@@ -1,0 +1,1 @@
+"""Benchmark and reproduction harness for mask-controlled text-to-image generation on COCO."""
