@@ -1,0 +1,1 @@
+"""What to draw: COCO annotations, layouts and manifests, the embedded emoji data set."""

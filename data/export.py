@@ -1,0 +1,59 @@
+"""Writes layouts as plain files, for methods that live in another environment."""
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tcig.data.files import write_whole
+from tcig.data.layout import Layout
+from tcig.data.masks import resize_nearest, save_label_map
+
+
+def export_layouts(
+    layouts: Sequence[Layout],
+    folder: Path,
+    size: int,
+    samples: int,
+    seed_of: Callable[[str, int], int],
+) -> None:
+    """Writes masks, class maps and one JSON file of prompts, seeds and expected file names.
+
+    `folder/layouts.json` lists the layouts; `folder/masks/LAYOUT-REGION.png` is 255 inside a
+    region and 0 outside, `folder/classes/LAYOUT.png` the class map in the VOC palette, both
+    `size` x `size` by nearest neighbour, as tcig's own methods see them.
+    """
+    for name in ("masks", "classes"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    records = []
+    for layout in layouts:
+        regions = []
+        for number, region in enumerate(layout.regions):
+            mask = f"masks/{layout.id}-{number}.png"
+            _save(resize_nearest(region.pixels, size), folder / mask)
+            regions.append({"label": region.label, "prompt": region.prompt, "mask": mask})
+        save_label_map(layout.class_map(size), folder / "classes" / f"{layout.id}.png")
+        outputs = [
+            {"sample": n, "seed": seed_of(layout.id, n), "image": f"{layout.id}-{n}.png"}
+            for n in range(samples)
+        ]
+        records.append(
+            {
+                "id": layout.id,
+                "prompt": layout.caption,
+                "size": size,
+                "classes": f"classes/{layout.id}.png",
+                "regions": regions,
+                "outputs": outputs,
+            }
+        )
+    write_whole(folder / "layouts.json", json.dumps(records, indent=1) + "\n")
+
+
+def _save(mask: np.ndarray, path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8) * 255).save(buffer, "PNG")
+    write_whole(path, buffer.getvalue())

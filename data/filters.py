@@ -1,0 +1,194 @@
+"""The benchmark's filter: every reading of "2 to 4 foreground objects" as a named option.
+
+The published sentence (MultiDiffusion, arXiv 2302.08113, section 5.1; repeated by TCIG): "a subset
+from the validation set, obtained by filtering examples which consists of 2 to 4 foreground
+objects, excluding people, and masks that occupy less than 5% of the image". What it leaves open
+are the fields of `Filter`; their defaults are this project's choice.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Literal
+
+from tcig.data.coco import Instances
+from tcig.data.errors import InputError
+from tcig.data.masks import area, crop_square, decode, to_rle
+from tcig.data.voc import BY_COCO_ID, PERSON
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which images become layouts, and which of their objects become regions."""
+
+    year: Literal[2014, 2017] = 2017
+    """COCO's validation set: val2014 or val2017. The paper does not say which."""
+    reading: Literal["masks", "images"] = "masks"
+    """What a small mask does: it is dropped, or its whole image is."""
+    people: Literal["ignore", "drop"] = "ignore"
+    """People are not regions; "drop" leaves out their images too."""
+    crowd: Literal["ignore", "count", "drop"] = "ignore"
+    """Crowd annotations of the other 19 classes: left out, taken as objects, or their image
+    left out."""
+    area_from: Literal["field", "pixels"] = "field"
+    """An object's area: COCO's `area` field or its decoded pixels."""
+    area_on: Literal["original", "square"] = "original"
+    """The image that the area is a share of: as it is, or its centre square (of decoded pixels)."""
+    count_by: Literal["instance", "class"] = "instance"
+    """What "objects" counts: instances, or distinct classes."""
+    caption: int = 0
+    """Which of an image's captions, in the order of their annotation ids."""
+    min_area: float = 0.05
+    """Smallest share of the image; an object of exactly this share stays."""
+    min_objects: int = 2
+    max_objects: int = 4
+    min_cropped_area: float = 0.005
+    """Share of the centre square below which a cropped object is dropped."""
+
+    def __post_init__(self):
+        if self.area_on == "square" and self.area_from == "field":
+            raise InputError(
+                "area_on=square needs area_from=pixels: COCO's area field knows no crop."
+            )
+        if not 0 <= self.min_area < 1 or not 0 <= self.min_cropped_area < 1:
+            raise InputError("min_area and min_cropped_area are shares from 0 up to 1.")
+        if not 1 <= self.min_objects <= self.max_objects:
+            raise InputError("min_objects must be at least 1 and at most max_objects.")
+        if self.caption < 0:
+            raise InputError("caption counts from 0.")
+
+    def number_of(self, labels: list[str]) -> int:
+        """How many objects these labels of instances count as."""
+        return len(labels) if self.count_by == "instance" else len(set(labels))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An annotated object of a VOC class and its share of the image's area (0..1)."""
+
+    annotation: dict
+    label: str
+    share: float
+
+    @property
+    def crowd(self) -> bool:
+        """Whether one mask covers a group of objects."""
+        return bool(self.annotation.get("iscrowd"))
+
+
+def candidates(instances: Instances, options: Filter) -> Iterator[tuple[dict, list[Candidate]]]:
+    """Each image that has objects of the VOC classes, with these, in the order of the image ids."""
+    for number in sorted(instances.objects):
+        image = instances.images[number]
+        total = image["width"] * image["height"]
+        if options.area_on == "square":
+            total = min(image["width"], image["height"]) ** 2
+        yield (
+            image,
+            [
+                Candidate(
+                    annotation,
+                    BY_COCO_ID[annotation["category_id"]].label,
+                    _area(annotation, image, options) / total,
+                )
+                for annotation in instances.objects[number]
+            ],
+        )
+
+
+def _area(annotation: dict, image: dict, options: Filter) -> float:
+    if options.area_from == "field":
+        return annotation["area"]
+    height, width = image["height"], image["width"]
+    rle = mask_of(annotation, image)
+    if options.area_on == "original" or height == width:
+        return area(rle)
+    return int(crop_square(decode(rle)).sum())
+
+
+def mask_of(annotation: dict, image: dict) -> dict:
+    """The annotation's mask as RLE at the image's size.
+
+    Raises:
+        InputError: the RLE's counts do not make a mask of its size.
+    """
+    try:
+        rle = to_rle(annotation["segmentation"], image["height"], image["width"])
+        area(rle)
+        return rle
+    except (TypeError, ValueError, KeyError) as error:
+        raise InputError(
+            f"annotation {annotation['id']} of image {image['id']} has no readable mask ({error})."
+        ) from None
+
+
+def sort_out(objects: list[Candidate], options: Filter) -> tuple[list[Candidate], dict[str, list]]:
+    """Parts an image's objects into those that count and those that do not, by reason.
+
+    Returns:
+        The objects that count, in their order, and `{"person": [...], "crowd": [...],
+        "small": [...]}`.
+    """
+    kept, dropped = [], {"person": [], "crowd": [], "small": []}
+    for candidate in objects:
+        if candidate.label == PERSON.label:
+            dropped["person"].append(candidate)
+        elif candidate.crowd and options.crowd != "count":
+            dropped["crowd"].append(candidate)
+        elif candidate.share < options.min_area:
+            dropped["small"].append(candidate)
+        else:
+            kept.append(candidate)
+    return kept, dropped
+
+
+def passes(kept: list[Candidate], dropped: dict[str, list], options: Filter) -> bool:
+    """Whether an image whose objects were sorted out becomes a layout (before the crop)."""
+    if (
+        (options.people == "drop" and dropped["person"])
+        or (options.crowd == "drop" and dropped["crowd"])
+        or (options.reading == "images" and dropped["small"])
+    ):
+        return False
+    count = options.number_of([candidate.label for candidate in kept])
+    return options.min_objects <= count <= options.max_objects
+
+
+READINGS = {
+    "reading": ("masks", "images"),
+    "people": ("ignore", "drop"),
+    "crowd": ("ignore", "count", "drop"),
+    "area": (("field", "original"), ("pixels", "original"), ("pixels", "square")),
+    "count_by": ("instance", "class"),
+}
+
+
+def count_table(instances: Instances, options: Filter) -> list[dict]:
+    """How many images every combination of the readings leaves, before the square crop.
+
+    Masks are decoded once per way to measure the area, not once per combination.
+
+    Returns:
+        A row per combination: the readings and `images`.
+    """
+    counts: Counter = Counter()
+    names = [name for name in READINGS if name != "area"]
+    for area_from, area_on in READINGS["area"]:
+        measured = replace(options, area_from=area_from, area_on=area_on)
+        variants = [
+            replace(measured, **dict(zip(names, values, strict=True)))
+            for values in product(*(READINGS[name] for name in names))
+        ]
+        for _, objects in candidates(instances, measured):
+            sorted_out = {
+                crowd: sort_out(objects, replace(measured, crowd=crowd))
+                for crowd in READINGS["crowd"]
+            }
+            counts.update(v for v in variants if passes(*sorted_out[v.crowd], v))
+        counts.update(dict.fromkeys(variants, 0))
+    return [
+        {name: getattr(v, name) for name in ("reading", "people", "crowd")}
+        | {"area": f"{v.area_from}, {v.area_on}", "count_by": v.count_by, "images": counts[v]}
+        for v in sorted(counts, key=lambda v: (v.reading != "masks", v.people != "ignore"))
+    ]

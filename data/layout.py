@@ -1,0 +1,205 @@
+"""Region, Layout, and the manifest: a typed header and one layout a line, as JSON lines."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+
+from tcig.data.errors import InputError
+from tcig.data.files import sha256, write_whole
+from tcig.data.filters import Filter
+from tcig.data.masks import area, decode, label_map
+from tcig.data.voc import BY_LABEL, with_article
+
+SCHEMA = 1
+"""Version of the manifest's fields; a reader refuses another."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Region(_Record):
+    """One object: COCO's annotation id, COCO's word for its class, its mask on the square."""
+
+    annotation: int
+    label: str
+    mask: dict
+
+    @field_validator("label")
+    @classmethod
+    def _known(cls, label: str) -> str:
+        if label not in BY_LABEL:
+            raise ValueError(f"{label!r} is none of the VOC classes ({', '.join(BY_LABEL)})")
+        return label
+
+    @property
+    def index(self) -> int:
+        """The class's index in label maps, 1..20."""
+        return BY_LABEL[self.label].index
+
+    @property
+    def prompt(self) -> str:
+        """The region's prompt of the published protocol: "a {label}"."""
+        return with_article(self.label)
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """The mask, (side, side) bool."""
+        return decode(self.mask)
+
+
+class Dropped(Region):
+    """An object that the filter left out: never drawn, maybe ignored when scoring."""
+
+    reason: Literal["person", "crowd", "small", "cut"]
+
+
+class Layout(_Record):
+    """What to draw: a caption and the masks of its objects on a square of `side` pixels.
+
+    `id` names files; `image` is the photograph relative to the COCO folder, of which the centre
+    square is meant. Regions keep COCO's order.
+    """
+
+    kind: Literal["layout"] = "layout"
+    id: str
+    image: str
+    side: int
+    caption: str
+    regions: tuple[Region, ...]
+    dropped: tuple[Dropped, ...] = ()
+
+    @field_validator("id")
+    @classmethod
+    def _names_files(cls, value: str) -> str:
+        if not value or not all(c.isascii() and (c.isalnum() or c in "_.") for c in value):
+            raise ValueError(f"id {value!r} must be letters, digits, '_' or '.': it names files")
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Layout":
+        for region in (*self.regions, *self.dropped):
+            if region.mask.get("size") != [self.side, self.side]:
+                raise ValueError(f"region {region.annotation} is not of the layout's side")
+            try:
+                pixels = area(region.mask)
+            except (TypeError, ValueError, KeyError) as error:
+                raise ValueError(f"region {region.annotation} has no readable mask") from error
+            if not pixels:
+                raise ValueError(f"region {region.annotation} is empty")
+        if not self.regions:
+            raise ValueError("a layout needs a region")
+        return self
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Indices of the regions' classes, 1..20, each once, ascending."""
+        return tuple(sorted({region.index for region in self.regions}))
+
+    def class_map(self, size: int) -> np.ndarray:
+        """The regions as a label map, (size, size) uint8: the smaller object on top."""
+        masks = [region.pixels for region in self.regions]
+        return label_map(masks, [region.index for region in self.regions], size)
+
+    def dropped_map(self, size: int) -> np.ndarray:
+        """The dropped objects as a label map, (size, size) uint8."""
+        masks = [region.pixels for region in self.dropped]
+        return label_map(masks, [region.index for region in self.dropped], size)
+
+
+class SourceFile(_Record):
+    """A file that the layouts were made from."""
+
+    file: str
+    sha256: str
+
+
+class Counts(_Record):
+    """What the filter and the square crop left."""
+
+    images: int
+    """In the instances file."""
+    filtered: int
+    """Images that pass the filter."""
+    objects_cut: int
+    """Their objects of which the crop leaves too little."""
+    layouts_cut: int
+    """Their layouts left with too few objects by it."""
+    layouts: int
+
+
+class Header(_Record):
+    """A manifest's first line."""
+
+    kind: Literal["header"] = "header"
+    schema_version: Literal[SCHEMA] = SCHEMA
+    filter: Filter
+    sources: tuple[SourceFile, ...]
+    counts: Counts
+
+
+def hash_order(layouts: Sequence[Layout]) -> list[Layout]:
+    """The layouts in the order of a hash of their ids: prefixes are nested, unbiased subsets."""
+    return sorted(layouts, key=lambda layout: hashlib.sha256(layout.id.encode()).digest())
+
+
+def write_manifest(path: Path, header: Header, layouts: Sequence[Layout]) -> None:
+    """Writes the header and the layouts in hash order, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [record.model_dump_json() for record in (header, *hash_order(layouts))]
+    write_whole(path, "\n".join(lines) + "\n")
+
+
+def read_manifest(path: Path) -> tuple[Header, list[Layout]]:
+    """Reads and checks a manifest.
+
+    Raises:
+        InputError: the file is missing; a line is no JSON or lacks something; another schema
+            version; an id stands twice; no layouts; fewer than the header counts.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a manifest ({error}).") from None
+    header, layouts, seen = None, [], set()
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            if number == 1:
+                header = Header.model_validate(record)
+                continue
+            layout = Layout.model_validate(record)
+        except (json.JSONDecodeError, ValidationError, InputError) as error:
+            raise InputError(
+                f"{path} line {number}: {_first(error)}; make it again with `tcig layouts`."
+            ) from None
+        if layout.id in seen:
+            raise InputError(f"{path} line {number}: layout {layout.id} stands twice.")
+        seen.add(layout.id)
+        layouts.append(layout)
+    if header is None or not layouts:
+        raise InputError(f"{path} holds no layouts; make it with `tcig layouts`.")
+    if len(layouts) != header.counts.layouts:
+        raise InputError(
+            f"{path} holds {len(layouts)} layouts, its header counts "
+            f"{header.counts.layouts}: it is truncated; make it again."
+        )
+    return header, layouts
+
+
+def _first(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        return f"{place or 'layout'}: {problem['msg'].removeprefix('Value error, ')}"
+    return f"not JSON ({error})" if isinstance(error, json.JSONDecodeError) else str(error)
+
+
+def manifest_hash(path: Path) -> str:
+    """SHA-256 of a manifest, by which runs and scores name it."""
+    return sha256(path)

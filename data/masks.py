@@ -1,0 +1,111 @@
+"""Masks: COCO run-length encoding, crops, resizing, label maps as palette PNG.
+
+A mask is an (H, W) bool array; an RLE is COCO's dictionary `{"size": [H, W], "counts": str}`.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from tcig.data.errors import InputError
+from tcig.data.files import write_whole
+from tcig.data.voc import COLOURS, NUM_LABELS
+
+
+def to_rle(segmentation: list | dict, height: int, width: int) -> dict:
+    """COCO's polygons, uncompressed or compressed RLE -> one compressed RLE with `counts` as str.
+
+    Several polygons of one annotation are its parts: their union is taken.
+    """
+    if isinstance(segmentation, list):
+        rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    elif isinstance(segmentation["counts"], list):
+        rle = coco_mask.frPyObjects(segmentation, height, width)
+    else:
+        return segmentation
+    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
+
+
+def decode(rle: dict) -> np.ndarray:
+    """RLE -> (H, W) bool."""
+    return coco_mask.decode(rle).astype(bool)
+
+
+def encode(mask: np.ndarray) -> dict:
+    """(H, W) bool -> RLE."""
+    rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": list(mask.shape), "counts": rle["counts"].decode("ascii")}
+
+
+def area(rle: dict) -> int:
+    """Pixels of an RLE, without decoding it."""
+    return int(coco_mask.area(rle))
+
+
+def centre_square(height: int, width: int) -> tuple[int, int, int]:
+    """The largest centred square as (top, left, side); odd margins leave more below and right."""
+    side = min(height, width)
+    return (height - side) // 2, (width - side) // 2, side
+
+
+def crop_square(pixels: np.ndarray) -> np.ndarray:
+    """The centre square of an (H, W, ...) array, a view."""
+    top, left, side = centre_square(*pixels.shape[:2])
+    return pixels[top : top + side, left : left + side]
+
+
+def resize_nearest(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Resizes a square (S, S, ...) array by nearest neighbour, sampling at pixel centres.
+
+    Output pixel i reads input pixel floor((i + 1/2) S / size): Pillow's NEAREST and torch's
+    "nearest-exact".
+    """
+    side = pixels.shape[0]
+    index = (2 * np.arange(size) + 1) * side // (2 * size)
+    return pixels[index][:, index]
+
+
+def label_map(masks: list[np.ndarray], classes: list[int], size: int) -> np.ndarray:
+    """Class index of each pixel, (size, size) uint8, 0 for background.
+
+    The union per class; where classes overlap the smaller object lies on top (of equal areas, the
+    later one). Masks are (S, S) bool, their areas compared at that native size.
+    """
+    labels = np.zeros((size, size), np.uint8)
+    order = sorted(range(len(masks)), key=lambda i: -int(masks[i].sum()))
+    for i in order:
+        labels[resize_nearest(masks[i], size)] = classes[i]
+    return labels
+
+
+_PALETTE = [value for colour in COLOURS for value in colour]
+
+
+def save_label_map(labels: np.ndarray, path: Path) -> None:
+    """Writes an (H, W) uint8 label map of classes 0..20 as a PNG in the VOC palette."""
+    image = Image.fromarray(labels, "P")
+    image.putpalette(_PALETTE)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    write_whole(path, buffer.getvalue())
+
+
+def load_label_map(path: Path) -> np.ndarray:
+    """Reads a palette PNG of classes 0..20 as (H, W) uint8.
+
+    Raises:
+        InputError: not a palette PNG, or a value above 20.
+    """
+    with Image.open(path) as image:
+        if image.format != "PNG" or image.mode != "P":
+            raise InputError(
+                f"{path} is a {image.format} of mode {image.mode}: "
+                "a label map is a palette PNG, as `tcig score` writes it."
+            )
+        labels = np.array(image)
+    if labels.max() >= NUM_LABELS:
+        raise InputError(f"{path} holds the value {labels.max()}: label maps hold classes 0 to 20.")
+    return labels
