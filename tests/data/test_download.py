@@ -1,0 +1,397 @@
+"""The downloads against a local server of COCO's shape, with faults injected."""
+
+import hashlib
+import io
+import itertools
+import os
+import re
+import socket
+import threading
+import time
+import zipfile
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import requests
+from PIL import Image
+
+from tcig.data import download
+from tcig.data.errors import InputError
+
+ZIP = "/annotations/annotations_trainval2017.zip"
+INSTANCES, CAPTIONS = b'{"images": []}', b'{"annotations": []}'
+
+
+@dataclass
+class Fault:
+    """What the next answer for a path does instead of the right thing."""
+
+    status: int = 0
+    headers: dict = field(default_factory=dict)
+    cut: int | None = None  # body bytes sent before the connection is closed
+    ignore_range: bool = False
+    swap: bytes | None = None  # what the file contains after this answer
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files, self.faults, self.log = {}, {}, []
+        self.active = self.most_active = self.delay = 0
+        self.lock = threading.Lock()
+
+    def asked(self, path):
+        return [headers for logged, headers, _ in self.log if logged == path]
+
+    def sent(self, path):
+        return sum(sent for logged, _, sent in self.log if logged == path)
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        server = self.server
+        with server.lock:
+            server.active += 1
+            server.most_active = max(server.most_active, server.active)
+        time.sleep(server.delay)
+        with server.lock:
+            server.active -= 1
+            faults = server.faults.get(self.path, [])
+            fault = faults.pop(0) if faults else Fault()
+            status, headers, body = self.answer(fault)
+            sent = body if fault.cut is None else body[: fault.cut]
+            server.log.append((self.path, dict(self.headers), len(sent)))
+            if fault.swap is not None:
+                server.files[self.path] = fault.swap
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": len(body), **fault.headers}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(sent)
+        self.close_connection |= fault.cut is not None
+
+    def answer(self, fault):
+        content = self.server.files.get(self.path)
+        if fault.status or content is None:
+            return fault.status or 404, {}, b""
+        etag = f'"{hashlib.md5(content).hexdigest()}"'
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if not asked or fault.ignore_range or self.headers.get("If-Range", etag) != etag:
+            return 200, {"ETag": etag}, content
+        start, size = int(asked[1]), len(content)
+        if start >= size:
+            return 416, {"Content-Range": f"bytes */{size}"}, b""
+        span = f"bytes {start}-{size - 1}/{size}"
+        return 206, {"ETag": etag, "Content-Range": span}, content[start:]
+
+    def log_message(self, *args):
+        pass
+
+
+def archive(instances=INSTANCES):
+    """A zip of COCO's shape: the two members wanted after a larger one that is not."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("annotations/person_keypoints_val2017.json", os.urandom(50_000))
+        file.writestr("annotations/instances_val2017.json", instances)
+        file.writestr("annotations/captions_val2017.json", CAPTIONS)
+    return buffer.getvalue()
+
+
+def jpeg(width, height):
+    buffer = io.BytesIO()
+    noise = Image.frombytes("RGB", (width, height), os.urandom(width * height * 3))
+    noise.save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    monkeypatch.setenv("TCIG_COCO_MIRROR", f"http://127.0.0.1:{server.server_port}/")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(download, "BACKOFF", 0)
+    monkeypatch.setattr(download, "CHUNK", 1024)
+    server.files[ZIP] = archive()
+    server.files |= {f"/val2017/{i:012}.jpg": jpeg(40 + i, 30) for i in range(4)}
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def images(*indices):
+    return [(f"{i:012}.jpg", 40 + i, 30) for i in indices]
+
+
+def names(folder):
+    """The files in `folder` but for the lock."""
+    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
+
+
+def kill_after(monkeypatch, chunks):
+    """Let the next bodies break off as Ctrl-C does, after so many chunks."""
+    intact = requests.Response.iter_content
+
+    def iter_content(response, size):
+        for i, chunk in enumerate(intact(response, size)):
+            if i == chunks:
+                raise KeyboardInterrupt
+            yield chunk
+
+    monkeypatch.setattr(requests.Response, "iter_content", iter_content)
+
+
+def assert_annotations(folder, instances=INSTANCES):
+    annotations = folder / "annotations"
+    assert names(annotations) == ["captions_val2017.json", "instances_val2017.json"]
+    assert (annotations / "instances_val2017.json").read_bytes() == instances
+    assert (annotations / "captions_val2017.json").read_bytes() == CAPTIONS
+
+
+def test_annotations_are_extracted_alone(server, tmp_path, capsys):
+    download.fetch_annotations(tmp_path, 2017)
+    assert_annotations(tmp_path)
+    assert "241 MB" in capsys.readouterr().err
+    (headers,) = server.asked(ZIP)
+    assert re.fullmatch(r"tcig/\d[\w.]*", headers["User-Agent"])
+    assert "Range" not in headers
+
+
+def test_only_the_missing_annotation_is_written(server, tmp_path):
+    present = tmp_path / "annotations" / "instances_val2017.json"
+    present.parent.mkdir()
+    present.write_text("mine")
+    download.fetch_annotations(tmp_path, 2017)
+    assert_annotations(tmp_path, b"mine")
+
+
+def test_present_files_cause_neither_request_nor_write(server, tmp_path):
+    for name in ("annotations/instances_val2017.json", "annotations/captions_val2017.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "val2017").mkdir()
+    (tmp_path / "val2017" / "000000000001.jpg").write_bytes(b"left alone")
+    before = sorted(tmp_path.rglob("*"))
+    download.fetch_annotations(tmp_path, 2017)
+    download.fetch_images(tmp_path, 2017, images(1))
+    assert server.log == []
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_cut_connection_is_resumed_by_the_remaining_bytes(server, tmp_path):
+    size = len(server.files[ZIP])
+    server.faults[ZIP] = [Fault(cut=30_000)]
+    download.fetch_annotations(tmp_path, 2017)
+    assert_annotations(tmp_path)
+    _, second = server.asked(ZIP)
+    start = int(re.fullmatch(r"bytes=(\d+)-", second["Range"])[1])
+    assert 30_000 - download.CHUNK <= start <= 30_000
+    assert server.sent(ZIP) == 30_000 + size - start
+
+
+def test_cut_image_is_resumed(server, tmp_path):
+    path = "/val2017/000000000001.jpg"
+    server.faults[path] = [Fault(cut=2000)]
+    download.fetch_images(tmp_path, 2017, images(1))
+    assert (tmp_path / path[1:]).read_bytes() == server.files[path]
+    assert server.sent(path) < 2 * len(server.files[path])
+    assert names(tmp_path / "val2017") == ["000000000001.jpg"]
+
+
+def test_server_ignoring_range_starts_anew(server, tmp_path):
+    path = "/val2017/000000000001.jpg"
+    server.faults[path] = [Fault(cut=2000), Fault(ignore_range=True)]
+    download.fetch_images(tmp_path, 2017, images(1))
+    assert (tmp_path / path[1:]).read_bytes() == server.files[path]
+    assert "Range" in server.asked(path)[1]
+
+
+def test_file_changed_between_attempts_starts_anew(server, tmp_path):
+    path, changed = "/val2017/000000000001.jpg", jpeg(41, 30)
+    assert changed != server.files[path]
+    server.faults[path] = [Fault(cut=2000, swap=changed)]
+    download.fetch_images(tmp_path, 2017, images(1))
+    assert (tmp_path / path[1:]).read_bytes() == changed
+    assert "Range" in server.asked(path)[1]
+
+
+def test_no_etag_starts_anew(server, tmp_path):
+    server.faults[ZIP] = [Fault(cut=30_000, headers={"ETag": ""})]
+    download.fetch_annotations(tmp_path, 2017)
+    assert_annotations(tmp_path)
+    assert "Range" not in server.asked(ZIP)[1]
+
+
+@pytest.mark.parametrize("fault", [Fault(416), Fault(206, {"Content-Range": "bytes 7-8/9"})])
+def test_unusable_range_starts_anew(server, tmp_path, fault):
+    server.faults[ZIP] = [Fault(cut=30_000), fault]
+    download.fetch_annotations(tmp_path, 2017)
+    assert_annotations(tmp_path)
+    assert ["Range" in headers for headers in server.asked(ZIP)] == [False, True, False]
+
+
+def test_killed_annotations_resume(server, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        kill_after(patch, chunks=10)
+        with pytest.raises(KeyboardInterrupt):
+            download.fetch_annotations(tmp_path, 2017)
+    assert names(tmp_path / "annotations") == [f"{ZIP[13:]}.etag", f"{ZIP[13:]}.part"]
+    download.fetch_annotations(tmp_path, 2017)
+    assert_annotations(tmp_path)
+    assert server.asked(ZIP)[1]["Range"] == f"bytes={10 * download.CHUNK}-"
+
+
+def test_killed_before_the_extraction_fetches_nothing_twice(server, tmp_path, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(download, "_extract", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            download.fetch_annotations(tmp_path, 2017)
+    download.fetch_annotations(tmp_path, 2017)
+    assert_annotations(tmp_path)
+    assert server.sent(ZIP) == len(server.files[ZIP])
+
+
+def test_killed_image_resumes(server, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        kill_after(patch, chunks=2)
+        with pytest.raises(KeyboardInterrupt):
+            download.fetch_images(tmp_path, 2017, images(1))
+    name = "000000000001.jpg"
+    assert names(tmp_path / "val2017") == [f"{name}.etag", f"{name}.part"]
+    download.fetch_images(tmp_path, 2017, images(1))
+    assert names(tmp_path / "val2017") == [name]
+    assert server.asked(f"/val2017/{name}")[1]["Range"] == "bytes=2048-"
+
+
+def test_busy_server_is_waited_for(server, tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    server.faults[ZIP] = [Fault(503, {"Retry-After": "7"}), Fault(429, {"Retry-After": "9999"})]
+    download.fetch_annotations(tmp_path, 2017)
+    assert_annotations(tmp_path)
+    assert [wait for wait in waits if wait] == [7, 300]
+
+
+@pytest.mark.parametrize("fault", [Fault(503), Fault(cut=0)], ids=["busy", "cut"])
+def test_retries_end_after_exponential_waits(server, tmp_path, monkeypatch, fault):
+    waits = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    monkeypatch.setattr(download, "BACKOFF", 1)
+    server.faults[ZIP] = [fault] * 20
+    with pytest.raises(InputError, match=r"no answer.* TCIG_COCO_MIRROR, .*same command again"):
+        download.fetch_annotations(tmp_path, 2017)
+    assert len(server.asked(ZIP)) == 1 + download.RETRIES
+    waits = [wait for wait in waits if wait]
+    assert len(waits) >= 4
+    assert all(later >= 2 * wait for wait, later in itertools.pairwise(waits))
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_refusal_is_final(server, tmp_path, status):
+    server.faults[ZIP] = [Fault(status)]
+    with pytest.raises(InputError, match=rf"{ZIP} answers {status} .*, so check this address"):
+        download.fetch_annotations(tmp_path, 2017)
+    assert len(server.log) == 1
+
+
+@pytest.mark.parametrize("place", ["member", "directory"])
+def test_corrupt_archive_is_discarded(server, tmp_path, place):
+    good = server.files[ZIP]
+    broken = good.replace(INSTANCES, INSTANCES[::-1]) if place == "member" else good[:-30]
+    assert broken != good
+    server.files[ZIP] = broken
+    with pytest.raises(InputError, match="is broken"):
+        download.fetch_annotations(tmp_path, 2017)
+    assert not [name for name in names(tmp_path / "annotations") if not name.endswith("json.part")]
+    server.files[ZIP] = good
+    download.fetch_annotations(tmp_path, 2017)
+    assert_annotations(tmp_path)
+
+
+def test_only_the_images_asked_for_are_fetched(server, tmp_path):
+    download.fetch_images(tmp_path, 2017, images(0, 2, 2))
+    assert names(tmp_path / "val2017") == ["000000000000.jpg", "000000000002.jpg"]
+    assert sorted(path for path, *_ in server.log) == [
+        "/val2017/000000000000.jpg",
+        "/val2017/000000000002.jpg",
+    ]
+    assert (tmp_path / "val2017" / "000000000002.jpg").read_bytes() == server.files[
+        "/val2017/000000000002.jpg"
+    ]
+
+
+def test_at_most_four_connections(server, tmp_path):
+    server.delay = 0.02
+    server.files |= {f"/val2017/{i:012}.jpg": jpeg(40 + i, 30) for i in range(16)}
+    download.fetch_images(tmp_path, 2017, images(*range(16)))
+    assert 1 < server.most_active <= 4
+    assert len(names(tmp_path / "val2017")) == 16
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (None, "answers 404"),
+        (jpeg(30, 41), r"its size is \(30, 41\), not \(41, 30\)"),
+        (jpeg(41, 30)[:1500], "truncated"),
+        (b"<html>not an image</html>", "cannot identify"),
+    ],
+    ids=["missing", "wrong size", "truncated", "no image"],
+)
+def test_a_broken_image_does_not_stop_the_others(server, tmp_path, broken, reason):
+    server.files["/val2017/000000000001.jpg"] = broken
+    with pytest.raises(InputError, match=f"^1 of 3 images .*0001.jpg .*{reason}.* same command"):
+        download.fetch_images(tmp_path, 2017, images(0, 1, 2))
+    assert names(tmp_path / "val2017") == ["000000000000.jpg", "000000000002.jpg"]
+    server.files["/val2017/000000000001.jpg"] = jpeg(41, 30)
+    download.fetch_images(tmp_path, 2017, images(0, 1, 2))
+    assert len(names(tmp_path / "val2017")) == 3
+
+
+def test_many_missing_images_do_not_stop_the_others(server, tmp_path):
+    with pytest.raises(InputError, match=r"^20 of 23 images .*; \.\.\.; run") as caught:
+        download.fetch_images(tmp_path, 2017, images(*range(4, 24), 0, 1, 2))
+    assert str(caught.value).count("answers 404") == 3
+    assert len(names(tmp_path / "val2017")) == 3
+
+
+def test_silent_server_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "BACKOFF", 0)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("TCIG_COCO_MIRROR", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        tried = []
+        intact = requests.Session.get
+        monkeypatch.setattr(
+            requests.Session, "get", lambda *args, **kw: tried.append(1) or intact(*args, **kw)
+        )
+        with pytest.raises(InputError, match="images could not be fetched"):
+            download.fetch_images(tmp_path, 2017, images(*range(200)))
+    assert len(tried) < 100
+    assert names(tmp_path / "val2017") == []
+
+
+@pytest.mark.parametrize("name", ["../x.jpg", "/x.jpg", "a/b.jpg", "..", "a\\b.jpg", "x.jpg\n", ""])
+def test_a_name_that_is_a_path_is_refused(server, tmp_path, name):
+    with pytest.raises(InputError, match="no plain file name"):
+        download.fetch_images(tmp_path, 2017, [*images(0), (name, 41, 30)])
+    assert server.log == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unwritable_folder_is_an_input_error(server, tmp_path):
+    (tmp_path / "val2017").write_text("a file in the way")
+    with pytest.raises(InputError, match="cannot write to"):
+        download.fetch_images(tmp_path, 2017, images(0))
