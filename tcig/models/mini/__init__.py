@@ -1,0 +1,1 @@
+"""The miniature models: their architectures, the scripts that trained them, their weights."""
