@@ -1,0 +1,1 @@
+"""How to draw: one method a file."""

@@ -1,0 +1,50 @@
+"""What a method is."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from PIL import Image
+
+from tcig.data.layout import Layout
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every method is given: the canvas, and the folder of the photographs if there is one."""
+
+    size: int
+    coco: Path | None = None
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a method that has none."""
+
+
+class Method(ABC):
+    """Draws layouts. A subclass names its `Options`, a frozen dataclass with defaults.
+
+    `version` changes when a change of code moves results: runs of another version are not reused.
+    """
+
+    Options: ClassVar[type] = NoOptions
+    version: ClassVar[int] = 1
+
+    def __init__(self, context: Context, options: Any):
+        self.context, self.options = context, options
+
+    @abstractmethod
+    def generate(
+        self,
+        layouts: Sequence[Layout],
+        seeds: Sequence[int],
+        callback: Callable[..., None] | None = None,
+    ) -> list[Image.Image]:
+        """Draws one RGB image of `context.size` pixels a side for each layout and its seed.
+
+        Any number of layouts at once; the same layout with the same seed gives the same image
+        whatever stands beside it. All randomness comes from the sample's seed.
+        """

@@ -1,0 +1,54 @@
+"""Profiles: `NAME.toml` beside this file -> a typed, frozen setting."""
+
+import tomllib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tcig.data.emoji import FOLDER as EMOJI
+from tcig.data.errors import InputError
+
+_FOLDER = Path(__file__).parent
+
+
+class Profile(BaseModel):
+    """The settings that all methods share."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    size: int = Field(gt=0)
+    """Side of the images, pixels."""
+    score_size: int = Field(gt=0)
+    """Side at which label maps are compared with the truth."""
+    judges: tuple[str, ...] = Field(min_length=1)
+    batch: int = Field(gt=0)
+    """Samples generated in one call of a method."""
+    embedded: bool = False
+    """Whether layouts and photographs default to the embedded data set."""
+
+    @property
+    def coco(self) -> Path | None:
+        """The COCO folder to use where none is given."""
+        return EMOJI if self.embedded else None
+
+
+def names() -> list[str]:
+    """The profiles there are."""
+    return sorted(path.stem for path in _FOLDER.glob("*.toml"))
+
+
+def load_profile(name: str) -> Profile:
+    """The profile `name`, or of a TOML file.
+
+    Raises:
+        InputError: no such profile, or a setting that does not belong.
+    """
+    path = Path(name) if name.endswith(".toml") else _FOLDER / f"{name}.toml"
+    if not path.exists():
+        raise InputError(f"no profile {name!r}: there are {', '.join(names())}, or give a .toml.")
+    try:
+        return Profile(name=path.stem, **tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: {reason}") from None
