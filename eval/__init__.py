@@ -1,0 +1,1 @@
+"""How well: judges, counts, reductions, tables. Reads stored images only, anyone's."""

@@ -1,0 +1,180 @@
+"""Judges: they segment an image again into the 21 VOC labels.
+
+`load_judge` takes a name, or name=PATH for weights from disk:
+
+- `miniature`, `guide`: the two segmenters shipped for the embedded data;
+- `deeplabv3_resnet101`: torchvision's, the network that guides TCIG in the paper;
+- `mask2former`, `mask2former-instance`: transformers', MultiDiffusion's judge;
+- `colours`: reads flat colours of the VOC palette exactly, for checking the plumbing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+
+from tcig.data.errors import InputError
+from tcig.data.masks import encode
+from tcig.data.voc import BY_LABEL, COLOURS
+from tcig.models import segmentation
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One object that an instance judge found: class, confidence 0..1, mask as RLE."""
+
+    label: str
+    score: float
+    mask: dict
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """`labels` (H, W) uint8 at the judge's own output size; `instances` None if it knows none."""
+
+    labels: np.ndarray
+    instances: tuple[Instance, ...] | None = None
+
+
+class Judge(Protocol):
+    """What scoring needs of a judge."""
+
+    identity: str
+    """Of its weights and settings; scores under another identity are not reused."""
+
+    def segment(self, images: Sequence[Image.Image]) -> list[Segmentation]:
+        """Segments RGB images of one size."""
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class SemanticJudge:
+    """A network of `tcig.models.segmentation`: the argmax of its logits at its input size."""
+
+    def __init__(self, network: segmentation.Network):
+        self.network, self.identity = network, network.identity
+        self.device = _device()
+        network.module.to(self.device)
+
+    @torch.inference_mode()
+    def segment(self, images: Sequence[Image.Image]) -> list[Segmentation]:
+        """Segments RGB images, resized (bilinear) to the network's input size."""
+        size = (self.network.size,) * 2
+        resized = [np.asarray(image.resize(size, Image.Resampling.BILINEAR)) for image in images]
+        batch = torch.from_numpy(np.stack(resized)).to(self.device).movedim(-1, 1) / 255
+        labels = self.network.module(batch).argmax(1).to(torch.uint8).cpu().numpy()
+        return [Segmentation(each) for each in labels]
+
+
+class Mask2FormerJudge:
+    """Mask2Former, its COCO categories mapped to VOC's classes by name.
+
+    Segments below `THRESHOLD` are dropped; for the panoptic output, so are those of which less
+    than `OVERLAP` survives the others. The values are those of Mask2Former's own panoptic
+    configuration (OBJECT_MASK_THRESHOLD, OVERLAP_THRESHOLD). Where instances overlap, the more
+    confident lies on top.
+    """
+
+    THRESHOLD = OVERLAP = 0.8
+
+    def __init__(self, name: str, source: Path | None = None):
+        self.processor, self.model, weights = segmentation.mask2former(name, source)
+        self.panoptic = name == "mask2former"
+        self.identity = f"{weights} threshold {self.THRESHOLD} overlap {self.OVERLAP}"
+        self.device = _device()
+        self.model.to(self.device)
+        names = {number: text.lower() for number, text in self.model.config.id2label.items()}
+        self.labels = {number: text for number, text in names.items() if text in BY_LABEL}
+        missing = set(BY_LABEL) - set(self.labels.values())
+        if missing:
+            raise InputError(
+                f"{source or name} does not know {', '.join(sorted(missing))}: "
+                "a judge must name COCO's categories."
+            )
+
+    @torch.inference_mode()
+    def segment(self, images: Sequence[Image.Image]) -> list[Segmentation]:
+        """Segments RGB images; label maps and masks are of the images' own size."""
+        inputs = self.processor(images=list(images), return_tensors="pt").to(self.device)
+        outputs = self.model(**inputs)
+        sizes = [(image.height, image.width) for image in images]
+        if self.panoptic:
+            found = self.processor.post_process_panoptic_segmentation(
+                outputs,
+                self.THRESHOLD,
+                overlap_mask_area_threshold=self.OVERLAP,
+                target_sizes=sizes,
+                label_ids_to_fuse=set(),
+            )
+        else:
+            found = self.processor.post_process_instance_segmentation(
+                outputs,
+                self.THRESHOLD,
+                target_sizes=sizes,
+                return_binary_maps=True,
+            )
+        return [self._classes(each, size) for each, size in zip(found, sizes, strict=True)]
+
+    def _classes(self, found: dict, size: tuple[int, int]) -> Segmentation:
+        labels = np.zeros(size, np.uint8)
+        instances = []
+        maps = found["segmentation"].cpu().numpy()
+        known = [s for s in found["segments_info"] if s["label_id"] in self.labels]
+        for segment in sorted(known, key=lambda s: s["score"]):
+            mask = maps == segment["id"] if self.panoptic else maps[segment["id"]] > 0
+            if not mask.any():
+                continue
+            label = self.labels[segment["label_id"]]
+            labels[mask] = BY_LABEL[label].index
+            instances.append(Instance(label, round(float(segment["score"]), 6), encode(mask)))
+        return Segmentation(labels, tuple(reversed(instances)))
+
+
+@dataclass(frozen=True)
+class ColourJudge:
+    """Each pixel is the class whose VOC palette colour it has, background where it has none."""
+
+    identity: str = field(default="VOC palette", init=False)
+
+    def segment(self, images: Sequence[Image.Image]) -> list[Segmentation]:
+        """Segments RGB images at their own size."""
+        found = []
+        for image in images:
+            pixels = np.asarray(image.convert("RGB"))
+            labels = np.zeros(pixels.shape[:2], np.uint8)
+            for index, colour in enumerate(COLOURS):
+                labels[(pixels == colour).all(-1)] = index
+            found.append(Segmentation(labels))
+        return found
+
+
+JUDGES = {
+    "miniature": lambda name, path: SemanticJudge(segmentation.miniature("judge")),
+    "guide": lambda name, path: SemanticJudge(segmentation.miniature("guide")),
+    "deeplabv3_resnet101": lambda name, path: SemanticJudge(segmentation.deeplabv3_resnet101(path)),
+    "mask2former": Mask2FormerJudge,
+    "mask2former-instance": Mask2FormerJudge,
+    "colours": lambda name, path: ColourJudge(),
+}
+
+
+def load_judge(spec: str) -> tuple[str, Judge]:
+    """The judge of `NAME` or `NAME=PATH`, with its name.
+
+    Raises:
+        InputError: no such name, or weights that cannot be loaded.
+    """
+    import difflib
+
+    name, _, path = spec.partition("=")
+    if name not in JUDGES:
+        near = difflib.get_close_matches(name, JUDGES, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise InputError(f"no judge {name!r}{hint}: there are {', '.join(JUDGES)}.")
+    return name, JUDGES[name](name, Path(path) if path else None)

@@ -1,0 +1,133 @@
+"""The table: a row per method and judge, measured figures beside the published ones."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from tcig.data.errors import InputError
+from tcig.eval.iou import NAMES, Reduction, Samples, reduce
+from tcig.eval.published import published
+from tcig.eval.score import Score, dense, read_scores
+
+ORACLES = {"paste": "oracle"}
+"""Rows that read the truth: they check the plumbing and are no method."""
+STD = "± is the standard deviation (divided by n) over the values that the mean is of: "
+VALUES = {
+    "iou_image": "images",
+    "iou_region": "(image, class) pairs",
+    "iou_dataset": "classes, counts pooled over images",
+    "iou_foreground": "images, all the layout's classes as one",
+}
+
+
+def measured(folders: Sequence[Path], ignore: Literal["none", "dropped"]) -> pd.DataFrame:
+    """One record per folder and judge, judge by judge, in the order of the folders.
+
+    Args:
+        folders: folders of scored images, or of such folders.
+        ignore: whether pixels of the objects that the filter dropped count.
+
+    Returns:
+        Columns `row`, `judge`, `identity`, `manifest`, `n`, `failed`, and for every name of
+        `tcig.eval.iou.NAMES` its mean, `{name}_std` and `{name}_n`.
+
+    Raises:
+        InputError: a folder without scores, or rows of different manifests.
+    """
+    records = []
+    for folder in folders:
+        scored = [folder, *sorted(path for path in folder.glob("*") if path.is_dir())]
+        found = [pair for place in scored for pair in read_scores(place)]
+        if not found:
+            raise InputError(f"{folder} holds no scores: run `tcig score` on it first.")
+        records += [_record(score, rows, ignore) for score, rows in found]
+    frame = pd.DataFrame(records)
+    if frame["manifest"].nunique() > 1:
+        raise InputError(
+            "the rows are of different layouts (manifests "
+            f"{', '.join(sorted(m[:8] for m in frame['manifest'].unique()))}): a table compares "
+            "methods on the same ones."
+        )
+    return frame.sort_values(
+        "judge",
+        key=lambda judges: judges.map({j: i for i, j in enumerate(judges.unique())}),
+        kind="stable",
+    ).reset_index(drop=True)
+
+
+def _record(score: Score, rows: list[dict], ignore: str) -> dict:
+    field = "confusion" if ignore == "none" else "confusion_ignoring_dropped"
+    samples = Samples.of([dense(row[field]) for row in rows], [row["classes"] for row in rows])
+    record = {name: getattr(score, name) for name in ("row", "judge", "identity", "manifest")}
+    record |= {"n": len(rows), "failed": score.failed}
+    for name in NAMES:
+        mean, std, n = reduce(samples, name)
+        record |= {name: mean, f"{name}_std": std, f"{name}_n": n}
+    return record
+
+
+def figures(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The table that people read: `mean ± std` per reduction, published figures beside.
+
+    Published rows that nothing was measured for follow with empty cells, once.
+    """
+    cited = {}
+    for figure in published():
+        column = f"{figure.paper} {figure.table} (cited)"
+        cited.setdefault(column, {})[figure.row] = f"{figure.mean} ± {figure.std}"
+    unmeasured = [
+        row for row in dict.fromkeys(f.row for f in published()) if row not in set(frame["row"])
+    ]
+    lines = []
+    for record in frame.to_dict("records"):
+        line = {"row": _label(record), "judge": record["judge"], "n": _n(record)}
+        for name in names:
+            line[name] = _cell(Reduction(*(record[name + s] for s in ("", "_std", "_n"))))
+        lines.append(line | {column: rows.get(record["row"], "") for column, rows in cited.items()})
+    for row in unmeasured:
+        blank = {"row": row, "judge": "", "n": ""} | dict.fromkeys(names, "")
+        lines.append(blank | {column: rows.get(row, "") for column, rows in cited.items()})
+    return pd.DataFrame(lines)
+
+
+def _label(record: dict) -> str:
+    note = ORACLES.get(record["row"])
+    return f"{record['row']} ({note})" if note else record["row"]
+
+
+def _n(record: dict) -> str:
+    return f"{record['n']} ({record['failed']} failed)" if record["failed"] else str(record["n"])
+
+
+def _cell(value: Reduction) -> str:
+    return "-" if np.isnan(value.mean) else f"{value.mean:.3f} ± {value.std:.3f}"
+
+
+def render(frame: pd.DataFrame, names: Sequence[str], form: str) -> str:
+    """The table as `md`, `csv` (all numbers, unrounded) or `latex` (booktabs)."""
+    if form == "csv":
+        buffer = io.StringIO()
+        cited = pd.DataFrame([f._asdict() for f in published()])
+        cited["judge"] = "cited: " + cited["paper"] + " " + cited["table"]
+        cited = cited.rename(columns={"mean": "published", "std": "published_std"})
+        wanted = ["row", "judge", "published", "published_std"]
+        pd.concat([frame, cited[wanted]]).to_csv(buffer, index=False)
+        return buffer.getvalue()
+    table = figures(frame, names)
+    notes = [
+        STD + "; ".join(f"{n}: {VALUES[n.removesuffix('_with_background')]}" for n in names) + ".",
+        "Columns marked (cited) are the papers' own figures, on COCO, by their judge and formula.",
+    ]
+    if form == "md":
+        return (
+            table.to_markdown(index=False)
+            + "\n\n"
+            + "\n".join(f"{note}  " for note in notes)
+            + "\n"
+        )
+    text = table.to_latex(index=False, escape=True, column_format="ll" + "r" * (table.shape[1] - 2))
+    return text.replace("±", r"$\pm$") + "".join(f"% {note}\n" for note in notes)

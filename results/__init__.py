@@ -1,0 +1,1 @@
+"""Committed tables, each with the command that made it (README.md), and the published figures."""
