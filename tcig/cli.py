@@ -1,0 +1,61 @@
+"""`tcig`: hands over to a subcommand, whose modules are loaded only then."""
+
+import difflib
+import importlib
+import sys
+
+COMMANDS = {
+    "layouts": "COCO annotations -> a manifest of layouts; count, download, export",
+    "run": "generate images with methods, then score them",
+    "score": "score a folder of images, anyone's",
+    "table": "mean ± std IoU of scored folders, beside the published figures",
+}
+"""Subcommand, a module of `tcig.commands` with a function `main(argv) -> int`, and what it does."""
+
+USAGE = """usage: tcig COMMAND [OPTIONS]     (tcig COMMAND --help has examples)
+
+The benchmark for mask-controlled text-to-image generation on COCO.
+
+{commands}
+
+Exit status: 0 all well; 1 some samples failed, the rest is written; 2 unusable input.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a subcommand; a user's mistake is one sentence on standard error and status 2."""
+    argv = sys.argv[1:] if argv is None else argv
+    usage = USAGE.format(
+        commands="\n".join(f"  {name:<9}{what}" for name, what in COMMANDS.items())
+    )
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage, end="")
+        return 0 if argv else 2
+    name, *rest = argv
+    if name == "--version":
+        from importlib.metadata import version
+
+        print(f"tcig {version('tcig')}")
+        return 0
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        print(f"tcig: error: no command {name!r}{hint} (tcig --help lists them)", file=sys.stderr)
+        return 2
+    from tcig.data.errors import InputError
+
+    try:
+        return importlib.import_module(f"tcig.commands.{name}").main(rest)
+    except InputError as error:
+        print(f"tcig: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("tcig: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

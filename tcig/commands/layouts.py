@@ -1,0 +1,125 @@
+"""`tcig layouts`: from COCO's files to a manifest of layouts.
+
+    tcig layouts --coco coco --out layouts.jsonl
+    tcig layouts --coco coco --download --year 2017 --people drop --out layouts.jsonl
+    tcig layouts --coco coco --count
+    tcig layouts --export for-my-method --layouts layouts.jsonl --profile paper
+
+FOLDER has COCO's shape: annotations/instances_val2017.json, annotations/captions_val2017.json and,
+for the row `real` alone, val2017/*.jpg.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tabulate import tabulate
+
+from tcig.commands.parsing import parse
+from tcig.data.errors import InputError
+from tcig.data.filters import Filter
+
+
+@dataclass
+class Options:
+    """Arguments of `tcig layouts`."""
+
+    coco: Path | None = None
+    """COCO's folder."""
+    out: Path | None = None
+    """Manifest to write."""
+    download: bool = False
+    """Fetch what FOLDER lacks: annotations (241 MB), and the photographs of the layouts."""
+    count: bool = False
+    """Print how many images every combination of the readings leaves."""
+    export: Path | None = None
+    """Folder to write masks, prompts and seeds to, for methods that live elsewhere."""
+    layouts: Path | None = None
+    """Manifest to export."""
+    profile: str = "mini"
+    """Profile whose image size the export is for."""
+    samples: int = 1
+    """Samples of each layout in the export."""
+    filter: Annotated[Filter, tyro.conf.arg(name="")] = field(default_factory=Filter)
+
+
+def main(argv: list[str]) -> int:
+    """Runs `tcig layouts`."""
+    options = parse(Options, argv, "layouts", __doc__)
+    if options.export:
+        return _export(options)
+    if options.coco is None:
+        raise InputError("give --coco FOLDER, or --export FOLDER with --layouts FILE.")
+    if options.download:
+        from tcig.data.download import fetch_annotations
+
+        fetch_annotations(options.coco, options.filter.year)
+    if options.count:
+        return _count(options)
+    if options.out is None:
+        raise InputError("give --out FILE for the manifest, or --count.")
+    from tcig.data.build import build_layouts
+    from tcig.data.layout import write_manifest
+
+    header, layouts = build_layouts(options.coco, options.filter)
+    write_manifest(options.out, header, layouts)
+    counts = header.counts
+    print(
+        f"{options.out}: {counts.layouts} layouts of {counts.images} images "
+        f"({counts.filtered} pass the filter; the square crop cuts away {counts.objects_cut} "
+        f"objects and with them {counts.layouts_cut} layouts)"
+    )
+    absent = [layout for layout in layouts if not (options.coco / layout.image).exists()]
+    if absent and options.download:
+        _download(options, {layout.image for layout in absent})
+    elif absent:
+        print(
+            f"{len(absent)} of the {len(layouts)} photographs are not in {options.coco} "
+            f"({absent[0].image} first): the row `real` needs them, --download fetches them",
+            file=sys.stderr,
+        )
+    return 0
+
+
+def _count(options: Options) -> int:
+    from tcig.data.coco import read_instances
+    from tcig.data.filters import count_table
+
+    instances = read_instances(options.coco, options.filter.year)
+    print(tabulate(count_table(instances, options.filter), headers="keys"))
+    print(f"\n{len(instances.images)} images in {instances.source.file}, before the square crop")
+    return 0
+
+
+def _download(options: Options, wanted: set[str]) -> None:
+    from tcig.data.coco import read_instances
+    from tcig.data.download import fetch_images
+
+    year = options.filter.year
+    images = [
+        (image["file_name"], image["width"], image["height"])
+        for image in read_instances(options.coco, year).images.values()
+        if f"val{year}/{image['file_name']}" in wanted
+    ]
+    fetch_images(options.coco, year, images)
+
+
+def _export(options: Options) -> int:
+    from tcig.data.export import export_layouts
+    from tcig.data.layout import read_manifest
+    from tcig.profiles import load_profile
+    from tcig.seeds import seed_of
+
+    if options.layouts is None:
+        raise InputError("--export needs --layouts FILE, a manifest.")
+    _, layouts = read_manifest(options.layouts)
+    size = load_profile(options.profile).size
+    export_layouts(layouts, options.export, size, options.samples, seed_of)
+    print(
+        f"{options.export}: {len(layouts)} layouts for images of {size}x{size}. Save yours as "
+        f"FOLDER/LAYOUT-SAMPLE.png, then: tcig score FOLDER --layouts {options.layouts} "
+        f"--profile {options.profile}"
+    )
+    return 0

@@ -1,0 +1,93 @@
+"""`tcig run`: generates images with one or more methods, then scores them.
+
+    tcig run --methods real paste empty
+    tcig run --profile mini --methods real path/to/file.py:MyMethod --samples 2 --limit 24
+    tcig run --layouts layouts.jsonl --coco coco --methods real --no-score
+
+Each method's images lie in OUT/METHOD-HASH; a stopped run goes on where it was. Without --layouts
+the profile's embedded data set is used, and its manifest written to OUT.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tcig.commands.parsing import parse
+from tcig.data.errors import InputError
+
+
+@dataclass
+class Options:
+    """Arguments of `tcig run`."""
+
+    methods: tuple[str, ...]
+    """Methods by name, or path/to/file.py:Class."""
+    profile: str = "mini"
+    """Size, judges and batch: mini, paper, or a TOML file."""
+    layouts: Path | None = None
+    """Manifest, as `tcig layouts` writes it."""
+    coco: Path | None = None
+    """Folder of the photographs, for the row `real`."""
+    samples: int = 1
+    """Images per layout, each with its own seed."""
+    limit: int | None = None
+    """The first N layouts in the order of a hash of their ids."""
+    out: Path = Path("runs")
+    """Where the runs' folders are."""
+    no_score: bool = False
+    """Only generate."""
+
+
+def main(argv: list[str]) -> int:
+    """Runs `tcig run`; 1 if a sample failed."""
+    options = parse(Options, argv, "run", __doc__)
+    if options.samples < 1 or (options.limit is not None and options.limit < 1):
+        raise InputError("--samples and --limit count from 1.")
+    from tcig.data.layout import hash_order, manifest_hash, read_manifest
+    from tcig.profiles import load_profile
+    from tcig.run.generate import generate
+    from tcig.run.spec import prepare
+    from tcig.run.store import RunStore
+
+    profile = load_profile(options.profile)
+    options.out.mkdir(parents=True, exist_ok=True)
+    manifest = options.layouts or _embedded(profile, options.out)
+    _, layouts = read_manifest(manifest)
+    chosen = hash_order(layouts)[: options.limit]
+    name = manifest_hash(manifest)
+    prepared = [prepare(method, profile, options.coco, name) for method in options.methods]
+    asked = {"limit": options.limit, "samples": options.samples}
+    failed, folders = 0, []
+    for spec, method in prepared:
+        with RunStore(options.out, spec, asked) as store:
+            failed += generate(method, chosen, options.samples, profile.batch, store)
+        if store.done:
+            folders.append(store.folder)
+            print(store.folder)
+    if not options.no_score:
+        _score(folders, layouts, name, profile)
+    return 1 if failed else 0
+
+
+def _embedded(profile, out: Path) -> Path:
+    from tcig.data.build import build_layouts
+    from tcig.data.filters import Filter
+    from tcig.data.layout import write_manifest
+
+    if profile.coco is None:
+        raise InputError(
+            f"the profile {profile.name} embeds no data: make a manifest with `tcig layouts` and "
+            "give it as --layouts FILE."
+        )
+    path = out / f"layouts-{profile.name}.jsonl"
+    write_manifest(path, *build_layouts(profile.coco, Filter()))
+    return path
+
+
+def _score(folders: list[Path], layouts: list, manifest: str, profile) -> None:
+    from tcig.eval.judges import load_judge
+    from tcig.eval.score import Sizes, score_folder
+
+    for name in profile.judges:
+        judge = load_judge(name)
+        for folder in folders:
+            score_folder(folder, layouts, manifest, judge, Sizes(profile.size, profile.score_size))

@@ -1,0 +1,1 @@
+"""Runs: a frozen spec, an atomic store, the loop that fills it."""

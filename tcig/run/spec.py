@@ -1,0 +1,73 @@
+"""The frozen spec of a run: all that its images depend on, and nothing else."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from tcig.data.files import sha256
+from tcig.methods.base import Context, Method
+from tcig.methods.registry import find_method
+from tcig.profiles import Profile
+from tcig.seeds import TASK
+
+SCHEMA = 1
+
+
+class RunSpec(BaseModel):
+    """What names a run's folder. How many layouts and samples were asked for is not part of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA
+    method: str
+    version: int
+    """The method's own."""
+    code: str | None
+    """SHA-256 of the file of a method from outside."""
+    options: dict[str, Any]
+    profile: str
+    size: int
+    weights: dict[str, str] = {}
+    """Identities of the networks' weights by part."""
+    manifest: str
+    """SHA-256 of the manifest."""
+    seeds: str = TASK
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON."""
+        canonical = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def folder(self) -> str:
+        """The run's folder: method and hash."""
+        return f"{self.method}-{self.hash[:8]}"
+
+
+def prepare(
+    name: str, profile: Profile, coco: Path | None, manifest: str
+) -> tuple[RunSpec, Method]:
+    """The spec of the method `name` and the method, ready to generate.
+
+    Raises:
+        InputError: see `find_method`.
+    """
+    row, kind = find_method(name)
+    options = kind.Options()
+    method = kind(Context(size=profile.size, coco=coco or profile.coco), options)
+    file = name.rpartition(":")[0]
+    spec = RunSpec(
+        method=row,
+        version=kind.version,
+        code=sha256(Path(file)) if file.endswith(".py") else None,
+        options=asdict(options),
+        profile=profile.name,
+        size=profile.size,
+        manifest=manifest,
+    )
+    return spec, method
