@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Literal
+from typing import ClassVar, Literal
 
 from tcig.data.coco import Instances
 from tcig.data.errors import InputError
@@ -43,8 +43,11 @@ class Filter:
     """Smallest share of the image; an object of exactly this share stays."""
     min_objects: int = 2
     max_objects: int = 4
+    """Objects that a layout has, at least and at most."""
     min_cropped_area: float = 0.005
     """Share of the centre square below which a cropped object is dropped."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def __post_init__(self):
         if self.area_on == "square" and self.area_from == "field":

@@ -1,7 +1,8 @@
 """Scores a folder of images: segments each again and counts it against its layout.
 
 Kept in `FOLDER/scores/JUDGE/`, from which every reduction and overlay derives without the judge:
-`score.json` (what judged what), `rows.jsonl` (one row a sample), `labels/` (palette PNG).
+`score.json` (what judged what), `rows.jsonl` (one row a sample), `labels/` (palette PNG); beside
+them `sheet.png`, a look at the first samples.
 """
 
 import json
@@ -23,9 +24,12 @@ from tcig.data.voc import LABELS
 from tcig.eval.images import find_images, open_image
 from tcig.eval.iou import Samples, class_iou, confusion
 from tcig.eval.judges import Judge, Segmentation
+from tcig.eval.sheet import write_sheet
 
 SCHEMA = 1
 BATCH = 16
+SHEET = 8
+"""Samples on the contact sheet."""
 
 
 class Sizes(NamedTuple):
@@ -145,6 +149,20 @@ def score_folder(
             file.flush()
             os.fsync(file.fileno())
             bar.update(len(batch))
+    stored = _stored_rows(place, score)
+    first = found.pairs[:SHEET]
+    write_sheet(
+        place / "sheet.png",
+        [
+            (
+                layout,
+                folder / f"{layout.id}-{sample}.png",
+                _label_path(place, layout.id, sample),
+                stored[layout.id, sample]["iou"],
+            )
+            for layout, sample in first
+        ],
+    )
     return place
 
 

@@ -49,12 +49,15 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(f"tcig: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("tcig: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:
+        print(f"tcig: error: {error}; what was written before is kept", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("tcig: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -15,13 +15,16 @@ from tcig.methods.base import Method
 class Real(Method):
     """The photographs, cropped to the centre square and resized (Lanczos): the upper bound."""
 
+    def __init__(self, context, options):
+        super().__init__(context, options)
+        if context.coco is None:
+            raise InputError("the row `real` needs the photographs: give --coco FOLDER.")
+
     def generate(self, layouts, seeds, callback=None):
         """Draws nothing: reads `layout.image` from the COCO folder."""
         return [self._photograph(layout) for layout in layouts]
 
     def _photograph(self, layout: Layout) -> Image.Image:
-        if self.context.coco is None:
-            raise InputError("the row `real` needs the photographs: give --coco FOLDER.")
         path: Path = self.context.coco / layout.image
         try:
             with Image.open(path) as file:

@@ -4,7 +4,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.metadata import version
 
@@ -30,6 +30,9 @@ def generate(
 
     Returns:
         How many samples failed; each has a row with its error.
+
+    Raises:
+        OSError: the store cannot be written; what it holds stays good.
     """
     pairs = [(layout, sample) for layout in layouts for sample in range(samples)]
     pending = [pair for pair in pairs if (pair[0].id, pair[1]) not in store.done]
@@ -42,55 +45,46 @@ def generate(
         disable=None,
     ) as bar:
         for first in range(0, len(pending), batch):
-            chunk = pending[first : first + batch]
-            try:
-                _commit(method, chunk, store)
-            except Exception as error:
-                if len(chunk) == 1:
-                    failed += _record_failure(chunk[0], error, store)
-                else:
-                    failed += sum(_alone(method, pair, store) for pair in chunk)
-            bar.update(len(chunk))
-            bar.set_postfix(failed=failed, refresh=False)
+            for row, image in _draw(method, pending[first : first + batch], store.spec.size):
+                if image is None:
+                    failed += 1
+                    name = f"{store.spec.method} {row['layout']}-{row['sample']}"
+                    tqdm.write(f"{name} failed: {row['error']}", file=sys.stderr)
+                store.add(row, image)
+                bar.update()
     return failed
 
 
-def _alone(method: Method, pair: tuple[Layout, int], store: RunStore) -> int:
-    try:
-        _commit(method, [pair], store)
-    except Exception as error:
-        return _record_failure(pair, error, store)
-    return 0
-
-
-def _commit(method: Method, chunk: list[tuple[Layout, int]], store: RunStore) -> None:
+def _draw(
+    method: Method, chunk: list[tuple[Layout, int]], size: int
+) -> Iterator[tuple[dict, Image.Image | None]]:
+    """Each sample's row and image; the row has the error where there is no image."""
     seeds = [seed_of(layout.id, sample) for layout, sample in chunk]
     started = time.perf_counter()
-    images = method.generate([layout for layout, _ in chunk], seeds)
-    seconds = (time.perf_counter() - started) / len(chunk)
-    _check(images, len(chunk), store.spec.size)
-    for (layout, sample), image in zip(chunk, images, strict=True):
-        row = _row(layout, sample) | {"seconds": round(seconds, 4), "peak_mib": _peak_mib()}
-        store.add(row, image)
-
-
-def _record_failure(pair: tuple[Layout, int], error: Exception, store: RunStore) -> int:
-    if isinstance(error, OSError) and error.filename is None and error.errno is not None:
-        raise error  # the disk, not the sample
-    text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-    tqdm.write(f"{store.spec.method}: {pair[0].id}-{pair[1]} failed: {text}", file=sys.stderr)
-    store.add(_row(*pair) | {"seconds": None, "peak_mib": _peak_mib(), "error": text}, None)
-    return 1
-
-
-def _row(layout: Layout, sample: int) -> dict:
-    return {
-        "layout": layout.id,
-        "sample": sample,
-        "seed": seed_of(layout.id, sample),
-        "error": None,
-        "versions": _versions(),
-    }
+    try:
+        images = method.generate([layout for layout, _ in chunk], seeds)
+        _check(images, len(chunk), size)
+    except Exception as error:
+        if len(chunk) > 1:
+            for pair in chunk:
+                yield from _draw(method, [pair], size)
+            return
+        text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        images, reason = [None], text
+    else:
+        reason = None
+    seconds = round((time.perf_counter() - started) / len(chunk), 4)
+    for (layout, sample), seed, image in zip(chunk, seeds, images, strict=True):
+        row = {
+            "layout": layout.id,
+            "sample": sample,
+            "seed": seed,
+            "error": reason,
+            "seconds": seconds,
+            "peak_mib": _peak_mib(),
+            "versions": _versions(),
+        }
+        yield row, image
 
 
 @cache
