@@ -1,0 +1,134 @@
+"""Reads, checks and filters COCO files of val2017's and val2014's size; pycocotools beside it.
+
+    python tests/benchmarks/coco_file.py [--repeats 7]
+
+The files are synthetic, of COCO's counts and of its bytes per annotation. Each reading is a fresh
+process, imports aside; the two take turns, so that the machine's drift hits both. Memory is the
+whole process's peak. Prints medians as Markdown. Linux only.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SETS = {"val2017": (2017, 5_000, 36_781), "val2014": (2014, 40_504, 291_875)}
+"""COCO's own numbers of images and annotations."""
+
+PYCOCOTOOLS = """
+from pycocotools.coco import COCO
+def work(folder, year): COCO(f"{folder}/annotations/instances_val{year}.json")
+"""
+TCIG = """
+from pathlib import Path
+from tcig.data.build import choose
+from tcig.data.coco import read_instances
+from tcig.data.filters import Filter
+def work(folder, year): choose(read_instances(Path(folder), year), Filter(year=year))
+"""
+MEASURE = """
+import contextlib, io, json, re, sys, time
+started = time.perf_counter()
+with contextlib.redirect_stdout(io.StringIO()): work(sys.argv[1], int(sys.argv[2]))
+seconds = time.perf_counter() - started
+peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]
+print(json.dumps([seconds, int(peak) / 1024]))
+"""
+MASKS = """
+import json, sys, time
+from pathlib import Path
+from tcig.data.build import build_layouts
+from tcig.data.filters import Filter
+started = time.perf_counter()
+header, _ = build_layouts(Path(sys.argv[1]), Filter(year=int(sys.argv[2])))
+print(json.dumps([time.perf_counter() - started, header.counts.layouts]))
+"""
+
+
+def make_file(folder: Path, year: int, images: int, annotations: int) -> None:
+    """Writes instances and captions of a set's size; polygons of 8 to 36 points."""
+    rng = random.Random(year)
+    (folder / "annotations").mkdir(parents=True, exist_ok=True)
+    ids = [1, 2, 3, 4, 5, 6, 7, 9, 16, 17, 18, 19, 20, 21, 44, 62, 63, 64, 67, 72, *range(27, 43)]
+    records = []
+    for number in range(annotations):
+        points = rng.randint(8, 36)
+        x, y, radius = rng.uniform(80, 560), rng.uniform(80, 400), rng.uniform(5, 160)
+        polygon = [round(rng.gauss(c, radius / 2), 2) for _ in range(points) for c in (x, y)]
+        records.append(
+            {
+                "segmentation": [polygon],
+                "area": round(radius * radius * rng.random(), 4),
+                "iscrowd": 0,
+                "image_id": rng.randrange(images),
+                "bbox": [round(x, 2), round(y, 2), round(radius, 2), round(radius, 2)],
+                "category_id": rng.choice(ids),
+                "id": number,
+            }
+        )
+    pictures = [
+        {
+            "license": 4,
+            "file_name": f"{number:012}.jpg",
+            "coco_url": f"http://images.example/val/{number:012}.jpg",
+            "height": 480,
+            "width": 640,
+            "id": number,
+        }
+        for number in range(images)
+    ]
+    categories = [{"id": number, "name": str(number)} for number in sorted(ids)]
+    instances = {"images": pictures, "annotations": records, "categories": categories}
+    captions = [
+        {"id": n, "image_id": n % images, "caption": "a photograph of several things"}
+        for n in range(5 * images)
+    ]
+    place = folder / "annotations"
+    (place / f"instances_val{year}.json").write_text(json.dumps(instances))
+    (place / f"captions_val{year}.json").write_text(
+        json.dumps({"images": pictures, "annotations": captions})
+    )
+
+
+def measure(code: str, folder: Path, year: int) -> list[float]:
+    """Runs `code` in a fresh process; what it prints last."""
+    command = [sys.executable, "-c", code, str(folder), str(year)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=7)
+    repeats = parser.parse_args().repeats
+    print("| file | MB | tcig s | pycocotools s | ratio | tcig MiB | pycocotools MiB | ratio |")
+    print("|---|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file, (year, images, annotations) in SETS.items():
+            make_file(folder, year, images, annotations)
+            size = (folder / "annotations" / f"instances_{file}.json").stat().st_size / 1e6
+            pairs = [
+                (
+                    measure(TCIG + MEASURE, folder, year),
+                    measure(PYCOCOTOOLS + MEASURE, folder, year),
+                )
+                for _ in range(repeats)
+            ]
+            ours, theirs = ([statistics.median(v) for v in zip(*side)] for side in zip(*pairs))
+            time_ratio = statistics.median(a[0] / b[0] for a, b in pairs)
+            memory_ratio = statistics.median(a[1] / b[1] for a, b in pairs)
+            print(
+                f"| {file} | {size:.0f} | {ours[0]:.2f} | {theirs[0]:.2f} | {time_ratio:.2f} | "
+                f"{ours[1]:.0f} | {theirs[1]:.0f} | {memory_ratio:.2f} |"
+            )
+        seconds, layouts = measure(MASKS, folder, SETS["val2017"][0])
+        print(f"\nval2017 with captions, masks of its {layouts} layouts and crops: {seconds:.2f} s")
+
+
+if __name__ == "__main__":
+    main()
