@@ -6,9 +6,9 @@ from tqdm import tqdm
 
 from tcig.data.coco import Captions, Instances, read_captions, read_instances
 from tcig.data.errors import InputError
-from tcig.data.filters import Candidate, Filter, candidates, mask_of, passes, sort_out
+from tcig.data.filters import Candidate, Filter, candidates, passes, sort_out
 from tcig.data.layout import Counts, Dropped, Header, Layout, Region, SourceFile
-from tcig.data.masks import area, crop_square, decode, encode
+from tcig.data.masks import area, crop_square, decode, encode, to_rle
 
 
 def build_layouts(folder: Path, options: Filter) -> tuple[Header, list[Layout]]:
@@ -35,7 +35,7 @@ def build_layouts(folder: Path, options: Filter) -> tuple[Header, list[Layout]]:
     sources = (instances.source, captions.source)
     header = Header(
         filter=options,
-        sources=tuple(SourceFile(file=s.file, sha256=s.sha256) for s in sources),
+        sources=tuple(SourceFile(file=s.path.name, sha256=s.sha256) for s in sources),
         counts=Counts(
             images=len(instances.images),
             filtered=len(chosen),
@@ -65,11 +65,12 @@ def _layout(
     options: Filter,
 ) -> tuple[Layout | None, int]:
     """The layout on the centre square, None if too few objects are left, and how many were cut."""
-    least = options.min_cropped_area * min(image["height"], image["width"]) ** 2
+    square = min(image["height"], image["width"]) ** 2
     regions, outside = [], []
     for candidate in kept:
         region = _on_square(candidate, image)
-        (regions if area(region["mask"]) >= least else outside).append(region)
+        share = area(region["mask"]) / square
+        (regions if share and share >= options.min_cropped_area else outside).append(region)
     if options.number_of([region["label"] for region in regions]) < options.min_objects:
         return None, len(outside)
     aside = [region | {"reason": "cut"} for region in outside]
@@ -87,7 +88,9 @@ def _layout(
 
 
 def _on_square(candidate: Candidate, image: dict) -> dict:
-    mask = crop_square(decode(mask_of(candidate.annotation, image)))
+    mask = crop_square(
+        decode(to_rle(candidate.annotation["segmentation"], image["height"], image["width"]))
+    )
     return {
         "annotation": candidate.annotation["id"],
         "label": candidate.label,
@@ -97,9 +100,11 @@ def _on_square(candidate: Candidate, image: dict) -> dict:
 
 def _caption(image: dict, captions: Captions, options: Filter) -> str:
     texts = captions.texts.get(image["id"], [])
+    if not texts:
+        raise InputError(f"{captions.source.path}: image {image['id']} has no caption.")
     if options.caption >= len(texts):
         raise InputError(
-            f"{captions.source.file}: image {image['id']} has {len(texts)} captions, "
-            f"number {options.caption} is asked for: choose a smaller caption."
+            f"{captions.source.path}: image {image['id']} has {len(texts)} captions, "
+            f"number {options.caption} (counted from 0) is asked for: choose a smaller one."
         )
     return texts[options.caption]

@@ -3,20 +3,26 @@
 import gc
 import hashlib
 import json
+import math
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tcig.data.errors import InputError
+from tcig.data.masks import check_runs
 from tcig.data.voc import BY_COCO_ID
+
+FAR = 1e5
+"""Pixels from the origin beyond which a polygon is not drawn: pycocotools walks every pixel of its
+outline."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file that was read: its name and SHA-256."""
+    """A file that was read, and its SHA-256."""
 
-    file: str
+    path: Path
     sha256: str
 
 
@@ -55,19 +61,26 @@ def read_instances(folder: Path, year: int) -> Instances:
     with _no_collection():
         content, source = _read(path)
         images = _index(path, content, "images", ("file_name", "width", "height"))
+        for number, image in images.items():
+            if not all(
+                type(image[side]) is int and image[side] > 0 for side in ("width", "height")
+            ):
+                raise InputError(f"{path}: image {number} has no width and height in pixels.")
         categories = _index(path, content, "categories", ())
         annotations = _index(
             path, content, "annotations", ("image_id", "category_id", "area", "segmentation")
         )
         objects = defaultdict(list)
         for number, annotation in annotations.items():
-            image = images.get(annotation["image_id"])
-            category = annotation["category_id"]
+            owner, category = annotation["image_id"], annotation["category_id"]
+            if type(owner) is not int or type(category) is not int:
+                raise _bad(path, number, "has no image_id and category_id", "integers are needed")
+            image = images.get(owner)
             if image is None:
-                raise _bad(path, number, f"is of image {annotation['image_id']}", "no such image")
+                raise _bad(path, number, f"is of image {owner}", "no such image")
             if category in BY_COCO_ID:
                 _check_mask(path, annotation, image)
-                objects[annotation["image_id"]].append(annotation)
+                objects[owner].append(annotation)
             if category not in categories:
                 raise _bad(path, number, f"is of category {category}", "no such category")
     return Instances(source, images, dict(objects))
@@ -115,12 +128,12 @@ def _read(path: Path) -> tuple[dict, Source]:
             f"{path} cannot be read ({error.strerror}): give --coco a folder of COCO's shape, "
             "or add --download."
         ) from None
-    source = Source(path.name, hashlib.sha256(data).hexdigest())
+    source = Source(path, hashlib.sha256(data).hexdigest())
     try:
         content = json.loads(data)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        end = getattr(error, "pos", 0) >= len(data.rstrip()) or "Unterminated" in str(error)
-        what = "is truncated" if end and data.strip() else "is not JSON"
+        cut = data.lstrip()[:1] == b"{" and not data.rstrip().endswith(b"}")
+        what = "is truncated" if cut else "is not JSON"
         raise InputError(f"{path} {what} ({error}): fetch it again.") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, not COCO's object of lists.")
@@ -138,16 +151,10 @@ def _index(path: Path, content: dict, part: str, fields: tuple[str, ...]) -> dic
             for record in records:
                 record[field]
     except (KeyError, TypeError):
-        wanted = ("id", *fields)
-        place, record = next(
-            (i, r)
-            for i, r in enumerate(records)
-            if not isinstance(r, dict) or any(f not in r for f in wanted)
-        )
-        name = (
-            f"id {record['id']}" if isinstance(record, dict) and "id" in record else f"no. {place}"
-        )
-        raise InputError(f"{path}: `{part}` {name} lacks one of {', '.join(wanted)}.") from None
+        raise _incomplete(path, part, records, ("id", *fields)) from None
+    for number in index:
+        if type(number) is not int or number < 0:
+            raise InputError(f"{path}: id {number!r} in `{part}` is no integer from 0.")
     if len(index) < len(records):
         seen = set()
         twice = next(r["id"] for r in records if r["id"] in seen or seen.add(r["id"]))
@@ -155,43 +162,59 @@ def _index(path: Path, content: dict, part: str, fields: tuple[str, ...]) -> dic
     return index
 
 
+def _incomplete(path: Path, part: str, records: list, fields: tuple[str, ...]) -> InputError:
+    """The first record that is no object, lacks a field, or has a list or an object as its id."""
+    for place, record in enumerate(records):
+        if not isinstance(record, dict):
+            return InputError(f"{path}: no. {place} of `{part}` is no object.")
+        name = f"no. {place} of" if "id" not in record else f"id {record['id']} in"
+        for field in fields:
+            if field not in record:
+                return InputError(f"{path}: {name} `{part}` lacks `{field}`.")
+        if isinstance(record["id"], list | dict):
+            return InputError(f"{path}: {name} `{part}` is no integer from 0.")
+    raise AssertionError(f"{path}: `{part}` is complete")
+
+
 def _check_mask(path: Path, annotation: dict, image: dict) -> None:
-    shape = annotation["segmentation"]
-    area = annotation["area"]
-    if type(area) not in (int, float) or not area >= 0:
-        raise _bad(path, annotation["id"], f"has the area {area!r}", "pixels are needed")
+    number, shape, area = annotation["id"], annotation["segmentation"], annotation["area"]
+    if type(area) not in (int, float) or not 0 <= area < math.inf:
+        raise _bad(path, number, f"has the area {area!r}", "pixels are needed")
     if type(shape) is list:
         if not shape:
-            raise _bad(path, annotation["id"], "has no polygon", "its mask is unknown")
+            raise _bad(path, number, "has no polygon", "its mask is unknown")
         for polygon in shape:
-            if type(polygon) is not list or len(polygon) < 6 or len(polygon) % 2:
-                length = len(polygon) if type(polygon) is list else 0
-                raise _bad(
-                    path,
-                    annotation["id"],
-                    f"has a polygon of {length} coordinates",
-                    "at least 3 points (6 coordinates) are needed",
-                )
+            _check_polygon(path, number, polygon)
     elif type(shape) is dict and {"size", "counts"} <= shape.keys():
-        if list(shape["size"]) != [image["height"], image["width"]]:
-            raise _bad(
-                path,
-                annotation["id"],
-                f"has an RLE of size {shape['size']}",
-                f"its image {image['id']} is {[image['height'], image['width']]}",
-            )
-        if (
-            type(shape["counts"]) is list
-            and sum(shape["counts"]) != image["height"] * image["width"]
-        ):
-            raise _bad(
-                path,
-                annotation["id"],
-                f"has an RLE of {sum(shape['counts'])} pixels",
-                f"its image {image['id']} has {image['height'] * image['width']}",
-            )
+        size = [image["height"], image["width"]]
+        if shape["size"] != size:
+            what = f"has an RLE of size {shape['size']}"
+            raise _bad(path, number, what, f"its image {image['id']} is {size}")
+        try:
+            check_runs(shape)
+        except ValueError as error:
+            raise _bad(path, number, "has no readable RLE", str(error)) from None
     else:
-        raise _bad(path, annotation["id"], "has neither polygons nor an RLE", "its mask is unknown")
+        raise _bad(path, number, "has neither polygons nor an RLE", "its mask is unknown")
+
+
+def _check_polygon(path: Path, number: int, polygon: list) -> None:
+    if type(polygon) is not list or len(polygon) < 6 or len(polygon) % 2:
+        length = len(polygon) if type(polygon) is list else 0
+        what = f"has a polygon of {length} coordinates"
+        raise _bad(path, number, what, "at least 3 points (6 coordinates) are needed")
+    try:  # whole lists at once: a loop over a million coordinates would double the reading time
+        total = sum(polygon)
+        sound = max(polygon) <= FAR and min(polygon) >= -FAR and total == total
+    except TypeError:
+        sound = False
+    if not sound:
+        raise _bad(
+            path,
+            number,
+            "has a polygon that is not of pixels",
+            f"numbers up to {FAR:.0f} are needed",
+        )
 
 
 def _bad(path: Path, number: int, what: str, why: str) -> InputError:

@@ -10,11 +10,15 @@ def write_whole(path: Path, content: bytes | str) -> None:
     if isinstance(content, str):
         content = content.encode()
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def sha256(path: Path) -> str:

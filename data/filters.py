@@ -104,26 +104,10 @@ def _area(annotation: dict, image: dict, options: Filter) -> float:
     if options.area_from == "field":
         return annotation["area"]
     height, width = image["height"], image["width"]
-    rle = mask_of(annotation, image)
+    rle = to_rle(annotation["segmentation"], height, width)
     if options.area_on == "original" or height == width:
         return area(rle)
     return int(crop_square(decode(rle)).sum())
-
-
-def mask_of(annotation: dict, image: dict) -> dict:
-    """The annotation's mask as RLE at the image's size.
-
-    Raises:
-        InputError: the RLE's counts do not make a mask of its size.
-    """
-    try:
-        rle = to_rle(annotation["segmentation"], image["height"], image["width"])
-        area(rle)
-        return rle
-    except (TypeError, ValueError, KeyError) as error:
-        raise InputError(
-            f"annotation {annotation['id']} of image {image['id']} has no readable mask ({error})."
-        ) from None
 
 
 def sort_out(objects: list[Candidate], options: Filter) -> tuple[list[Candidate], dict[str, list]]:

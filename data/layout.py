@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 from tcig.data.errors import InputError
 from tcig.data.files import sha256, write_whole
 from tcig.data.filters import Filter
-from tcig.data.masks import area, decode, label_map
+from tcig.data.masks import area, check_runs, decode, label_map
 from tcig.data.voc import BY_LABEL, with_article
 
 SCHEMA = 1
@@ -87,10 +87,12 @@ class Layout(_Record):
             if region.mask.get("size") != [self.side, self.side]:
                 raise ValueError(f"region {region.annotation} is not of the layout's side")
             try:
-                pixels = area(region.mask)
-            except (TypeError, ValueError, KeyError) as error:
-                raise ValueError(f"region {region.annotation} has no readable mask") from error
-            if not pixels:
+                check_runs(region.mask)
+            except (KeyError, ValueError) as error:
+                raise ValueError(
+                    f"region {region.annotation} has no readable mask: {error}"
+                ) from None
+            if not area(region.mask):
                 raise ValueError(f"region {region.annotation} is empty")
         if not self.regions:
             raise ValueError("a layout needs a region")
@@ -163,9 +165,10 @@ def read_manifest(path: Path) -> tuple[Header, list[Layout]]:
             version; an id stands twice; no layouts; fewer than the header counts.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as a manifest ({error}).") from None
+    lines = text.removesuffix("\n").split("\n") if text else []
     header, layouts, seen = None, [], set()
     for number, line in enumerate(lines, start=1):
         try:
@@ -176,7 +179,8 @@ def read_manifest(path: Path) -> tuple[Header, list[Layout]]:
             layout = Layout.model_validate(record)
         except (json.JSONDecodeError, ValidationError, InputError) as error:
             raise InputError(
-                f"{path} line {number}: {_first(error)}; make it again with `tcig layouts`."
+                f"{path} line {number}: {_first(error).removesuffix('.')}; "
+                "make it again with `tcig layouts`."
             ) from None
         if layout.id in seen:
             raise InputError(f"{path} line {number}: layout {layout.id} stands twice.")

@@ -45,6 +45,45 @@ def area(rle: dict) -> int:
     return int(coco_mask.area(rle))
 
 
+def check_runs(rle: dict) -> None:
+    """Refuses an RLE whose runs do not add up to its size: `decode` would read beyond them.
+
+    Raises:
+        ValueError: so it is, or its counts are no runs.
+    """
+    height, width = rle["size"]
+    counts = rle["counts"]
+    runs = _runs(counts) if isinstance(counts, str) else counts
+    if type(runs) is not list or not all(type(run) is int and run >= 0 for run in runs):
+        raise ValueError("its runs must be whole numbers from 0")
+    if sum(runs) != height * width:
+        raise ValueError(f"its runs are {sum(runs)} pixels, its size {height * width}")
+
+
+def _runs(counts: str) -> list[int]:
+    """The runs of a compressed RLE.
+
+    Each run is groups of 5 bits, the lowest first, 6th bit: another group follows; from the fourth
+    run on, the difference from the run before last (cocoapi, common/maskApi.c, rleFrString).
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts:
+        group = ord(character) - 48
+        if not 0 <= group < 64:
+            raise ValueError(f"its counts hold {character!r}")
+        value |= (group & 31) << shift
+        shift += 5
+        if not group & 32:
+            if group & 16:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    if shift:
+        raise ValueError("its counts end within a run")
+    return runs
+
+
 def centre_square(height: int, width: int) -> tuple[int, int, int]:
     """The largest centred square as (top, left, side); odd margins leave more below and right."""
     side = min(height, width)
@@ -60,8 +99,8 @@ def crop_square(pixels: np.ndarray) -> np.ndarray:
 def resize_nearest(pixels: np.ndarray, size: int) -> np.ndarray:
     """Resizes a square (S, S, ...) array by nearest neighbour, sampling at pixel centres.
 
-    Output pixel i reads input pixel floor((i + 1/2) S / size): Pillow's NEAREST and torch's
-    "nearest-exact".
+    Output pixel i reads input pixel floor((i + 1/2) S / size), in exact integers: torch's
+    "nearest-exact", and Pillow's NEAREST but for rounding at exact ties.
     """
     side = pixels.shape[0]
     index = (2 * np.arange(size) + 1) * side // (2 * size)
@@ -99,13 +138,16 @@ def load_label_map(path: Path) -> np.ndarray:
     Raises:
         InputError: not a palette PNG, or a value above 20.
     """
-    with Image.open(path) as image:
-        if image.format != "PNG" or image.mode != "P":
-            raise InputError(
-                f"{path} is a {image.format} of mode {image.mode}: "
-                "a label map is a palette PNG, as `tcig score` writes it."
-            )
-        labels = np.array(image)
+    try:
+        with Image.open(path) as image:
+            labels, form, mode = np.array(image), image.format, image.mode
+    except (OSError, SyntaxError) as error:
+        raise InputError(f"{path} cannot be read as a label map ({error}).") from None
+    if (form, mode) != ("PNG", "P"):
+        raise InputError(
+            f"{path} is a {form} of mode {mode}: a label map is a palette PNG, as `tcig score` "
+            "writes it."
+        )
     if labels.max() >= NUM_LABELS:
         raise InputError(f"{path} holds the value {labels.max()}: label maps hold classes 0 to 20.")
     return labels

@@ -69,7 +69,7 @@ def find_images(folder: Path, layouts: Sequence[Layout], manifest: str, limit: i
 
 
 def read_run(folder: Path) -> dict:
-    """Of a run's folder `limit`, `samples`, `method`, `profile`, `manifest`; `{}` of any other.
+    """Of a run's folder `limit`, `samples`, `method`, `manifest`, `profile`; `{}` of any other.
 
     Raises:
         InputError: its `run.json` is no run's record.
@@ -79,9 +79,8 @@ def read_run(folder: Path) -> dict:
         return {}
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
-        return run["asked"] | {
-            name: run["spec"][name] for name in ("method", "profile", "manifest")
-        }
+        spec = {name: run["spec"][name] for name in ("method", "manifest")}
+        return run["asked"] | spec | {"profile": run["profile"]}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is not a run's record ({error!r}): remove it or run again."

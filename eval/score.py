@@ -104,11 +104,10 @@ def score_folder(
             before is kept.
     """
     found = find_images(folder, layouts, manifest, limit)
-    hashes = {}
-    for layout, sample in found.pairs:
-        path = folder / f"{layout.id}-{sample}.png"
-        open_image(path, sizes.image, sizes.resize)
-        hashes[layout.id, sample] = sha256(path)
+    hashes = {
+        (layout.id, sample): sha256(folder / f"{layout.id}-{sample}.png")
+        for layout, sample in found.pairs
+    }
     name, network = judge
     score = Score(
         row=row or found.row,
@@ -128,9 +127,11 @@ def score_folder(
         for pair, kept in _stored_rows(place, score).items()
         if kept["image_sha256"] == hashes.get(pair) and _label_path(place, *pair).exists()
     }
+    pending = [pair for pair in found.pairs if (pair[0].id, pair[1]) not in rows]
+    for layout, sample in pending:  # before the judge spends hours on the others
+        open_image(folder / f"{layout.id}-{sample}.png", sizes.image, sizes.resize)
     write_whole(place / "rows.jsonl", "".join(json.dumps(kept) + "\n" for kept in rows.values()))
     write_whole(place / "score.json", score.model_dump_json(indent=2) + "\n")
-    pending = [pair for pair in found.pairs if (pair[0].id, pair[1]) not in rows]
     with (
         (place / "rows.jsonl").open("a", encoding="utf-8") as file,
         tqdm(

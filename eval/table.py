@@ -15,6 +15,9 @@ from tcig.eval.score import Score, dense, read_scores
 
 ORACLES = {"paste": "oracle"}
 """Rows that read the truth: they check the plumbing and are no method."""
+CEILING = "real"
+"""The photographs' row, shown with the dropped objects counted and ignored: how far the judge can
+agree with the truth."""
 STD = "± is the standard deviation (divided by n) over the values that the mean is of: "
 VALUES = {
     "iou_image": "images",
@@ -29,11 +32,12 @@ def measured(folders: Sequence[Path], ignore: Literal["none", "dropped"]) -> pd.
 
     Args:
         folders: folders of scored images, or of such folders.
-        ignore: whether pixels of the objects that the filter dropped count.
+        ignore: whether pixels of the objects that the filter dropped count, or not at all; the
+            row `real` is given both ways.
 
     Returns:
-        Columns `row`, `judge`, `identity`, `manifest`, `n`, `failed`, and for every name of
-        `tcig.eval.iou.NAMES` its mean, `{name}_std` and `{name}_n`.
+        Columns `row`, `judge`, `identity`, `manifest`, `ignore`, `n`, `failed`, and for every name
+        of `tcig.eval.iou.NAMES` its mean, `{name}_std` and `{name}_n`.
 
     Raises:
         InputError: a folder without scores, or rows of different manifests.
@@ -44,7 +48,9 @@ def measured(folders: Sequence[Path], ignore: Literal["none", "dropped"]) -> pd.
         found = [pair for place in scored for pair in read_scores(place)]
         if not found:
             raise InputError(f"{folder} holds no scores: run `tcig score` on it first.")
-        records += [_record(score, rows, ignore) for score, rows in found]
+        for score, rows in found:
+            both = ("none", "dropped") if score.row == CEILING else (ignore,)
+            records += [_record(score, rows, each) for each in both]
     frame = pd.DataFrame(records)
     if frame["manifest"].nunique() > 1:
         raise InputError(
@@ -59,11 +65,11 @@ def measured(folders: Sequence[Path], ignore: Literal["none", "dropped"]) -> pd.
     ).reset_index(drop=True)
 
 
-def _record(score: Score, rows: list[dict], ignore: str) -> dict:
+def _record(score: Score, rows: list[dict], ignore: Literal["none", "dropped"]) -> dict:
     field = "confusion" if ignore == "none" else "confusion_ignoring_dropped"
     samples = Samples.of([dense(row[field]) for row in rows], [row["classes"] for row in rows])
     record = {name: getattr(score, name) for name in ("row", "judge", "identity", "manifest")}
-    record |= {"n": len(rows), "failed": score.failed}
+    record |= {"ignore": ignore, "n": len(rows), "failed": score.failed}
     for name in NAMES:
         mean, std, n = reduce(samples, name)
         record |= {name: mean, f"{name}_std": std, f"{name}_n": n}
@@ -95,8 +101,9 @@ def figures(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 
 def _label(record: dict) -> str:
-    note = ORACLES.get(record["row"])
-    return f"{record['row']} ({note})" if note else record["row"]
+    notes = [ORACLES[record["row"]]] if record["row"] in ORACLES else []
+    notes += ["dropped objects ignored"] if record["ignore"] == "dropped" else []
+    return f"{record['row']} ({', '.join(notes)})" if notes else record["row"]
 
 
 def _n(record: dict) -> str:
@@ -115,7 +122,9 @@ def render(frame: pd.DataFrame, names: Sequence[str], form: str) -> str:
         cited["judge"] = "cited: " + cited["paper"] + " " + cited["table"]
         cited = cited.rename(columns={"mean": "published", "std": "published_std"})
         wanted = ["row", "judge", "published", "published_std"]
-        pd.concat([frame, cited[wanted]]).to_csv(buffer, index=False)
+        counts = [c for c in frame if c in ("n", "failed") or c.endswith("_n")]
+        table = pd.concat([frame.astype(dict.fromkeys(counts, "Int64")), cited[wanted]])
+        table.to_csv(buffer, index=False)
         return buffer.getvalue()
     table = figures(frame, names)
     notes = [

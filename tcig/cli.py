@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:
-        print(f"tcig: error: {error}; what was written before is kept", file=sys.stderr)
+        print(f"tcig: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("tcig: stopped; the same command goes on from here", file=sys.stderr)

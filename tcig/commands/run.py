@@ -40,6 +40,8 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig run`; 1 if a sample failed."""
     options = parse(Options, argv, "run", __doc__)
+    if not options.methods:
+        raise InputError("give --methods one or more names, or path/to/file.py:Class.")
     if options.samples < 1 or (options.limit is not None and options.limit < 1):
         raise InputError("--samples and --limit count from 1.")
     from tcig.data.layout import hash_order, manifest_hash, read_manifest
@@ -56,9 +58,10 @@ def main(argv: list[str]) -> int:
     name = manifest_hash(manifest)
     prepared = [prepare(method, profile, options.coco, name) for method in options.methods]
     asked = {"limit": options.limit, "samples": options.samples}
+    settings = profile.model_dump(mode="json")
     failed, folders = 0, []
     for spec, method in prepared:
-        with RunStore(options.out, spec, asked) as store:
+        with RunStore(options.out, spec, asked, settings) as store:
             failed += generate(method, chosen, options.samples, profile.batch, store)
         if store.done:
             folders.append(store.folder)

@@ -43,9 +43,13 @@ def main(argv: list[str]) -> int:
     from tcig.eval.images import read_run
     from tcig.eval.judges import load_judge
     from tcig.eval.score import Sizes, score_folder
-    from tcig.profiles import load_profile
+    from tcig.profiles import Profile, load_profile
 
-    profile = load_profile(options.profile or read_run(options.folder).get("profile", "mini"))
+    own = read_run(options.folder).get("profile")
+    if own and not options.profile:
+        profile = Profile.model_validate(own)
+    else:
+        profile = load_profile(options.profile or "mini")
     _, layouts = read_manifest(options.layouts)
     sizes = Sizes(profile.size, profile.score_size, options.resize)
     for name in options.judge or profile.judges:

@@ -26,7 +26,7 @@ def find_method(name: str) -> tuple[str, type[Method]]:
         module, _, attribute = METHODS[name].partition(":")
         return name, getattr(importlib.import_module(module), attribute)
     file, _, attribute = name.rpartition(":")
-    if file.endswith(".py"):
+    if file.endswith(".py") and attribute:
         return attribute, _from_file(Path(file), attribute)
     near = difflib.get_close_matches(name, METHODS, 1)
     hint = f" (did you mean {near[0]}?)" if near else ""
@@ -41,8 +41,15 @@ def _from_file(path: Path, attribute: str) -> type[Method]:
     spec = importlib.util.spec_from_file_location(f"tcig_method_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"{path} cannot be loaded ({type(error).__name__}: {error}).") from error
     found = getattr(module, attribute, None)
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise InputError(f"{path} has no class {attribute} that is a tcig.methods.base.Method.")
+    if found.__abstractmethods__:
+        raise InputError(
+            f"{path}: {attribute} lacks {', '.join(sorted(found.__abstractmethods__))}."
+        )
     return found

@@ -17,6 +17,7 @@ class Profile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    """The file's."""
     size: int = Field(gt=0)
     """Side of the images, pixels."""
     score_size: int = Field(gt=0)
@@ -48,7 +49,13 @@ def load_profile(name: str) -> Profile:
     if not path.exists():
         raise InputError(f"no profile {name!r}: there are {', '.join(names())}, or give a .toml.")
     try:
-        return Profile(name=path.stem, **tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: {reason}") from None
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        if "name" in settings:
+            raise InputError(f"{path}: name is the file's own, leave it out.")
+        return Profile.model_validate(settings | {"name": path.stem})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        setting = ".".join(map(str, problem["loc"]))
+        raise InputError(f"{path}: {setting}: {problem['msg']}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML ({error}).") from None

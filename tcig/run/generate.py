@@ -99,9 +99,13 @@ def _peak_mib() -> int:
 
 
 def _check(images: list[Image.Image], count: int, size: int) -> None:
-    if len(images) != count:
-        raise ValueError(f"the method gave {len(images)} images for {count} layouts")
+    if not isinstance(images, Sequence) or len(images) != count:
+        given = f"{len(images)} images" if isinstance(images, Sequence) else type(images).__name__
+        raise ValueError(f"the method gave {given} for {count} layouts, a list of images is needed")
     for image in images:
+        if not isinstance(image, Image.Image):
+            raise TypeError(f"the method gave a {type(image).__name__}, a PIL image is needed")
+        image.load()  # a file opened lazily fails here, as the method's fault
         if image.size != (size, size) or image.mode != "RGB":
             raise ValueError(
                 f"the method gave a {image.mode} image of {image.width}x{image.height}, "

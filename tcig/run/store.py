@@ -21,16 +21,17 @@ from tcig.run.spec import RunSpec
 class RunStore:
     """One run's folder, held by one process at a time; a context manager."""
 
-    def __init__(self, parent: Path, spec: RunSpec, asked: dict):
+    def __init__(self, parent: Path, spec: RunSpec, asked: dict, profile: dict):
         """Opens or creates the run's folder below `parent`.
 
         Args:
             parent: where runs live.
             spec: names the folder.
             asked: `limit` (None: all layouts) and `samples`, of this call; recorded with the spec.
+            profile: all settings of the profile, for those who score the images.
         """
         self.folder = parent / spec.folder
-        self.spec, self.asked = spec, asked
+        self.spec, self.asked, self.profile = spec, asked, profile
         self.done: set[tuple[str, int]] = set()
         self._rows: IO[bytes] | None = None
         self._lock: IO[bytes] | None = None
@@ -45,21 +46,26 @@ class RunStore:
         self._lock = (self.folder / ".lock").open("wb")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            for draft in self.folder.glob(".*.part"):
+                draft.unlink()
+            self._check_spec()
+            record = {"spec": self.spec.model_dump(), "asked": self.asked, "profile": self.profile}
+            write_whole(self.folder / "run.json", json.dumps(record, indent=2) + "\n")
+            self._mend_rows()
+            self._rows = (self.folder / "rows.jsonl").open("ab")
+        except BlockingIOError:
             self._lock.close()
             raise InputError(f"{self.folder} is being written by another process.") from None
-        for draft in self.folder.glob(".*.part"):
-            draft.unlink()
-        self._check_spec()
-        record = {"spec": self.spec.model_dump(), "asked": self.asked}
-        write_whole(self.folder / "run.json", json.dumps(record, indent=2) + "\n")
-        self._mend_rows()
-        self._rows = (self.folder / "rows.jsonl").open("ab")
+        except BaseException:
+            self._lock.close()
+            raise
         return self
 
     def __exit__(self, *_) -> None:
-        self._rows.close()
-        self._lock.close()
+        try:
+            self._rows.close()
+        finally:
+            self._lock.close()
 
     def _check_spec(self) -> None:
         path = self.folder / "run.json"
@@ -69,7 +75,7 @@ class RunStore:
             stored = RunSpec.model_validate(json.loads(path.read_bytes())["spec"])
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{path} is not a run's record: move the folder away.") from None
-        if stored != self.spec:
+        if stored.hash != self.spec.hash:
             raise InputError(f"{path} is the record of another run: move the folder away.")
 
     def _mend_rows(self) -> None:
@@ -96,7 +102,9 @@ class RunStore:
 
     def add(self, row: dict, image: Image.Image | None) -> None:
         """Commits a sample: its image, if it has one, then its row."""
-        if image is not None:
+        if image is None:  # a kill may have left one of an earlier, uncommitted trial
+            self.image(row["layout"], row["sample"]).unlink(missing_ok=True)
+        else:
             buffer = io.BytesIO()
             image.save(buffer, "PNG")
             write_whole(self.image(row["layout"], row["sample"]), buffer.getvalue())

@@ -119,7 +119,10 @@ def main() -> None:
                 )
                 for _ in range(repeats)
             ]
-            ours, theirs = ([statistics.median(v) for v in zip(*side)] for side in zip(*pairs))
+            ours, theirs = (
+                [statistics.median(pair[side][figure] for pair in pairs) for figure in (0, 1)]
+                for side in (0, 1)
+            )
             time_ratio = statistics.median(a[0] / b[0] for a, b in pairs)
             memory_ratio = statistics.median(a[1] / b[1] for a, b in pairs)
             print(

@@ -1,0 +1,212 @@
+import json
+
+import pytest
+from coco_folder import box, runs, thing
+
+from tcig.data.build import build_layouts
+from tcig.data.coco import read_captions, read_instances
+from tcig.data.files import sha256
+from tcig.data.filters import Filter
+
+SHORT, LONG = "04", "0`Td7"  # compressed RLE of 4 and of 250000 pixels
+
+
+def test_instances_are_the_voc_classes_in_the_files_order(two_cats):
+    two_cats.add(2, thing("banana", (0, 0, 50, 50)), thing("book", (0, 0, 50, 50)))
+    two_cats.add(3, thing("dog", (0, 0, 9, 9)), thing("person", (0, 0, 1, 1)))
+    two_cats.annotations.reverse()
+    read = read_instances(two_cats.write(), 2017)
+    assert set(read.images) == {1, 2, 3}
+    assert {n: [a["id"] for a in objects] for n, objects in read.objects.items()} == {
+        1: [11, 10],
+        3: [31, 30],
+    }
+    assert read.source.path.name == "instances_val2017.json"
+    assert read.source.sha256 == sha256(two_cats.instances_file)
+
+
+def test_captions_stand_in_the_order_of_their_ids_whatever_the_files_order(two_cats):
+    two_cats.captions[:] = [
+        {"id": 30, "image_id": 1, "caption": "last"},
+        {"id": 4, "image_id": 1, "caption": " the \n first "},
+        {"id": 12, "image_id": 1, "caption": "second"},
+    ]
+    folder = two_cats.write()
+    assert read_captions(folder, 2017).texts == {1: ["the first", "second", "last"]}
+    for number, caption in enumerate(("the first", "second", "last")):
+        _, (layout,) = build_layouts(folder, Filter(caption=number))
+        assert layout.caption == caption
+
+
+def test_year_2014_reads_its_own_files(coco, refuses):
+    coco.year = 2014
+    coco.add(7, thing("cat", (0, 0, 50, 50)), thing("dog", (50, 0, 50, 50)))
+    folder = coco.write()
+    header, (layout,) = build_layouts(folder, Filter(year=2014))
+    assert layout.image == "val2014/COCO_val2014_000000000007.jpg"
+    assert [s.file for s in header.sources] == ["instances_val2014.json", "captions_val2014.json"]
+    assert [s.sha256 for s in header.sources] == [
+        sha256(coco.instances_file),
+        sha256(coco.captions_file),
+    ]
+    with refuses("instances_val2017.json", "--download"):
+        build_layouts(folder, Filter(year=2017))
+
+
+def changed(**parts):
+    return lambda text: json.dumps(json.loads(text) | parts)
+
+
+SPOILT_FILES = {
+    "a page": (lambda text: "<html>503</html>", ["is not JSON"]),
+    "empty": (lambda text: "", ["is not JSON"]),
+    "a list": (lambda text: "[]", ["list"]),
+    "cut in the first list": (lambda text: text[: text.index("[") + 1], ["is truncated"]),
+    "cut in the middle": (lambda text: text[: len(text) // 2], ["is truncated"]),
+    "cut at the end": (lambda text: text[:-1] + "\n", ["is truncated"]),
+    "cut after accents": (lambda text: '{"info": "ééé", ', ["is truncated"]),
+    "cut in an accent": (lambda text: '{"info": "é'.encode()[:-1], ["is truncated"]),
+    "cut in a word": (lambda text: '{"info": tru', ["is truncated"]),
+    "no annotations": (lambda text: text.replace('"annotations"', '"notes"'), ["`annotations`"]),
+    "no images": (lambda text: text.replace('"images"', '"pictures"'), ["`images`"]),
+    "annotations by id": (changed(annotations={}), ["`annotations`"]),
+    "images are null": (changed(images=None), ["`images`"]),
+    "an annotation is a number": (changed(annotations=[7]), ["`annotations`", "no. 0"]),
+    "absent": (None, ["cannot be read", "--download"]),
+}
+
+
+@pytest.mark.parametrize("name", ["instances_file", "captions_file"])
+@pytest.mark.parametrize(("spoil", "words"), SPOILT_FILES.values(), ids=SPOILT_FILES)
+def test_unusable_files_are_refused_by_name(two_cats, refuses, name, spoil, words):
+    folder, path = two_cats.write(), getattr(two_cats, name)
+    if spoil is None:
+        path.unlink()
+    else:
+        content = spoil(path.read_text())
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with refuses(path, *words):
+        build_layouts(folder, Filter())
+
+
+def without(field):
+    return lambda record: record.pop(field)
+
+
+def having(**fields):
+    return lambda record: record.update(fields)
+
+
+def shaped(segmentation):
+    return having(segmentation=segmentation)
+
+
+def compressed(counts, size=(100, 100)):
+    return shaped({"size": size and list(size), "counts": counts})
+
+
+SPOILT_ANNOTATIONS = {
+    "unknown image": (having(image_id=404), ["404", "no such image"]),
+    "unknown category": (having(category_id=404), ["404", "no such category"]),
+    "no image_id": (without("image_id"), ["image_id"]),
+    "no category_id": (without("category_id"), ["category_id"]),
+    "no segmentation": (without("segmentation"), ["segmentation"]),
+    "no area": (without("area"), ["area"]),
+    "negative area": (having(area=-1), ["-1"]),
+    "null area": (having(area=None), ["None"]),
+    "area as text": (having(area="12"), ["'12'"]),
+    "area not a number": (having(area=float("nan")), ["nan"]),
+    "id twice": (having(id=10), ["10 stands twice", "`annotations`"]),
+    "no polygons": (shaped([]), ["no polygon"]),
+    "null mask": (shaped(None), ["neither"]),
+    "2 points": (shaped([[1, 1, 9, 9]]), ["4 coordinates", "3 points"]),
+    "2 points after 4": (shaped([*box(0, 0, 9, 9), [1, 1, 9, 9]]), ["4 coordinates", "3 points"]),
+    "odd polygon": (shaped([[1, 1, 9, 9, 1, 9, 5]]), ["7 coordinates"]),
+    "polygon of text": (shaped([["a"] * 6]), []),
+    "runs of another size": (shaped(runs(10_000, size=(50, 200))), ["[50, 200]", "[100, 100]"]),
+    "RLE of another size": (compressed(SHORT, (50, 200)), ["[50, 200]", "[100, 100]"]),
+    "RLE without size": (shaped({"counts": SHORT}), ["neither"]),
+    "RLE of null size": (compressed(SHORT, None), []),
+    "too few runs": (shaped(runs(9_999)), ["9999", "10000"]),
+    "too many runs": (shaped(runs(1, 10_000)), ["10001", "10000"]),
+    "negative run": (shaped(runs(-1, 10_001)), []),
+    "runs of text": (shaped(runs("a")), []),
+    "RLE too long": (compressed(LONG), []),
+    "RLE too short": (compressed(SHORT), []),
+    "RLE empty": (compressed(""), []),
+    "RLE null": (compressed(None), []),
+}
+
+
+@pytest.mark.parametrize(("spoil", "words"), SPOILT_ANNOTATIONS.values(), ids=SPOILT_ANNOTATIONS)
+def test_bad_annotations_are_refused_by_file_and_id(two_cats, refuses, spoil, words):
+    spoil(two_cats.annotations[1])
+    folder = two_cats.write()
+    with refuses(two_cats.instances_file, two_cats.annotations[1]["id"], *words):
+        build_layouts(folder, Filter())
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 1e9, None])
+def test_coordinates_that_would_hang_the_rasteriser_are_refused(two_cats, refuses, number):
+    two_cats.annotations[1]["segmentation"] = [[0, 0, number, 9, 9, 9]]
+    with refuses(two_cats.instances_file, 11):
+        read_instances(two_cats.write(), 2017)
+
+
+@pytest.mark.parametrize("field", ["id", "image_id", "category_id"])
+@pytest.mark.parametrize("value", [[1], "x"])
+def test_ids_that_are_no_integers_are_refused(two_cats, refuses, field, value):
+    two_cats.annotations[1][field] = value
+    with refuses(two_cats.instances_file):
+        build_layouts(two_cats.write(), Filter())
+
+
+@pytest.mark.parametrize("fields", [{"width": 0}, {"height": "100"}, {"width": -100}, {"id": -1}])
+def test_impossible_images_are_refused(two_cats, refuses, fields):
+    two_cats.add(2)
+    two_cats.images[0].update(fields)
+    for record in two_cats.annotations + two_cats.captions[:1]:
+        record["image_id"] = two_cats.images[0]["id"]
+    with refuses(two_cats.instances_file):
+        build_layouts(two_cats.write(), Filter())
+
+
+@pytest.mark.parametrize("field", ["width", "height", "file_name", "id"])
+def test_images_lacking_a_field_are_refused(two_cats, refuses, field):
+    del two_cats.images[0][field]
+    with refuses(two_cats.instances_file, "`images`", field):
+        read_instances(two_cats.write(), 2017)
+
+
+def test_ids_of_images_must_differ(two_cats, refuses):
+    two_cats.add(1)
+    with refuses(two_cats.instances_file, "1 stands twice", "`images`"):
+        read_instances(two_cats.write(), 2017)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (having(caption=7), ["annotation 11", "7"]),
+        (having(caption=None), ["annotation 11", "None"]),
+        (having(caption=" \n"), ["annotation 11"]),
+        (without("caption"), ["11", "caption"]),
+        (having(image_id=404), ["annotation 11", "404", "no such image"]),
+        (having(id=10), ["10 stands twice"]),
+    ],
+)
+def test_bad_captions_are_refused_by_file_and_id(two_cats, refuses, spoil, words):
+    two_cats.captions.append({"id": 11, "image_id": 1, "caption": "two cats"})
+    spoil(two_cats.captions[1])
+    with refuses(two_cats.captions_file, *words):
+        read_captions(two_cats.write(), 2017)
+
+
+def test_a_missing_caption_matters_for_kept_images_alone(two_cats, refuses):
+    two_cats.add(2, thing("cat", (0, 0, 50, 50)), captions=())
+    build_layouts(two_cats.write(), Filter())
+    with refuses("captions_val2017.json", "image 1 ", "1 caption"):
+        build_layouts(two_cats.root, Filter(caption=1))
+    two_cats.captions.clear()
+    with refuses(two_cats.captions_file, "image 1 ", "no caption"):
+        build_layouts(two_cats.write(), Filter())

@@ -1,0 +1,217 @@
+import numpy as np
+import pytest
+from coco_folder import runs, thing
+
+from tcig.data.build import build_layouts, choose
+from tcig.data.coco import read_instances
+from tcig.data.filters import READINGS, Filter, count_table
+from tcig.data.masks import area
+
+CAT, DOG = thing("cat", (0, 0, 50, 25)), thing("dog", (50, 50, 50, 25))
+COW = thing("cow", (50, 0, 50, 25))
+BUS, BOAT = thing("bus", (0, 50, 50, 25)), thing("boat", (50, 75, 50, 25))
+SMALL = thing("bird", (0, 50, 20, 20))
+CROWD = thing("sheep", (0, 75, 50, 25), iscrowd=1)
+PERSON = thing("person", (0, 50, 25, 50))
+PEOPLE = PERSON | {"iscrowd": 1}
+EMPTY = runs(10_000)
+
+
+def built(coco, **options):
+    """The layouts as image id -> (regions, dropped objects with reasons) of the places of things.
+
+    Image 999 always passes and is left out, so that no test sees an empty set of layouts.
+    """
+    if not any(image["id"] == 999 for image in coco.images):
+        things = (("tv", (0, 0, 50, 50)), ("bus", (50, 0, 50, 50)), ("boat", (0, 50, 50, 50)))
+        coco.add(999, *(thing(*args) for args in things))
+    _, layouts = build_layouts(coco.write(), Filter(**options))
+    return {
+        int(layout.id): (
+            [region.annotation % 10 for region in layout.regions],
+            {region.annotation % 10: region.reason for region in layout.dropped},
+        )
+        for layout in layouts
+        if layout.id != "999"
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "ids"),
+    [
+        ({}, {491497, 463730, 219578, 555705, 25560, 403817}),
+        ({"reading": "images"}, {491497, 555705, 25560, 403817}),
+        ({"people": "drop"}, {491497, 219578, 555705, 403817}),
+        ({"people": "drop", "reading": "images"}, {491497, 555705, 403817}),
+    ],
+)
+def test_real_sample(sample, options, ids):
+    header, layouts = build_layouts(sample, Filter(**options))
+    assert {int(layout.id) for layout in layouts} == ids
+    assert header.filter == Filter(**options)
+    counts = header.counts
+    assert (counts.images, counts.filtered, counts.layouts) == (50, len(ids), len(ids))
+    assert (counts.objects_cut, counts.layouts_cut) == (0, 0)
+    for layout in layouts:
+        assert (sample / layout.image).is_file()
+
+
+def test_real_car_of_which_the_crop_leaves_little(sample):
+    def car_and_counts(least):
+        header, layouts = build_layouts(sample, Filter(min_cropped_area=least))
+        layout = next(layout for layout in layouts if layout.id == "463730")
+        cut = [region.label for region in layout.dropped if region.reason == "cut"]
+        return {r.label: r for r in layout.regions}.get("car"), layout.side, cut, header.counts
+
+    car, side, cut, _ = car_and_counts(0.005)
+    assert side == 427
+    assert round(area(car.mask) / side**2, 3) == 0.009
+    assert cut == []
+    car, _, cut, counts = car_and_counts(0.01)
+    assert car is None
+    assert cut == ["car"]
+    assert (counts.objects_cut, counts.layouts_cut, counts.layouts) == (1, 0, 6)
+
+
+@pytest.mark.parametrize("base", [Filter(), Filter(min_area=0.01, max_objects=6)])
+def test_count_table_agrees_with_the_layouts(sample, base):
+    instances = read_instances(sample, 2017)
+    rows = count_table(instances, base)
+    assert len(rows) == np.prod([len(values) for values in READINGS.values()]) == 72
+    assert len({tuple(row.values())[:-1] for row in rows}) == 72
+    assert len({row["images"] for row in rows}) > 3
+    for row in rows[:: 7 if base == Filter() else 72]:
+        measured = dict(zip(("area_from", "area_on"), row["area"].split(", "), strict=True))
+        readings = {name: row[name] for name in ("reading", "people", "crowd", "count_by")}
+        options = Filter(
+            **readings, **measured, min_area=base.min_area, max_objects=base.max_objects
+        )
+        assert row["images"] == len(choose(instances, options))
+        assert row["images"] == build_layouts(sample, options)[0].counts.filtered
+
+
+def test_count_table_shows_combinations_that_leave_nothing(two_cats):
+    two_cats.add(2)
+    rows = count_table(read_instances(two_cats.write(), 2017), Filter())
+    assert {(row["count_by"], row["images"]) for row in rows} == {("instance", 1), ("class", 0)}
+
+
+@pytest.mark.parametrize(
+    ("things", "options", "expected"),
+    [
+        ([CAT, DOG], {}, ([0, 1], {})),
+        ([CAT, SMALL, DOG], {}, ([0, 2], {1: "small"})),
+        ([CAT, SMALL, DOG], {"reading": "images"}, None),
+        ([CAT, SMALL], {}, None),
+        ([CAT, DOG, PERSON], {}, ([0, 1], {2: "person"})),
+        ([CAT, DOG, PERSON], {"people": "drop"}, None),
+        ([CAT, DOG, PEOPLE], {"people": "drop"}, None),
+        ([CAT, PERSON], {}, None),
+        # a small person is a person, not a small mask; a crowd of people is no crowd of the 19
+        ([CAT, DOG, PERSON | {"area": 1}], {"reading": "images"}, ([0, 1], {2: "person"})),
+        ([CAT, DOG, PEOPLE], {"crowd": "count"}, ([0, 1], {2: "person"})),
+        ([CAT, DOG, PEOPLE], {"crowd": "drop"}, ([0, 1], {2: "person"})),
+        ([CAT, CROWD, DOG], {}, ([0, 2], {1: "crowd"})),
+        ([CAT, CROWD, DOG], {"crowd": "count"}, ([0, 1, 2], {})),
+        ([CAT, CROWD, DOG], {"crowd": "drop"}, None),
+        ([CAT, CROWD], {}, None),
+        ([CAT, CROWD], {"crowd": "count"}, ([0, 1], {})),
+        ([CAT, DOG, CROWD | {"area": 1}], {"reading": "images"}, ([0, 1], {2: "crowd"})),
+        ([CAT, DOG, CROWD | {"area": 1}], {"crowd": "count"}, ([0, 1], {2: "small"})),
+        ([CAT, DOG, CROWD | {"area": 1}], {"crowd": "count", "reading": "images"}, None),
+        # other categories of COCO are not seen
+        ([CAT, DOG, thing("book", (0, 50, 1, 1))], {"reading": "images"}, ([0, 1], {})),
+        ([CAT, thing("book", (50, 50, 50, 50))], {}, None),
+        ([CAT, CAT], {}, ([0, 1], {})),
+        ([CAT, CAT], {"count_by": "class"}, None),
+        ([CAT] * 5, {}, None),
+        ([CAT] * 4 + [DOG], {"count_by": "class"}, ([0, 1, 2, 3, 4], {})),
+        ([CAT, DOG, COW, BUS], {"count_by": "class"}, ([0, 1, 2, 3], {})),
+        ([CAT, DOG, COW, BUS, BOAT], {"count_by": "class"}, None),
+        ([CAT] * 4, {}, ([0, 1, 2, 3], {})),
+        ([CAT] * 5, {"max_objects": 5}, ([0, 1, 2, 3, 4], {})),
+        ([CAT], {"min_objects": 1}, ([0], {})),
+        ([CAT, DOG], {"min_objects": 3}, None),
+        ([CAT, DOG, COW], {"min_objects": 3, "max_objects": 3}, ([0, 1, 2], {})),
+        ([], {}, None),
+        # what has no pixel on the square is no dropped object
+        ([CAT, DOG, thing("bird", EMPTY)], {}, ([0, 1], {})),
+        ([CAT, DOG, thing("person", EMPTY)], {}, ([0, 1], {})),
+    ],
+)
+def test_readings(coco, things, options, expected):
+    assert built(coco.add(1, *things), **options) == ({1: expected} if expected else {})
+
+
+@pytest.mark.parametrize(
+    ("area_from", "shape", "field", "stays"),
+    [
+        ("field", (0, 0, 50, 50), 500, True),
+        ("field", (0, 0, 50, 50), 499.999, False),
+        ("field", (0, 0, 20, 20), 500, True),
+        ("pixels", (0, 0, 20, 25), 1, True),
+        ("pixels", runs(0, 500, 9500), 1, True),
+        ("pixels", runs(0, 499, 9501), 9999, False),
+        ("pixels", runs(100, 499, 1, 1, 9399), 1, True),
+    ],
+)
+@pytest.mark.parametrize("reading", ["masks", "images"])
+def test_an_object_of_exactly_the_smallest_area_stays(
+    coco, area_from, shape, field, stays, reading
+):
+    coco.add(1, CAT, DOG, thing("bird", shape, area=field))
+    expected = {1: ([0, 1, 2], {})}
+    if not stays:
+        expected = {1: ([0, 1], {2: "small"})} if reading == "masks" else {}
+    assert built(coco, area_from=area_from, reading=reading) == expected
+
+
+@pytest.mark.parametrize(
+    ("columns", "on_original", "on_square"),
+    [
+        ((50, 19), "small", "region"),  # 950 pixels: under 1000 of the whole, over 500
+        ((50, 9), "small", "small"),
+        ((31, 29), "region", "region"),  # 1450 pixels, 500 of them on the square
+        ((30, 29), "region", "small"),  # 450 of them on the square
+    ],
+)
+def test_area_on_the_original_and_on_the_square(coco, columns, on_original, on_square):
+    left, width = columns
+    coco.add(
+        1,
+        thing("cat", (50, 0, 50, 50)),
+        thing("dog", (100, 0, 50, 50)),
+        thing("bird", (left, 50, width, 50)),
+        width=200,
+    )
+    for area_on, fate in (("original", on_original), ("square", on_square)):
+        regions, dropped = built(coco, area_from="pixels", area_on=area_on)[1]
+        assert (2 in regions, dropped) == (fate == "region", {} if fate == "region" else {2: fate})
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"area_on": "square"}, ["area_on=square", "area_from=pixels"]),
+        ({"min_area": 1.0}, ["min_area"]),
+        ({"min_area": -0.1}, ["min_area"]),
+        ({"min_cropped_area": 1.0}, ["min_cropped_area"]),
+        ({"min_objects": 0}, ["min_objects"]),
+        ({"min_objects": 5}, ["min_objects", "max_objects"]),
+        ({"caption": -1}, ["caption"]),
+    ],
+)
+def test_filters_that_make_no_sense_are_refused(refuses, options, words):
+    with refuses(*words):
+        Filter(**options)
+
+
+def test_a_filter_that_leaves_nothing_is_refused(two_cats, refuses):
+    two_cats.add(2)
+    with refuses("none of the 2 images", two_cats.root, "--count"):
+        build_layouts(two_cats.write(), Filter(min_objects=3))
+
+
+def test_an_empty_coco_file_is_refused(coco, refuses):
+    with refuses("none of the 0 images", coco.root):
+        build_layouts(coco.write(), Filter())

@@ -1,0 +1,226 @@
+import hashlib
+import json
+import random
+
+import numpy as np
+import pandas as pd
+import pytest
+from coco_folder import CocoFolder, thing
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tcig.data.build import build_layouts
+from tcig.data.export import export_layouts
+from tcig.data.files import sha256
+from tcig.data.filters import Filter
+from tcig.data.layout import (
+    Dropped,
+    Layout,
+    Region,
+    hash_order,
+    manifest_hash,
+    read_manifest,
+    write_manifest,
+)
+from tcig.data.masks import encode, load_label_map, resize_nearest
+from tcig.data.voc import BY_LABEL
+from tcig.seeds import seed_of
+
+CAT, DOG, COW = (
+    thing("cat", (50, 0, 50, 50)),
+    thing("dog", (100, 0, 50, 50)),
+    thing("cow", (75, 50, 50, 50)),
+)
+PERSON, SMALL = thing("person", (60, 20, 10, 10)), thing("bird", (70, 20, 10, 10))
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    """A header and eight layouts of two to four objects, some beside dropped ones."""
+    coco = CocoFolder(tmp_path_factory.mktemp("coco"))
+    for number in range(1, 9):
+        things = [CAT, DOG, COW][: 2 + number % 2] + [PERSON, SMALL][: number % 3]
+        coco.add(number, *things, width=200, captions=[f'a "photo", no. {number} é'])
+    return build_layouts(coco.write(), Filter())
+
+
+def _region(label="cat", **fields):
+    return Region(annotation=1, label=label, mask=encode(np.eye(4, dtype=bool)), **fields)
+
+
+def test_prompts_have_their_article():
+    assert [_region(word).prompt for word in ("cat", "airplane")] == ["a cat", "an airplane"]
+
+
+def test_hash_order_is_of_the_id_alone():
+    layouts = [_layout(str(number)) for number in range(60)]
+    ordered = hash_order(layouts)
+    ids = [layout.id for layout in ordered]
+    assert ids == sorted(ids, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    assert ids != [layout.id for layout in layouts]
+    shuffled = random.Random(0).sample(layouts, 60)
+    assert hash_order(shuffled) == ordered
+    subset = shuffled[:20]
+    assert hash_order(subset) == [layout for layout in ordered if layout in subset]
+
+
+def _layout(name="1", **fields):
+    values = {"id": name, "image": "x.jpg", "side": 4, "caption": "c", "regions": (_region(),)}
+    return Layout(**values | fields)
+
+
+def test_manifest_round_trip(manifest, tmp_path):
+    header, layouts = manifest
+    path, other = tmp_path / "new" / "layouts.jsonl", tmp_path / "other.jsonl"
+    write_manifest(path, header, layouts)
+    write_manifest(other, header, layouts[::-1])
+    assert path.read_bytes() == other.read_bytes()
+    assert read_manifest(path) == (header, hash_order(layouts))
+    assert manifest_hash(path) == sha256(path)
+    assert any(layout.dropped for layout in layouts)
+    assert [p.name for p in path.parent.iterdir()] == ["layouts.jsonl"]
+
+
+def test_pandas_reads_a_manifest(manifest, tmp_path):
+    header, layouts = manifest
+    write_manifest(tmp_path / "m.jsonl", header, layouts)
+    frame = pd.read_json(tmp_path / "m.jsonl", lines=True, dtype={"id": str})
+    assert frame["kind"].tolist() == ["header"] + ["layout"] * 8
+    assert frame["schema_version"][0] == 1
+    assert frame["filter"][0]["reading"] == "masks"
+    rows = frame[frame["kind"] == "layout"]
+    assert rows["caption"].tolist() == [layout.caption for layout in hash_order(layouts)]
+
+
+@settings(max_examples=25, deadline=None, database=None)
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+@example("a\u2028b\u2029c\x85d\re\x0bf")
+def test_any_caption_survives_the_manifest(manifest, tmp_path_factory, caption):
+    path = tmp_path_factory.mktemp("m") / "m.jsonl"
+    header, layouts = manifest
+    layouts = [layout.model_copy(update={"caption": caption}) for layout in hash_order(layouts)]
+    write_manifest(path, header, layouts)
+    assert read_manifest(path)[1] == layouts
+
+
+MASKS = {
+    "empty mask": encode(np.zeros((100, 100), bool)),
+    "mask too short": encode(np.ones((5, 5), bool)) | {"size": [100, 100]},
+    "mask too long": encode(np.ones((500, 500), bool)) | {"size": [100, 100]},
+    "mask of another size": encode(np.ones((99, 99), bool)),
+    "mask without counts": {"size": [100, 100]},
+    "mask of null": {"size": [100, 100], "counts": None},
+}
+
+
+def _with_mask(mask):
+    return lambda records: records[3]["regions"][1].update(mask=mask)
+
+
+SPOILT = {
+    "other version": (lambda r: r[0].update(schema_version=2), 1, ["schema_version"]),
+    "extra field": (lambda r: r[3].update(colour="red"), 4, ["colour"]),
+    "extra field of a region": (lambda r: r[3]["regions"][1].update(x=1), 4, ["regions.1.x"]),
+    "extra field of the filter": (lambda r: r[0]["filter"].update(x=1), 1, ["filter.x"]),
+    "unknown reading": (lambda r: r[0]["filter"].update(reading="all"), 1, ["filter.reading"]),
+    "impossible filter": (lambda r: r[0]["filter"].update(min_area=2), 1, ["min_area"]),
+    "no filter": (lambda r: r[0].pop("filter"), 1, ["filter"]),
+    "no caption": (lambda r: r[3].pop("caption"), 4, ["caption"]),
+    "unknown label": (lambda r: r[3]["regions"][1].update(label="fox"), 4, ["'fox'", "couch"]),
+    "unknown reason": (
+        lambda r: r[3].update(dropped=[r[3]["regions"][0] | {"reason": "x"}]),
+        4,
+        [],
+    ),
+    "no regions": (lambda r: r[3].update(regions=[]), 4, ["region"]),
+    "id with a slash": (lambda r: r[3].update(id="a/b"), 4, ["'a/b'"]),
+    "id with a hyphen": (lambda r: r[3].update(id="a-1"), 4, ["'a-1'"]),
+    "empty id": (lambda r: r[3].update(id=""), 4, ["id"]),
+    "layout twice": (lambda r: r.insert(3, r[1]), 4, ["twice"]),
+    "no header": (lambda r: r.pop(0), 1, ["header"]),
+    "two headers": (lambda r: r.insert(1, r[0]), 2, ["layout"]),
+    "a list": (lambda r: r.__setitem__(3, []), 4, []),
+} | {name: (_with_mask(mask), 4, ["region "]) for name, mask in MASKS.items()}
+
+
+@pytest.mark.parametrize(("spoil", "line", "words"), SPOILT.values(), ids=SPOILT)
+def test_bad_manifests_are_refused_by_file_and_line(
+    manifest, tmp_path, refuses, spoil, line, words
+):
+    path = tmp_path / "m.jsonl"
+    write_manifest(path, *manifest)
+    records = [json.loads(text) for text in path.read_text().splitlines()]
+    spoil(records)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with refuses(path, f"line {line}:", *words):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("keep", "words"),
+    [
+        (lambda text: text[: text[:-1].rindex("\n") + 1], ["7 layouts", "counts 8", "truncated"]),
+        (lambda text: text[:-40], ["line 9:", "not JSON"]),
+        (lambda text: text[: text.index("\n")], ["no layouts"]),
+        (lambda text: "", ["no layouts"]),
+        (lambda text: "\x89PNG", ["line 1:", "not JSON"]),
+    ],
+    ids=["a line lost", "half a line lost", "the header alone", "empty", "an image"],
+)
+def test_truncated_manifests_are_refused(manifest, tmp_path, refuses, keep, words):
+    path = tmp_path / "m.jsonl"
+    write_manifest(path, *manifest)
+    path.write_text(keep(path.read_text()))
+    with refuses(path, *words):
+        read_manifest(path)
+
+
+def test_absent_manifests_are_refused(tmp_path, refuses):
+    with refuses(tmp_path / "m.jsonl"):
+        read_manifest(tmp_path / "m.jsonl")
+    (tmp_path / "m.jsonl").write_bytes(b"\xff\xfe")
+    with refuses(tmp_path / "m.jsonl"):
+        read_manifest(tmp_path / "m.jsonl")
+
+
+@pytest.mark.parametrize(("size", "samples"), [(128, 2), (37, 1)])
+def test_export(manifest, tmp_path, size, samples):
+    _, layouts = manifest
+    out = tmp_path / "a" / "export"
+    export_layouts(layouts, out, size, samples, seed_of)
+    records = json.loads((out / "layouts.json").read_text())
+    files = {"layouts.json"}
+    for record, layout in zip(records, layouts, strict=True):
+        name = layout.id
+        masks = [f"masks/{name}-{i}.png" for i in range(len(layout.regions))]
+        assert record == {
+            "id": name,
+            "prompt": layout.caption,
+            "size": size,
+            "classes": f"classes/{name}.png",
+            "regions": [
+                {"label": region.label, "prompt": f"a {region.label}", "mask": mask}
+                for region, mask in zip(layout.regions, masks, strict=True)
+            ],
+            "outputs": [
+                {"sample": n, "seed": seed_of(name, n), "image": f"{name}-{n}.png"}
+                for n in range(samples)
+            ],
+        }
+        for region, mask in zip(layout.regions, masks, strict=True):
+            with Image.open(out / mask) as image:
+                assert image.mode == "L"
+                assert np.array_equal(image, resize_nearest(region.pixels, size) * np.uint8(255))
+        labels = load_label_map(out / record["classes"])
+        assert np.array_equal(labels, layout.class_map(size))
+        files |= {record["classes"], *masks}
+    assert {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()} == files
+
+
+def test_dropped_objects_are_not_in_the_class_map():
+    mask = _region().mask
+    dropped = Dropped(annotation=2, label="dog", mask=mask, reason="small")
+    layout = _layout(dropped=(dropped,))
+    assert np.array_equal(layout.dropped_map(4), np.eye(4) * BY_LABEL["dog"].index)
+    assert np.array_equal(layout.class_map(4), np.eye(4) * BY_LABEL["cat"].index)
