@@ -1,0 +1,243 @@
+"""Runs killed anywhere and resumed end as if they had never been killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tcig.data.errors import InputError
+from tcig.run.spec import RunSpec
+from tcig.run.store import RunStore
+
+TOY = '''
+"""Noise of the seed, 20 ms a call; dies where TOY_CRASH says: POINT:NTH."""
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tcig.methods.base import Method
+from tcig.run.store import RunStore
+
+
+class Slow(Method):
+    def generate(self, layouts, seeds, callback=None):
+        with open(os.environ["TOY_LOG"], "a") as log:
+            log.write("".join(f"{l.id} {s}\\n" for l, s in zip(layouts, seeds)))
+        time.sleep(0.02)
+        shape = (self.context.size, self.context.size, 3)
+        return [
+            Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8))
+            for seed in seeds
+        ]
+
+
+point, _, nth = os.environ.get("TOY_CRASH", "").partition(":")
+times = 0
+
+
+def due():
+    global times
+    times += 1
+    return times == int(nth)
+
+
+replace, enter = Path.replace, RunStore.__enter__
+
+
+def dying_replace(self, target):
+    hit = point.endswith(target.suffix) and due()
+    if hit and point.startswith("before"):
+        os._exit(9)
+    done = replace(self, target)
+    if hit:
+        os._exit(9)
+    return done
+
+
+class DyingRows:
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __getattr__(self, name):
+        return getattr(self.rows, name)
+
+    def write(self, data):
+        if not due():
+            return self.rows.write(data)
+        self.rows.write(data[: {"first": 1, "half": len(data) // 2, "unended": -1}[point]])
+        self.rows.flush()
+        os._exit(9)
+
+
+def dying_enter(self):
+    enter(self)
+    self._rows = DyingRows(self._rows)
+    return self
+
+
+if point.startswith(("before", "after")):
+    Path.replace = dying_replace
+elif point:
+    RunStore.__enter__ = dying_enter
+'''
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    path = tmp_path_factory.mktemp("toy") / "slow.py"
+    path.write_text(TOY)
+    return path
+
+
+class Run:
+    """`tcig run` of the toy method into a folder, in processes of their own."""
+
+    def __init__(self, folder, toy, manifest, profile):
+        self.log, self.out = folder / "log", folder / "runs"
+        self.log.touch()
+        self.command = [sys.executable, "-m", "tcig.cli", "run", "--no-score", "--samples", "2"]
+        self.command += ["--methods", f"{toy}:Slow", "--layouts", manifest, "--profile", profile]
+        self.command += ["--out", self.out]
+
+    def start(self, crash=""):
+        environment = os.environ | {"TOY_LOG": str(self.log), "TOY_CRASH": crash}
+        return subprocess.Popen(
+            self.command,
+            env=environment,
+            cwd=self.log.parent,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def finish(self, crash=""):
+        process = self.start(crash)
+        err = process.communicate(timeout=60)[1]
+        return process.returncode, err
+
+    @property
+    def folder(self):
+        (folder,) = self.out.glob("Slow-*")
+        return folder
+
+    def drawn(self):
+        return [tuple(line.split()) for line in self.log.read_text().splitlines()]
+
+    def committed(self):
+        """(layout, seed) of each whole row whose image is there."""
+        pairs = set()
+        for path in self.out.glob("Slow-*/rows.jsonl"):
+            for line in path.read_bytes().splitlines():
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    continue
+                assert (path.parent / f"{row['layout']}-{row['sample']}.png").exists()
+                pairs.add((row["layout"], str(row["seed"])))
+        return pairs
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, toy, manifest, profile):
+    run = Run(tmp_path_factory.mktemp("unbroken"), toy, manifest, profile)
+    assert run.finish() == (0, "")
+    assert len(run.drawn()) == len(run.committed()) == 60
+    return run
+
+
+@pytest.fixture
+def run(tmp_path, toy, manifest, profile):
+    return Run(tmp_path, toy, manifest, profile)
+
+
+@pytest.fixture
+def assert_equal(unbroken, read_images, read_rows):
+    def check(run):
+        one, other = unbroken.folder, run.folder
+        assert one.name == other.name
+        assert {p.name for p in other.iterdir()} == {p.name for p in one.iterdir()}
+        assert len(read_images(one)) == 60
+        assert read_images(other) == read_images(one)
+        assert read_rows(other) == read_rows(one)
+        assert (other / "run.json").read_bytes() == (one / "run.json").read_bytes()
+
+    return check
+
+
+def test_killed_at_random_points(run, assert_equal):
+    rng = random.Random(20240312)
+    landed = 0
+    for _ in range(8):
+        before, committed = len(run.drawn()), run.committed()
+        batches = rng.choice([0, 1, 1, 2])
+        process = run.start()
+        wait_until = time.monotonic() + (rng.uniform(0.1, 0.7) if batches == 0 else 30)
+        while process.poll() is None and time.monotonic() < wait_until:
+            if batches and len(run.drawn()) >= before + 3 * batches:
+                time.sleep(rng.uniform(0, 0.04))
+                break
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        landed += process.returncode == -signal.SIGKILL
+        assert committed <= run.committed()
+        assert not committed & set(run.drawn()[before:])
+    assert landed == 8
+    before, committed = len(run.drawn()), run.committed()
+    assert 0 < len(committed) < 60
+    assert run.finish() == (0, "")
+    assert len(run.drawn()[before:]) == 60 - len(committed)
+    assert not committed & set(run.drawn()[before:])
+    assert_equal(run)
+
+
+@pytest.mark.parametrize(
+    ("crashes", "committed"),
+    [
+        (["before.json:1"], 0),
+        (["before.png:5"], 4),
+        (["after.png:5"], 4),
+        (["first:5"], 4),
+        (["half:5", "before.jsonl:1"], 4),
+        (["unended:5", "after.jsonl:1"], 5),
+    ],
+    ids=str,
+)
+def test_killed_at(run, assert_equal, crashes, committed):
+    for crash in crashes:
+        assert run.finish(crash) == (9, "")
+        assert len(run.committed()) == committed
+    drafts = list(run.out.glob("Slow-*/.*.part"))
+    assert bool(drafts) == crashes[-1].startswith("before")
+    before = len(run.drawn())
+    kept = run.committed()
+    assert run.finish() == (0, "")
+    assert sorted(run.drawn()[before:]) == sorted(
+        {(row, seed) for row, seed in run.committed()} - kept
+    )
+    assert_equal(run)
+
+
+def test_the_folder_is_free_again_after_a_kill(run):
+    process = run.start()
+    while not list(run.out.glob("Slow-*/*.png")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    record = json.loads((run.folder / "run.json").read_text())
+    store = RunStore(
+        run.out, RunSpec.model_validate(record["spec"]), record["asked"], record["profile"]
+    )
+    with pytest.raises(InputError, match="is being written by another process"):
+        store.__enter__()
+    process.kill()
+    process.communicate()
+    with store:
+        assert store.done

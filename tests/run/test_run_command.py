@@ -1,0 +1,107 @@
+"""`tcig run` of a method in a file, in this process: status, messages, what is drawn again."""
+
+import errno
+import hashlib
+import json
+
+import pytest
+
+from tcig.cli import main
+from tcig.data.files import write_whole
+from tcig.run import store as store_module
+
+ENOSPC = "No space left on device"
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "rows.jsonl").read_bytes().splitlines()]
+
+
+TOY = """
+import json
+from pathlib import Path
+from PIL import Image
+from tcig.methods.base import Method
+
+class Toy(Method):
+    def generate(self, layouts, seeds, callback=None):
+        with open({log!r}, "a") as log:
+            for layout in layouts:
+                log.write(layout.id + "\\n")
+        if Path({bad!r}).exists() and any(layout.id == "7" for layout in layouts):
+            exec(Path({bad!r}).read_text())
+        return [Image.new("RGB", (16, 16), (seed % 256, 1, 2)) for seed in seeds]
+"""
+
+
+@pytest.fixture
+def toy(tmp_path, manifest, profile):
+    """`tcig run` of a method in a file that fails at layout 7 as `bad` says: status, log."""
+    bad, log, file = tmp_path / "bad", tmp_path / "log", tmp_path / "toy.py"
+    file.write_text(TOY.format(log=str(log), bad=str(bad)))
+
+    def run(*more, fail=""):
+        bad.write_text(fail)
+        log.write_text("")
+        out = tmp_path / "runs"
+        arguments = ["run", "--methods", f"{file}:Toy", "--layouts", manifest, "--out", out]
+        status = main([str(a) for a in [*arguments, "--profile", profile, "--no-score", *more]])
+        return status, log.read_text().split(), next(out.glob("Toy-*"))
+
+    return run
+
+
+def test_exit_status_1_while_a_sample_fails_then_0(toy, capsys):
+    status, _, folder = toy(fail="raise RuntimeError('out of luck')")
+    assert status == 1
+    assert [row["layout"] for row in rows_of(folder) if row["error"]] == ["7"]
+    assert len(rows_of(folder)) == 30
+    captured = capsys.readouterr()
+    assert "Toy 7-0 failed: RuntimeError: out of luck" in captured.err
+    assert captured.out == f"{folder}\n"
+    assert toy()[:2] == (0, ["7"])
+    assert not any(row["error"] for row in rows_of(folder))
+    assert len(rows_of(folder)) == 30
+    assert toy()[:2] == (0, [])
+
+
+def test_limit_and_samples_of_the_command_extend_one_folder(toy):
+    drawn = []
+    for arguments, fresh in [(("--limit", 5), 5), (("--limit", 10), 5), (("--samples", 2), 50)]:
+        status, log, folder = toy(*arguments)
+        assert (status, len(log)) == (0, fresh)
+        drawn += log
+    assert len(list(folder.parent.glob("Toy-*"))) == 1
+    assert len(list(folder.glob("*.png"))) == 60
+    assert sorted(drawn) == sorted([str(n) for n in range(1, 31)] * 2)
+
+
+def test_limit_is_in_the_order_of_the_hash_whatever_the_manifest_s(toy, manifest, tmp_path):
+    header, *lines = manifest.read_text().splitlines()
+    turned = tmp_path / "turned.jsonl"
+    turned.write_text("\n".join([header, *sorted(lines)]) + "\n")
+    status, log, _ = toy("--limit", 5, "--layouts", turned)
+    first = sorted(range(1, 31), key=lambda n: hashlib.sha256(str(n).encode()).hexdigest())[:5]
+    assert (status, log) == (0, [str(n) for n in first])
+
+
+def test_ctrl_c_at_the_command_is_status_130(toy, capsys):
+    assert toy(fail="raise KeyboardInterrupt")[0] == 130
+    assert capsys.readouterr().err == "tcig: stopped; the same command goes on from here\n"
+    assert toy()[0] == 0
+
+
+def test_a_full_disk_is_one_sentence_at_the_command(toy, monkeypatch, capsys):
+    def full(path, content):
+        if path.suffix == ".png":
+            raise OSError(errno.ENOSPC, ENOSPC)
+        write_whole(path, content)
+
+    monkeypatch.setattr(store_module, "write_whole", full)
+    status, _, folder = toy()
+    err = capsys.readouterr().err
+    assert status == 2
+    assert ENOSPC in err
+    assert err.startswith("tcig: error: ")
+    assert err.count("\n") == 1
+    assert rows_of(folder) == []

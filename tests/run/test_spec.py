@@ -1,0 +1,131 @@
+"""The hash that names a run, and the seeds of its samples."""
+
+import hashlib
+
+import pytest
+
+from tcig.data.files import sha256
+from tcig.profiles import load_profile
+from tcig.run.spec import RunSpec, prepare
+from tcig.seeds import seed_of
+
+M = "ab" * 32
+SPEC = RunSpec(
+    method="si",
+    version=2,
+    code=None,
+    options={"steps": 50, "guidance": 7.5},
+    profile="paper",
+    size=512,
+    weights={"unet": "f00"},
+    manifest=M,
+)
+CANONICAL = (
+    '{"code":null,"manifest":"' + M + '","method":"si","options":{"guidance":7.5,"steps":50},'
+    '"profile":"paper","schema_version":1,"seeds":"tcig-1","size":512,"version":2,'
+    '"weights":{"unet":"f00"}}'
+)
+
+
+def test_hash_and_folder_are_of_the_canonical_json():
+    digest = hashlib.sha256(CANONICAL.encode()).hexdigest()
+    assert SPEC.hash == digest
+    assert SPEC.folder == f"si-{digest[:8]}"
+
+
+def test_hash_does_not_depend_on_the_order_of_options():
+    turned = SPEC.model_copy(update={"options": {"guidance": 7.5, "steps": 50}})
+    assert turned.hash == SPEC.hash
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema_version": 2},
+        {"method": "bld"},
+        {"version": 3},
+        {"code": "c0de"},
+        {"options": {"steps": 51, "guidance": 7.5}},
+        {"options": {"steps": 50}},
+        {"profile": "mini"},
+        {"size": 128},
+        {"weights": {"unet": "f01"}},
+        {"weights": {}},
+        {"manifest": "cd" * 32},
+        {"seeds": "tcig-2"},
+    ],
+    ids=str,
+)
+def test_hash_changes_with_every_field(change):
+    assert SPEC.model_copy(update=change).hash != SPEC.hash
+
+
+def test_every_field_is_covered_above():
+    assert set(RunSpec.model_fields) == {
+        "schema_version",
+        "method",
+        "version",
+        "code",
+        "options",
+        "profile",
+        "size",
+        "weights",
+        "manifest",
+        "seeds",
+    }
+
+
+def test_prepare_of_a_method_that_ships(tmp_path):
+    mini = load_profile("mini")
+    spec, method = prepare("paste", mini, None, M)
+    assert spec == RunSpec(
+        method="paste", version=1, code=None, options={}, profile="mini", size=128, manifest=M
+    )
+    assert (method.context.size, method.context.coco) == (128, mini.coco)
+    assert prepare("paste", mini, tmp_path, M)[1].context.coco == tmp_path
+    assert prepare("paste", mini, tmp_path, M)[0] == spec
+
+
+METHOD = """
+from dataclasses import dataclass
+from tcig.methods.base import Method
+
+@dataclass(frozen=True)
+class Few:
+    steps: int = {steps}
+
+class Mine(Method):
+    Options = Few
+    version = {version}
+    def generate(self, layouts, seeds, callback=None):
+        return []
+"""
+
+
+def test_prepare_of_a_file_knows_its_code_options_and_version(tmp_path):
+    path = tmp_path / "mine.py"
+    hashes = set()
+    for steps, version in ((4, 1), (5, 1), (5, 7)):
+        path.write_text(METHOD.format(steps=steps, version=version))
+        spec, method = prepare(f"{path}:Mine", load_profile("mini"), None, M)
+        assert (spec.method, spec.version, spec.options) == ("Mine", version, {"steps": steps})
+        assert spec.code == sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert method.options.steps == steps
+        hashes.add(spec.hash)
+    path.write_text(path.read_text() + "# a remark\n")
+    hashes.add(prepare(f"{path}:Mine", load_profile("mini"), None, M)[0].hash)
+    assert len(hashes) == 4
+
+
+def test_seed_is_the_first_63_bits_of_the_sha256():
+    assert seed_of("55", 0) == 8024989826670665264
+    for layout, sample in [("55", 0), ("55", 1), ("a_b.c", 0), ("139", 12)]:
+        digest = hashlib.sha256(b"tcig-1/%s/%d" % (layout.encode(), sample)).hexdigest()
+        assert seed_of(layout, sample) == int(digest[:16], 16) // 2
+
+
+def test_seeds_are_in_range_and_differ():
+    seeds = {seed_of(str(layout), sample) for layout in range(2000) for sample in range(5)}
+    assert len(seeds) == 10_000
+    assert 0 <= min(seeds) < 2**57
+    assert 2**62 < max(seeds) < 2**63

@@ -1,0 +1,221 @@
+"""The reference rows against independent arithmetic, and the registry."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tcig.data.emoji import FOLDER as EMOJI
+from tcig.data.errors import InputError
+from tcig.data.layout import Layout, Region
+from tcig.data.masks import encode
+from tcig.methods.base import Context, Method, NoOptions
+from tcig.methods.references import Empty, Paste, Real
+from tcig.methods.registry import METHODS, find_method
+from tcig.profiles import load_profile
+from tcig.run.spec import prepare
+
+CAT, DOG, BACKGROUND = (64, 0, 0), (64, 0, 128), (0, 0, 0)
+
+
+def layout_of(side, image="val2017/1.png", **boxes):
+    """Regions from label=(top, bottom, left, right)."""
+    regions = []
+    for number, (label, (top, bottom, left, right)) in enumerate(boxes.items()):
+        mask = np.zeros((side, side), bool)
+        mask[top:bottom, left:right] = True
+        regions.append(Region(annotation=number, label=label, mask=encode(mask)))
+    return Layout(id="1", image=image, side=side, caption="", regions=tuple(regions))
+
+
+def noise(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.fixture
+def real(tmp_path):
+    """The row `real` of a photograph of these pixels, at a size."""
+    (tmp_path / "val2017").mkdir()
+
+    def draw(pixels, size, side=None):
+        Image.fromarray(pixels).save(tmp_path / "val2017" / "1.png")
+        layout = layout_of(side or min(pixels.shape[:2]), cat=(0, 1, 0, 1))
+        (image,) = Real(Context(size, tmp_path), NoOptions()).generate([layout], [0])
+        return image
+
+    return draw
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "rows", "columns"),
+    [
+        (8, 11, slice(0, 8), slice(1, 9)),  # a margin of 3: 1 to the left, 2 to the right
+        (13, 8, slice(2, 10), slice(0, 8)),
+        (8, 8, slice(0, 8), slice(0, 8)),
+    ],
+)
+@pytest.mark.parametrize("size", [8, 5, 16])
+def test_real_is_the_centre_square_resized_by_lanczos(real, height, width, rows, columns, size):
+    pixels = noise(height, width)
+    square = Image.fromarray(np.ascontiguousarray(pixels[rows, columns]))
+    expected = np.asarray(square.resize((size, size), Image.Resampling.LANCZOS))
+    image = real(pixels, size)
+    assert (image.mode, image.size) == ("RGB", (size, size))
+    assert (np.asarray(image) == expected).all()
+    if size == 8:
+        assert (np.asarray(image) == pixels[rows, columns]).all()
+
+
+def test_real_of_a_grey_photograph_is_rgb(real):
+    pixels = noise(6, 6)[..., 0]
+    assert (np.asarray(real(pixels, 6)) == pixels[..., None]).all()
+
+
+def test_real_of_the_embedded_data_is_the_file(tmp_path):
+    layout = layout_of(128, "val2017/000000000001.png", cat=(0, 9, 0, 9))
+    (image,) = Real(Context(128, EMOJI), NoOptions()).generate([layout], [0])
+    with Image.open(EMOJI / layout.image) as file:
+        assert file.size == (128, 128)
+        assert image.tobytes() == file.convert("RGB").tobytes()
+
+
+def test_real_says_what_is_wrong(real, tmp_path):
+    with pytest.raises(InputError, match=r"1\.png is 9x7, layout 1 has masks of side 8") as caught:
+        real(noise(7, 9), 8, side=8)
+    assert "\n" not in str(caught.value)
+    path = tmp_path / "val2017" / "1.png"
+    path.write_bytes(path.read_bytes()[:100])
+    layout = layout_of(7, cat=(0, 1, 0, 1))
+    method = Real(Context(8, tmp_path), NoOptions())
+    with pytest.raises(InputError, match=r"1\.png of layout 1 cannot be read \(.+\): fetch"):
+        method.generate([layout], [0])
+    path.unlink()
+    with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\)"):
+        method.generate([layout], [0])
+    with pytest.raises(InputError, match="needs the photographs: give --coco FOLDER"):
+        Real(Context(8, None), NoOptions()).generate([layout], [0])
+
+
+def test_paste_is_the_class_map_in_voc_colours_the_smaller_object_on_top():
+    layout = layout_of(4, dog=(0, 2, 0, 2), cat=(0, 3, 0, 4))
+    (image,) = Paste(Context(8), NoOptions()).generate([layout], [0])
+    assert (image.mode, image.size) == ("RGB", (8, 8))
+    expected = np.zeros((8, 8, 3), np.uint8)
+    expected[:6], expected[:4, :4] = CAT, DOG
+    assert (np.asarray(image) == expected).all()
+    assert image.getpixel((0, 7)) == BACKGROUND
+
+
+def test_empty_is_grey_and_no_colour_of_the_palette():
+    images = Empty(Context(8), NoOptions()).generate([layout_of(4, cat=(0, 1, 0, 1))] * 3, [0] * 3)
+    for image in images:
+        assert (image.mode, image.size) == ("RGB", (8, 8))
+        assert image.getcolors() == [(64, (127, 127, 127))]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_draws_a_layout_alike_whatever_stands_beside_it(name):
+    row, kind = find_method(name)
+    assert row == name
+    layouts = [
+        layout_of(128, "val2017/000000000001.png", cat=(0, 9, 0, 9)),
+        layout_of(128, "val2017/000000000002.png", dog=(5, 90, 7, 80)),
+    ]
+    method = kind(Context(32, EMOJI), kind.Options())
+    both = [image.tobytes() for image in method.generate(layouts, [1, 2])]
+    turned = method.generate(layouts[::-1], [2, 1])
+    alone = [
+        method.generate([layout], [seed])[0] for layout, seed in zip(layouts, (1, 2), strict=True)
+    ]
+    assert both == [image.tobytes() for image in alone]
+    assert both == [image.tobytes() for image in turned][::-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("rael", r"no method 'rael' \(did you mean real\?\): there are real, paste, empty"),
+        ("qqqq", "no method 'qqqq': there are real, paste, empty.*, or path/to/file.py:Class"),
+        ("", "no method ''"),
+    ],
+)
+def test_unknown_names(name, match):
+    with pytest.raises(InputError, match=match):
+        find_method(name)
+
+
+GOOD = """
+from dataclasses import dataclass
+from tcig.methods.base import Method
+
+@dataclass(frozen=True)
+class Settings:
+    steps: int = 1
+
+class Mine(Method):
+    Options = Settings
+    def generate(self, layouts, seeds, callback=None):
+        return []
+"""
+
+
+def test_a_class_from_a_file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(GOOD)
+    row, kind = find_method(f"{path}:Mine")
+    assert row == "Mine"
+    assert issubclass(kind, Method)
+    assert kind(Context(8), kind.Options()).options.steps == 1
+
+
+def test_files_of_the_same_name_do_not_mix(tmp_path):
+    kinds = []
+    for folder, steps in (("a", 3), ("b", 4)):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "mine.py"
+        path.write_text(GOOD.replace("= 1", f"= {steps}"))
+        kinds.append(find_method(f"{path}:Mine")[1])
+    assert [kind.Options().steps for kind in kinds] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "match"),
+    [
+        (None, "Mine", "no file .*mine.py"),
+        (GOOD, "Yours", "no class Yours"),
+        (GOOD, "Settings", "no class Settings that is a tcig.methods.base.Method"),
+        (GOOD, "dataclass", "no class dataclass"),
+        (GOOD, "", "Class"),
+        ("def broken(:\n", "Mine", "mine.py.*invalid syntax"),
+        ("import no_such_module_at_all\n", "Mine", "mine.py.*no_such_module_at_all"),
+        ("1 / 0\n", "Mine", "mine.py.*division by zero"),
+        (GOOD.replace("generate", "draw"), "Mine", "Mine.*generate"),
+        (GOOD, "Method", "Method"),
+    ],
+    ids=[
+        "missing",
+        "other",
+        "no-method",
+        "function",
+        "no-name",
+        "syntax",
+        "import",
+        "raises",
+        "no-generate",
+        "base",
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path, text, name, match):
+    path = tmp_path / "mine.py"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=match) as caught:
+        prepare(f"{path}:{name}", load_profile("mini"), None, "0" * 64)
+    assert "\n" not in str(caught.value)
+    assert "  " not in str(caught.value)
+
+
+def test_a_file_without_a_class_is_told_how_to_name_one(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(GOOD)
+    with pytest.raises(InputError, match=r"path/to/file\.py:Class"):
+        find_method(str(path))
