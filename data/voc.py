@@ -1,8 +1,7 @@
 """The 20 Pascal VOC classes: index, COCO category id, the word used in prompts, colour.
 
 The index order and the palette are those of the VOC devkit (class 0 is background); the ids and
-the words are COCO's (`categories` of instances_val2017.json). VOC's own words differ for
-aeroplane, diningtable, motorbike, pottedplant, sofa and tvmonitor.
+the words are COCO's (`categories` of instances_val2017.json).
 """
 
 from typing import NamedTuple
@@ -46,6 +45,15 @@ CLASSES = tuple(
 )
 BY_LABEL = {c.label: c for c in CLASSES}
 BY_COCO_ID = {c.coco_id: c for c in CLASSES}
+VOC_WORDS = {
+    "aeroplane": "airplane",
+    "diningtable": "dining table",
+    "motorbike": "motorcycle",
+    "pottedplant": "potted plant",
+    "sofa": "couch",
+    "tvmonitor": "tv",
+}
+"""VOC's own words where they differ, as some models name COCO's categories."""
 PERSON = BY_LABEL["person"]
 NUM_LABELS = len(CLASSES) + 1
 """Values of a label map: background 0 and the classes 1..20."""

@@ -3,15 +3,16 @@
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from tcig.data.errors import InputError
 from tcig.data.layout import Layout, hash_order
 
-_NAME = re.compile(r"(?P<layout>[\w.]+)-(?P<sample>\d+)\.png", re.ASCII)
+_NAME = re.compile(r"(?P<layout>[\w.]+)-(?P<sample>0|[1-9]\d*)\.png", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ def find_images(folder: Path, layouts: Sequence[Layout], manifest: str, limit: i
     `rows.jsonl` which of them failed; of any other folder every layout needs the same samples.
 
     Raises:
-        InputError: an image is missing or only there as a lossy file; there are none; an image
-            belongs to no layout; the run was made for another manifest.
+        InputError: a limit below 1; an image is missing or only there as a lossy file; there are
+            none; an image belongs to no layout; the run was made for another manifest.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder of images.")
@@ -41,6 +42,8 @@ def find_images(folder: Path, layouts: Sequence[Layout], manifest: str, limit: i
             f"{folder} was generated for another manifest than this one: give its own."
         )
     limit = asked.get("limit") if limit is None else limit
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit {limit} leaves no layouts: it counts from 1.")
     chosen = hash_order(layouts)[:limit]
     known = {layout.id for layout in layouts}
     present = set()
@@ -91,8 +94,13 @@ def _failures(folder: Path) -> set[tuple[str, int]]:
     path = folder / "rows.jsonl"
     if not path.exists():
         return set()
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return {(row["layout"], row["sample"]) for row in rows if row["error"]}
+    failures = set()
+    for line in path.read_bytes().splitlines():
+        with suppress(ValueError, KeyError, TypeError):  # torn by a kill, or not of a run
+            row = json.loads(line)
+            if row["error"]:
+                failures.add((row["layout"], row["sample"]))
+    return failures
 
 
 def _missing(folder: Path, layout: str, sample: int) -> InputError:
@@ -115,7 +123,7 @@ def open_image(path: Path, size: int, resize: bool) -> Image.Image:
         resize: whether another size is resized (Lanczos) instead of refused.
 
     Raises:
-        InputError: unreadable, truncated, not a PNG, transparent, or of another size.
+        InputError: unreadable, truncated, not a PNG, transparent, of 16 bits, or of another size.
     """
     try:
         with Image.open(path) as image:
@@ -124,8 +132,10 @@ def open_image(path: Path, size: int, resize: bool) -> Image.Image:
                 raise InputError(f"{path} is {image.format} inside: save images as PNG.")
             if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
                 raise InputError(f"{path} is transparent: save opaque RGB.")
+            if image.mode not in ("RGB", "RGBA", "P", "PA", "L", "LA", "1"):
+                raise InputError(f"{path} is of mode {image.mode}: save 8-bit RGB.")
             image = image.convert("RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(
             f"{path} cannot be read as an image ({error}): generate it again."
         ) from None

@@ -109,18 +109,20 @@ def dataset_iou(samples: Samples, background: bool = False) -> np.ndarray:
 def foreground_iou(samples: Samples, background: bool = False) -> np.ndarray:
     """All regions as one mask against all pixels predicted as any of the layout's classes, (N,).
 
-    With background: the mean of that IoU and of the IoU of the two complements.
+    With background: the mean of that IoU and of the IoU of the two complements, where the truth has
+    background. NaN where it has no foreground.
     """
     right = samples.drawn.astype(np.int64)
     found = np.einsum("ntp,np->nt", samples.confusion, right)
     truth = samples.confusion[:, 1:].sum((1, 2))
     intersection, predicted = found[:, 1:].sum(1), found.sum(1)
-    foreground = _ratio(intersection, truth + predicted - intersection)
+    union = truth + predicted - intersection
+    foreground = np.where(truth > 0, _ratio(intersection, union), np.nan)
     if not background:
         return foreground
     total = samples.confusion.sum((1, 2))
-    neither = total - (truth + predicted - intersection)
-    return (foreground + _ratio(neither, total - intersection)) / 2
+    complement = _ratio(total - union, total - intersection)
+    return np.where(total > truth, (foreground + complement) / 2, foreground)
 
 
 REDUCTIONS = {

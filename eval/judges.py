@@ -8,6 +8,7 @@
 - `colours`: reads flat colours of the VOC palette exactly, for checking the plumbing.
 """
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +17,12 @@ from typing import Protocol
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
 
 from tcig.data.errors import InputError
 from tcig.data.masks import encode
-from tcig.data.voc import BY_LABEL, COLOURS
+from tcig.data.voc import BY_LABEL, COLOURS, VOC_WORDS
 from tcig.models import segmentation
 
 
@@ -90,7 +93,8 @@ class Mask2FormerJudge:
         self.device = _device()
         self.model.to(self.device)
         names = {number: text.lower() for number, text in self.model.config.id2label.items()}
-        self.labels = {number: text for number, text in names.items() if text in BY_LABEL}
+        words = {number: VOC_WORDS.get(text, text) for number, text in names.items()}
+        self.labels = {number: word for number, word in words.items() if word in BY_LABEL}
         missing = set(BY_LABEL) - set(self.labels.values())
         if missing:
             raise InputError(
@@ -105,21 +109,43 @@ class Mask2FormerJudge:
         outputs = self.model(**inputs)
         sizes = [(image.height, image.width) for image in images]
         if self.panoptic:
-            found = self.processor.post_process_panoptic_segmentation(
-                outputs,
-                self.THRESHOLD,
-                overlap_mask_area_threshold=self.OVERLAP,
-                target_sizes=sizes,
-                label_ids_to_fuse=set(),
-            )
+            found = [
+                self._panoptic(classes, masks, size)
+                for classes, masks, size in zip(
+                    outputs.class_queries_logits, outputs.masks_queries_logits, sizes, strict=True
+                )
+            ]
         else:
             found = self.processor.post_process_instance_segmentation(
-                outputs,
-                self.THRESHOLD,
-                target_sizes=sizes,
-                return_binary_maps=True,
+                outputs, self.THRESHOLD, target_sizes=sizes, return_binary_maps=True
             )
         return [self._classes(each, size) for each, size in zip(found, sizes, strict=True)]
+
+    def _panoptic(self, classes: Tensor, masks: Tensor, size: tuple[int, int]) -> dict:
+        """Panoptic inference of Mask2Former's own code (maskformer_model.py, panoptic_inference).
+
+        transformers' post-processing differs: it gives a segment all the pixels that it wins, also
+        those that its mask does not cover.
+
+        Args:
+            classes: logits of the queries, (Q, C + 1), the last for "no object".
+            masks: logits of the queries' masks, (Q, h, w).
+            size: height and width of the result.
+        """
+        scores, labels = classes.softmax(-1).max(-1)
+        kept = (labels != classes.shape[-1] - 1) & (scores > self.THRESHOLD)
+        masks = F.interpolate(masks[None].float(), size, mode="bilinear", align_corners=False)[0]
+        scores, labels, masks = scores[kept], labels[kept], masks[kept].sigmoid()
+        maps, segments = torch.full(size, -1), []
+        if len(masks):
+            winner = (scores[:, None, None] * masks).argmax(0)
+        for k, mask in enumerate(masks >= 0.5):
+            won = winner == k
+            seen = won & mask
+            if seen.any() and won.sum() >= self.OVERLAP * mask.sum():
+                maps[seen.cpu()] = k
+                segments.append({"id": k, "label_id": int(labels[k]), "score": float(scores[k])})
+        return {"segmentation": maps, "segments_info": segments}
 
     def _classes(self, found: dict, size: tuple[int, int]) -> Segmentation:
         labels = np.zeros(size, np.uint8)
@@ -162,19 +188,21 @@ JUDGES = {
     "mask2former-instance": Mask2FormerJudge,
     "colours": lambda name, path: ColourJudge(),
 }
+WITHOUT_PATH = ("miniature", "guide", "colours")
+"""Judges that have no other weights than their own."""
 
 
 def load_judge(spec: str) -> tuple[str, Judge]:
     """The judge of `NAME` or `NAME=PATH`, with its name.
 
     Raises:
-        InputError: no such name, or weights that cannot be loaded.
+        InputError: no such name, a path where none is taken, or weights that cannot be loaded.
     """
-    import difflib
-
     name, _, path = spec.partition("=")
     if name not in JUDGES:
         near = difflib.get_close_matches(name, JUDGES, 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise InputError(f"no judge {name!r}{hint}: there are {', '.join(JUDGES)}.")
+    if path and name in WITHOUT_PATH:
+        raise InputError(f"the judge {name} takes no weights from {path}: leave out ={path}.")
     return name, JUDGES[name](name, Path(path) if path else None)

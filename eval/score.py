@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import tqdm
 
 from tcig.data.errors import InputError
@@ -121,15 +121,16 @@ def score_folder(
         samples=tuple(hashes),
     )
     place = folder / "scores" / name
-    (place / "labels").mkdir(parents=True, exist_ok=True)
     rows = {
         pair: kept
         for pair, kept in _stored_rows(place, score).items()
-        if kept["image_sha256"] == hashes.get(pair) and _label_path(place, *pair).exists()
+        if kept["image_sha256"] == hashes.get(pair, kept["image_sha256"])
+        and _label_path(place, *pair).exists()
     }
     pending = [pair for pair in found.pairs if (pair[0].id, pair[1]) not in rows]
     for layout, sample in pending:  # before the judge spends hours on the others
         open_image(folder / f"{layout.id}-{sample}.png", sizes.image, sizes.resize)
+    (place / "labels").mkdir(parents=True, exist_ok=True)
     write_whole(place / "rows.jsonl", "".join(json.dumps(kept) + "\n" for kept in rows.values()))
     write_whole(place / "score.json", score.model_dump_json(indent=2) + "\n")
     with (
@@ -235,10 +236,13 @@ def read_scores(folder: Path) -> Iterator[tuple[Score, list[dict]]]:
     """Every judge's score of a folder of images, with the rows of the samples it names.
 
     Raises:
-        InputError: a score is unfinished.
+        InputError: a score is unfinished, or of another version.
     """
     for path in sorted(folder.glob("scores/*/score.json")):
-        score = Score.model_validate_json(path.read_bytes())
+        try:
+            score = Score.model_validate_json(path.read_bytes())
+        except ValidationError:
+            raise InputError(f"{path} is no score of this version: score {folder} again.") from None
         rows = _stored_rows(path.parent, score)
         missing = [pair for pair in score.samples if tuple(pair) not in rows]
         if missing:

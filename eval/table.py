@@ -43,12 +43,15 @@ def measured(folders: Sequence[Path], ignore: Literal["none", "dropped"]) -> pd.
         InputError: a folder without scores, or rows of different manifests.
     """
     records = []
+    scored = {}  # by their resolved paths: a folder named twice is one row
     for folder in folders:
-        scored = [folder, *sorted(path for path in folder.glob("*") if path.is_dir())]
-        found = [pair for place in scored for pair in read_scores(place)]
+        places = [folder, *sorted(folder.glob("*"))]
+        found = {path.resolve(): None for path in places if any(path.glob("scores/*/score.json"))}
         if not found:
             raise InputError(f"{folder} holds no scores: run `tcig score` on it first.")
-        for score, rows in found:
+        scored |= found
+    for place in scored:
+        for score, rows in read_scores(place):
             both = ("none", "dropped") if score.row == CEILING else (ignore,)
             records += [_record(score, rows, each) for each in both]
     frame = pd.DataFrame(records)
@@ -103,7 +106,8 @@ def figures(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 def _label(record: dict) -> str:
     notes = [ORACLES[record["row"]]] if record["row"] in ORACLES else []
     notes += ["dropped objects ignored"] if record["ignore"] == "dropped" else []
-    return f"{record['row']} ({', '.join(notes)})" if notes else record["row"]
+    name = record["row"].replace("|", "\\|")
+    return f"{name} ({', '.join(notes)})" if notes else name
 
 
 def _n(record: dict) -> str:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
+from pydantic import ValidationError
 
 from tcig.commands.parsing import parse
+from tcig.data.errors import InputError
 
 
 @dataclass
@@ -47,7 +49,13 @@ def main(argv: list[str]) -> int:
 
     own = read_run(options.folder).get("profile")
     if own and not options.profile:
-        profile = Profile.model_validate(own)
+        try:
+            profile = Profile.model_validate(own)
+        except ValidationError as error:
+            raise InputError(
+                f"{options.folder / 'run.json'} holds no usable profile "
+                f"({error.errors()[0]['msg']}): give --profile."
+            ) from None
     else:
         profile = load_profile(options.profile or "mini")
     _, layouts = read_manifest(options.layouts)

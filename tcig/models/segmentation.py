@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tcig.data.errors import InputError
@@ -64,38 +65,49 @@ def deeplabv3_resnet101(weights: Path | None = None) -> Network:
         identity = Path(entry.url).name
     else:
         state, identity = _state(weights), sha256(weights)
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise InputError(f"{weights} does not fit deeplabv3_resnet101: {reason}") from None
+    _fill(network, state, weights or entry.url)
     module = _DeepLabV3(network, preset.mean, preset.std).eval().requires_grad_(False)
     return Network(module, preset.resize_size[0], identity)
+
+
+def _fill(network: nn.Module, state: dict[str, Tensor], source: Path | str) -> None:
+    wanted = set(network.state_dict())
+    given = {str(key) for key in state} if isinstance(state, dict) else set()
+    if given != wanted:
+        odd = sorted(wanted - given) or sorted(given - wanted)
+        raise InputError(
+            f"{source} does not fit the network: {len(wanted - given)} of {len(wanted)} tensors "
+            f"are missing and {len(given - wanted)} unknown ({odd[0]} first)."
+        )
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(f"{source} does not fit the network: {reason}") from None
 
 
 def _downloaded(entry) -> dict[str, Tensor]:
     try:
         return entry.get_state_dict(check_hash=True, progress=True, weights_only=True)
-    except OSError as error:
+    except Exception as error:  # the network's, the hash's, or a damaged file's in torch's cache
+        cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
         raise InputError(
-            f"{entry.url} cannot be fetched ({error}): give a local file as "
-            "`--judge deeplabv3_resnet101=FILE`."
+            f"{entry.url} cannot be had ({_line(error)}): remove {cached} if it is there and try "
+            "again, or give a local file as `--judge deeplabv3_resnet101=FILE`."
         ) from None
 
 
 def _state(path: Path) -> dict[str, Tensor]:
-    from pickle import UnpicklingError
-
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, SafetensorError, UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} cannot be read as weights ({reason}).") from None
+    except Exception as error:  # torch raises nearly anything on what is no checkpoint
+        raise InputError(f"{path} cannot be read as weights ({_line(error)}).") from None
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 MASK2FORMER = {
@@ -120,18 +132,25 @@ def mask2former(name: str, source: Path | None = None):
     """
     from transformers import AutoImageProcessor, Mask2FormerForUniversalSegmentation
 
+    parts = ("config.json", "preprocessor_config.json", "model.safetensors")
+    missing = [part for part in parts if source is not None and not (source / part).is_file()]
+    if missing:
+        raise InputError(
+            f"{source} lacks {missing[0]}: give `--judge {name}=FOLDER`, a folder of "
+            f"{', '.join(parts)}."
+        )
     place = str(source or MASK2FORMER[name])
     try:
         processor = AutoImageProcessor.from_pretrained(place)
         model = Mask2FormerForUniversalSegmentation.from_pretrained(place, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # the hub's, the configuration's, or a damaged file's
         raise InputError(
-            f"{name} cannot be loaded from {place} ({reason}): give a local folder as "
+            f"{name} cannot be loaded from {place} ({_line(error)}): give a local folder as "
             f"`--judge {name}=FOLDER`."
         ) from None
     if source is not None:
-        identity = sha256(source / "model.safetensors")
+        hashes = {part: sha256(source / part) for part in reversed(parts)}
+        identity = " ".join([hashes.pop(parts[-1]), *(f"{p} {h[:12]}" for p, h in hashes.items())])
     else:
         identity = f"{place}@{model.config._commit_hash}"
     return processor, model.eval().requires_grad_(False), identity

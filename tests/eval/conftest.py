@@ -1,0 +1,154 @@
+"""Small layouts, folders of images painted for them, and a check of the wording of refusals."""
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tcig.data.errors import InputError
+from tcig.data.filters import Filter
+from tcig.data.layout import (
+    Counts,
+    Dropped,
+    Header,
+    Layout,
+    Region,
+    SourceFile,
+    hash_order,
+    manifest_hash,
+    write_manifest,
+)
+from tcig.data.masks import encode
+from tcig.data.voc import COLOURS
+
+torch.set_num_threads(1)
+
+SIDE = 32
+OBJECTS = {  # id: regions and dropped objects as (label, top, left, bottom, right)
+    "1": ([("cat", 2, 2, 14, 14), ("dog", 16, 16, 30, 30)], []),
+    "2.b": ([("cat", 0, 0, 10, 10), ("cat", 20, 20, 30, 30)], []),
+    "c_3": ([("train", 4, 0, 30, 32), ("person", 8, 8, 20, 14)], [("person", 0, 0, 8, 32)]),
+    "44": ([("dining table", 0, 0, 32, 16), ("tv", 3, 20, 12, 31)], [("tv", 5, 5, 15, 25)]),
+    # the dog is wholly covered by two smaller cats
+    "5": (
+        [
+            ("dog", 8, 8, 16, 16),
+            ("cat", 8, 8, 12, 16),
+            ("cat", 12, 8, 16, 16),
+            ("car", 20, 4, 31, 30),
+        ],
+        [],
+    ),
+    "6": (
+        [("airplane", 1, 1, 9, 31), ("potted plant", 11, 3, 30, 12), ("bus", 12, 15, 30, 31)],
+        [],
+    ),
+}
+
+
+def _object(number, label, top, left, bottom, right):
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[top:bottom, left:right] = True
+    return {"annotation": number, "label": label, "mask": encode(mask)}
+
+
+@pytest.fixture(autouse=True)
+def _quick_disk(monkeypatch):
+    monkeypatch.setattr("os.fsync", lambda number: None)
+
+
+@pytest.fixture(scope="session")
+def layouts():
+    """Six layouts in hash order."""
+    return hash_order(
+        Layout(
+            id=name,
+            image=f"val2017/{name}.png",
+            side=SIDE,
+            caption=f"scene {name}",
+            regions=tuple(Region(**_object(i, *each)) for i, each in enumerate(regions)),
+            dropped=tuple(
+                Dropped(**_object(90 + i, *each), reason="small") for i, each in enumerate(dropped)
+            ),
+        )
+        for name, (regions, dropped) in OBJECTS.items()
+    )
+
+
+@pytest.fixture(scope="session")
+def manifest_file(layouts, tmp_path_factory):
+    path = tmp_path_factory.mktemp("manifest") / "layouts.jsonl"
+    counts = Counts(images=9, filtered=7, objects_cut=0, layouts_cut=1, layouts=len(layouts))
+    source = SourceFile(file="instances_val2017.json", sha256="0" * 64)
+    write_manifest(path, Header(filter=Filter(), sources=(source,), counts=counts), layouts)
+    return path
+
+
+@pytest.fixture(scope="session")
+def manifest(manifest_file):
+    """The manifest's hash."""
+    return manifest_hash(manifest_file)
+
+
+@pytest.fixture
+def paint(layouts, tmp_path):
+    """Writes a folder of images: the truth in flat colours, grey, or `damaged` truth."""
+
+    def draw(layout, sample, what, size):
+        labels = layout.class_map(size)
+        if what == "grey":
+            return np.full((size, size, 3), 127, np.uint8)
+        if what == "damaged":
+            rng = np.random.default_rng([sample, *layout.id.encode()])
+            wrong = rng.random(labels.shape) < 0.3
+            labels = np.where(wrong, rng.choice([0, 8, 12, 20], labels.shape), labels)
+        return np.array(COLOURS, np.uint8)[labels]
+
+    def write(what="truth", name="mine", size=SIDE, samples=1):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        for layout in layouts:
+            for sample in range(samples):
+                pixels = draw(layout, sample, what, size)
+                Image.fromarray(pixels).save(folder / f"{layout.id}-{sample}.png")
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def record_run(manifest):
+    """Writes a `run.json` as `tcig run` does."""
+
+    def write(folder, limit=None, samples=1, manifest=manifest, method="tcig", score_size=16):
+        spec = {"method": method, "manifest": manifest, "size": SIDE}
+        profile = {"name": "tiny", "size": SIDE, "score_size": score_size}
+        profile |= {"judges": ["colours"], "batch": 1, "embedded": False}
+        asked = {"limit": limit, "samples": samples}
+        (folder / "run.json").write_text(
+            json.dumps({"spec": spec, "asked": asked, "profile": profile})
+        )
+
+    return write
+
+
+@pytest.fixture
+def refused(tmp_path):
+    """`with refused(path, "b"):` an InputError of one line that names the path and says b."""
+
+    @contextmanager
+    def check(*parts):
+        with pytest.raises(InputError) as caught:
+            yield
+        text = str(caught.value)
+        assert "\n" not in text
+        assert len(text) < 600, f"{len(text)} characters: {text[:200]}..."
+        for part in parts:
+            said = text if isinstance(part, Path) else text.replace(str(tmp_path), "")
+            assert str(part) in said, text
+
+    return check

@@ -1,0 +1,299 @@
+"""Which images of a folder are scored, and what is refused, in which words."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tcig.data.errors import InputError
+from tcig.eval.images import find_images, open_image, read_run
+
+
+def names(found):
+    return [(layout.id, sample) for layout, sample in found.pairs]
+
+
+def png(path, mode="RGB", size=(32, 32), **options):
+    Image.new(mode, size).save(path, "PNG", **options)
+    return path
+
+
+def test_every_layout_in_hash_order(paint, layouts, manifest):
+    found = find_images(paint(name="my method"), layouts[::-1], manifest, None)
+    assert names(found) == [(layout.id, 0) for layout in layouts]
+    assert found.row == "my method"
+    assert found.failed == 0
+
+
+def test_samples_are_counted_and_limit_takes_the_first_layouts(paint, layouts, manifest):
+    folder = paint(samples=3)
+    expected = [(layout.id, sample) for layout in layouts for sample in range(3)]
+    assert names(find_images(folder, layouts, manifest, None)) == expected
+    assert names(find_images(folder, layouts[::-1], manifest, 2)) == expected[:6]
+    for layout in layouts[2:]:
+        for sample in range(3):
+            (folder / f"{layout.id}-{sample}.png").unlink()
+    assert names(find_images(folder, layouts, manifest, 2)) == expected[:6]
+
+
+def test_the_row_of_a_folder_given_as_dot_is_its_name(paint, layouts, manifest, monkeypatch):
+    folder = paint(name="here")
+    monkeypatch.chdir(folder)
+    assert find_images(type(folder)("."), layouts, manifest, None).row == "here"
+
+
+def test_a_missing_image_is_named(paint, layouts, manifest, refused):
+    folder = paint(samples=2)
+    missing = folder / f"{layouts[3].id}-1.png"
+    missing.unlink()
+    with refused(missing, "missing", "--limit"):
+        find_images(folder, layouts, manifest, None)
+    assert len(find_images(folder, layouts, manifest, 3).pairs) == 6
+
+
+def test_an_empty_folder_or_none_is_refused(tmp_path, layouts, manifest, refused):
+    with refused(tmp_path, "missing"):
+        find_images(tmp_path, layouts, manifest, None)
+    with refused(tmp_path / "nowhere"):
+        find_images(tmp_path / "nowhere", layouts, manifest, None)
+    with refused(png(tmp_path / "file.png")):
+        find_images(tmp_path / "file.png", layouts, manifest, None)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "JPG", "JPEG", "webp"])
+def test_a_lossy_file_in_place_of_the_png_is_named(paint, layouts, manifest, refused, suffix):
+    folder = paint()
+    target = folder / f"{layouts[1].id}-0.png"
+    target.unlink()
+    lossy = target.with_name(f"{layouts[1].id}-0.{suffix}")
+    lossy.write_bytes(b"")
+    with refused(lossy, "lossy", "PNG"):
+        find_images(folder, layouts, manifest, None)
+
+
+@pytest.mark.parametrize(
+    "name", ["unknown-0.png", "1.png", "1-.png", "1-x.png", "1_0.png", "1-0-0.png", "1-00.png"]
+)
+def test_a_stray_image_is_named(paint, layouts, manifest, refused, name):
+    folder = paint()
+    stray = png(folder / name)
+    with refused(stray, "LAYOUTID-SAMPLE.png"):
+        find_images(folder, layouts, manifest, None)
+
+
+def test_a_padded_sample_number_is_no_sample(paint, layouts, manifest, refused):
+    """Where it is the only file: it is the file that is named, not one that does not exist."""
+    folder = paint()
+    (folder / "1-0.png").rename(folder / "1-00.png")
+    with refused(folder / "1-00.png"):
+        pairs = find_images(folder, layouts, manifest, None).pairs
+        for layout, sample in pairs:
+            open_image(folder / f"{layout.id}-{sample}.png", 32, False)
+
+
+def test_other_files_are_left_alone(paint, layouts, manifest):
+    folder = paint()
+    (folder / "notes.txt").write_text("mine")
+    (folder / "grids").mkdir()
+    png(folder / "grids" / "unknown-0.png")
+    assert len(find_images(folder, layouts, manifest, None).pairs) == 6
+
+
+def test_a_run_tells_what_it_was_asked_for(paint, layouts, manifest, record_run, refused):
+    folder = paint(samples=2)
+    record_run(folder, limit=2, samples=2)
+    found = find_images(folder, layouts, manifest, None)
+    assert names(found) == [(layout.id, sample) for layout in layouts[:2] for sample in range(2)]
+    assert found.row == "tcig"
+    run = read_run(folder)
+    assert (run["limit"], run["samples"], run["method"]) == (2, 2, "tcig")
+    assert (run["manifest"], run["profile"]["name"]) == (manifest, "tiny")
+    assert len(find_images(folder, layouts, manifest, 1).pairs) == 2
+    assert len(find_images(folder, layouts, manifest, 5).pairs) == 10
+    record_run(folder, limit=None, samples=1)
+    assert len(find_images(folder, layouts, manifest, None).pairs) == 6
+    record_run(folder, limit=None, samples=3)
+    with refused(f"{layouts[0].id}-2.png", "missing"):
+        find_images(folder, layouts, manifest, None)
+
+
+def rows(folder, *pairs, error="RuntimeError: no"):
+    lines = [json.dumps({"layout": n, "sample": s, "error": error}) + "\n" for n, s in pairs]
+    (folder / "rows.jsonl").write_text("".join(lines))
+
+
+def test_failed_samples_are_counted_and_not_missing(paint, layouts, manifest, record_run, refused):
+    folder = paint(samples=2)
+    record_run(folder, samples=2)
+    gone = [(layouts[0].id, 1), (layouts[4].id, 0)]
+    for name, sample in gone:
+        (folder / f"{name}-{sample}.png").unlink()
+    rows(folder, gone[0])
+    with refused(f"{layouts[4].id}-0.png", "missing"):
+        find_images(folder, layouts, manifest, None)
+    rows(folder, *gone, (layouts[1].id, 0))  # the last has its image from a later try
+    found = find_images(folder, layouts, manifest, None)
+    assert found.failed == 2
+    assert len(found.pairs) == 10
+    assert not set(gone) & set(names(found))
+    rows(folder, *gone, error=None)
+    with refused("missing"):
+        find_images(folder, layouts, manifest, None)
+
+
+def test_a_run_that_failed_entirely_is_refused(tmp_path, layouts, manifest, record_run, refused):
+    record_run(tmp_path)
+    rows(tmp_path, *((layout.id, 0) for layout in layouts))
+    with refused(tmp_path, "all 6 samples failed", "rows.jsonl"):
+        find_images(tmp_path, layouts, manifest, None)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    ['{"layout": "1", "sam', "\x00\x00", '{"layout": "1"}\n'],
+    ids=["cut", "zeros", "other-record"],
+)
+def test_a_torn_row_of_a_killed_run_is_no_failure(paint, layouts, manifest, record_run, tail):
+    """`tcig run` mends such rows when it goes on; until then scoring passes over them."""
+    folder = paint()
+    record_run(folder)
+    rows(folder, (layouts[0].id, 0), error=None)
+    with (folder / "rows.jsonl").open("a") as file:
+        file.write(tail)
+    assert find_images(folder, layouts, manifest, None).failed == 0
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_counts_from_one(paint, layouts, manifest, refused, limit):
+    folder = paint()
+    with refused("--limit"):
+        find_images(folder, layouts, manifest, limit)
+
+
+def test_another_manifest_is_refused(paint, layouts, manifest, record_run, refused):
+    folder = paint()
+    record_run(folder, manifest="f" * 64)
+    with refused(folder, "another manifest"):
+        find_images(folder, layouts, manifest, None)
+
+
+GOOD = {"method": "m", "manifest": "x"}
+PROFILE = {"name": "mini"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"{", b"[]", b"null", b"\xff\xfe", b'"text"', b"{}",
+        json.dumps({"spec": GOOD, "profile": PROFILE}).encode(),
+        json.dumps({"asked": {}, "spec": {"method": "m"}, "profile": PROFILE}).encode(),
+        json.dumps({"asked": {}, "spec": GOOD}).encode(),
+        json.dumps({"asked": None, "spec": GOOD, "profile": PROFILE}).encode(),
+        json.dumps({"asked": [1], "spec": GOOD, "profile": PROFILE}).encode(),
+        json.dumps({"asked": {}, "spec": [1], "profile": PROFILE}).encode(),
+    ],
+)  # fmt: skip
+def test_a_corrupt_record_is_refused(tmp_path, refused, content):
+    (tmp_path / "run.json").write_bytes(content)
+    with refused(tmp_path / "run.json"):
+        read_run(tmp_path)
+
+
+def test_a_folder_of_anyone_has_no_record(tmp_path):
+    assert read_run(tmp_path) == {}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "LA"])
+def test_opaque_images_open_as_rgb(tmp_path, mode):
+    pixels = np.random.default_rng(0).integers(0, 2, (32, 32, 3), dtype=np.uint8) * 255
+    image = Image.fromarray(pixels).convert(mode)
+    image.save(tmp_path / "a.png")
+    opened = open_image(tmp_path / "a.png", 32, False)
+    assert opened.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(opened), np.asarray(image.convert("RGB")))
+
+
+def test_sixteen_bit_grey_keeps_its_shades_or_is_refused(tmp_path):
+    shades = np.linspace(0, 65535, 32 * 32).reshape(32, 32).astype(np.uint16)
+    Image.fromarray(shades).save(tmp_path / "a.png")
+    try:
+        opened = np.asarray(open_image(tmp_path / "a.png", 32, False))[..., 0]
+    except InputError as error:
+        assert "a.png" in str(error)  # noqa: PT017
+    else:
+        assert np.abs(opened - shades / 257).max() <= 1.01
+
+
+@pytest.mark.parametrize("resize", [False, True])
+def test_another_size_is_refused_unless_resized(tmp_path, refused, resize):
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / "a.png")
+    if resize:
+        opened = open_image(tmp_path / "a.png", 32, True)
+        expected = image.resize((32, 32), Image.Resampling.LANCZOS)
+        assert opened.tobytes() == expected.tobytes()
+    else:
+        with refused(tmp_path / "a.png", "50x40", "32x32", "--resize"):
+            open_image(tmp_path / "a.png", 32, False)
+
+
+def test_an_image_of_the_right_size_is_not_resampled(tmp_path):
+    pixels = np.random.default_rng(2).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(np.asarray(open_image(tmp_path / "a.png", 32, True)), pixels)
+
+
+@pytest.mark.parametrize("resize", [False, True])
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "BMP", "GIF"])
+def test_a_png_only_by_name_is_refused(tmp_path, refused, kind, resize):
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png", kind)
+    with refused(tmp_path / "a.png", kind, "PNG"):
+        open_image(tmp_path / "a.png", 32, resize)
+
+
+def test_a_transparent_image_is_refused(tmp_path, refused):
+    image = Image.new("RGBA", (32, 32), (255, 0, 0, 255))
+    image.putpixel((3, 3), (255, 0, 0, 254))
+    image.save(tmp_path / "a.png")
+    palette = Image.new("P", (32, 32))
+    palette.save(tmp_path / "b.png", transparency=0)
+    for name in ("a.png", "b.png"):
+        with refused(tmp_path / name, "transparent"):
+            open_image(tmp_path / name, 32, True)
+
+
+def test_a_truncated_png_is_refused_wherever_it_ends(tmp_path, refused):
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(3).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer, "PNG")
+    whole = buffer.getvalue()
+    for cut in range(whole.rindex(b"IDAT") + 100):
+        (tmp_path / "a.png").write_bytes(whole[:cut])
+        with refused(tmp_path / "a.png"):
+            open_image(tmp_path / "a.png", 8, True)
+
+
+def test_damaged_bytes_give_an_image_or_a_refusal(tmp_path):
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(4).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer, "PNG")
+    rng = np.random.default_rng(5)
+    for _ in range(300):
+        damaged = bytearray(buffer.getvalue())
+        damaged[rng.integers(len(damaged))] = rng.integers(256)
+        (tmp_path / "a.png").write_bytes(damaged)
+        try:
+            open_image(tmp_path / "a.png", 8, True)
+        except InputError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+            assert "a.png" in str(error)  # noqa: PT017
+
+
+def test_a_picture_bomb_is_refused(tmp_path, refused, monkeypatch):
+    png(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with refused(tmp_path / "a.png"):
+        open_image(tmp_path / "a.png", 32, False)

@@ -1,0 +1,257 @@
+"""Judges: what they read, that a batch changes nothing, and how weights are loaded or refused."""
+
+import io
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.models.segmentation import DeepLabV3_ResNet101_Weights as Entries
+from torchvision.models.segmentation import deeplabv3_resnet101
+
+from tcig.data.build import build_layouts
+from tcig.data.emoji import FOLDER as EMOJI
+from tcig.data.files import sha256
+from tcig.data.filters import Filter
+from tcig.data.voc import COLOURS
+from tcig.eval.iou import Samples, confusion, reduce
+from tcig.eval.judges import JUDGES, ColourJudge, SemanticJudge, load_judge
+from tcig.models.mini.segmenters import WEIGHTS
+from tcig.models.segmentation import Network
+
+
+def noise(seed, size=96):
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def agreement(one, other):
+    return np.mean([np.mean(a.labels == b.labels) for a, b in zip(one, other, strict=True)])
+
+
+def test_colours_are_read_exactly():
+    labels = np.arange(21 * 4).reshape(12, 7) % 21
+    image = Image.fromarray(np.array(COLOURS, np.uint8)[labels])
+    (found,) = load_judge("colours")[1].segment([image])
+    np.testing.assert_array_equal(found.labels, labels)
+    assert found.labels.dtype == np.uint8
+    assert found.instances is None
+
+
+@pytest.mark.parametrize("colour", [(127, 127, 127), (129, 0, 0), (255, 255, 255), (0, 0, 1)])
+def test_other_colours_are_background(colour):
+    (found,) = ColourJudge().segment([Image.new("RGB", (5, 4), colour)])
+    assert found.labels.shape == (4, 5)
+    assert not found.labels.any()
+
+
+@pytest.mark.parametrize(
+    ("spec", "near"),
+    [
+        ("colors", "colours"),
+        ("mask2fomer", "mask2former"),
+        ("deeplabv3-resnet101=x.pth", "deeplabv3_resnet101"),
+        ("Guide", "guide"),
+    ],
+)
+def test_a_misspelt_judge_is_refused_with_the_nearest(refused, spec, near):
+    with refused(spec.partition("=")[0], f"did you mean {near}?", *JUDGES):
+        load_judge(spec)
+
+
+def test_an_unlike_judge_is_refused_without_a_guess(refused):
+    with refused("'zzz': there are", *JUDGES):
+        load_judge("zzz")
+
+
+@pytest.mark.parametrize("name", ["miniature", "guide", "colours"])
+def test_weights_for_a_judge_that_takes_none_are_refused(refused, tmp_path, name):
+    """Else the shipped weights would judge under the name of the given ones."""
+    with refused(name):
+        load_judge(f"{name}={tmp_path / 'mine.safetensors'}")
+
+
+class Reddest(nn.Module):
+    """Class 20 where red prevails, else 3; keeps what it was shown."""
+
+    def forward(self, images):
+        self.seen = images
+        logits = torch.zeros(len(images), 21, *images.shape[2:])
+        logits[:, 20], logits[:, 3] = images[:, 0], images[:, 1]
+        return logits
+
+
+def test_a_semantic_judge_sees_its_own_size_and_gives_labels():
+    judge = SemanticJudge(Network(Reddest(), 32, "mine"))
+    assert judge.identity == "mine"
+    image = noise(0, 64)
+    image.paste((255, 0, 0), (0, 0, 64, 32))
+    image.paste((0, 255, 0), (0, 32, 64, 64))
+    found = judge.segment([image, noise(1, 64)])
+    assert [each.labels.shape for each in found] == [(32, 32)] * 2
+    assert found[0].labels.dtype == np.uint8
+    assert found[0].instances is None
+    assert (found[0].labels[:15] == 20).all()
+    assert (found[0].labels[17:] == 3).all()
+    seen = judge.network.module.seen.cpu()
+    small = np.asarray(noise(1, 64).resize((32, 32), Image.Resampling.BILINEAR))
+    expected = torch.from_numpy(small.copy()).permute(2, 0, 1) / 255
+    torch.testing.assert_close(seen[1], expected, atol=1e-7, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """Eight embedded photographs and their layouts."""
+    _, layouts = build_layouts(EMOJI, Filter())
+    return [(Image.open(EMOJI / each.image).convert("RGB"), each) for each in layouts[:8]]
+
+
+@pytest.mark.parametrize(("judge", "file"), [("miniature", "judge"), ("guide", "guide")])
+def test_shipped_weights(judge, file, photographs):
+    name, network = load_judge(judge)
+    assert name == judge
+    assert network.identity == sha256(WEIGHTS / f"{file}.safetensors")
+    images = [image for image, _ in photographs]
+    together = network.segment(images)
+    assert all(found.labels.shape == (128, 128) for found in together)
+    alone = [network.segment([image])[0] for image in images]
+    assert agreement(alone, together) >= 0.999
+    counts = [
+        confusion(layout.class_map(128), found.labels)
+        for found, (_, layout) in zip(together, photographs, strict=True)
+    ]
+    samples = Samples.of(counts, [layout.classes for _, layout in photographs])
+    assert reduce(samples, "iou_image").mean > 0.5
+
+
+@pytest.fixture(scope="module")
+def deeplab(tmp_path_factory):
+    """torchvision's network with random weights, its state as .pth and .safetensors."""
+    torch.manual_seed(0)
+    network = deeplabv3_resnet101(
+        weights=None, weights_backbone=None, num_classes=21, aux_loss=True
+    ).eval()
+    folder = tmp_path_factory.mktemp("deeplab")
+    files = {suffix: folder / f"weights.{suffix}" for suffix in ("pth", "safetensors")}
+    torch.save(network.state_dict(), files["pth"])
+    save_file(network.state_dict(), files["safetensors"])
+    yield network, files
+    shutil.rmtree(folder)
+
+
+class Thin(nn.Module):
+    """Stands in for the network, which takes seconds at 520x520: class 7 where red is positive."""
+
+    def forward(self, images):
+        logits = torch.zeros(len(images), 21, *images.shape[2:])
+        logits[:, 7] = images[:, 0]
+        return {"out": logits}
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_deeplab_from_a_file_is_torchvisions_network(deeplab, suffix):
+    network, files = deeplab
+    name, judge = load_judge(f"deeplabv3_resnet101={files[suffix]}")
+    assert name == "deeplabv3_resnet101"
+    assert judge.identity == sha256(files[suffix])
+    assert judge.network.size == 520
+    module = judge.network.module
+    assert not module.training
+    assert not any(parameter.requires_grad for parameter in module.parameters())
+    image = noise(2, 64)
+    preset = Entries.COCO_WITH_VOC_LABELS_V1.transforms(resize_size=64)
+    pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        expected = network(preset(image)[None])["out"]
+        found = module(pixels.to(judge.device)).cpu()
+    assert found.shape == (1, 21, 64, 64)
+    assert expected.std() > 0
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    module.network = Thin()
+    labels = judge.segment([image])[0].labels
+    assert labels.shape == (520, 520)
+    assert labels.dtype == np.uint8
+    assert set(np.unique(labels)) == {0, 7}  # noise lies on both sides of the preset's mean
+
+
+class Harmful:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        import os
+
+        return os.system, (f"touch {self.path}",)
+
+
+def harmful(path):
+    torch.save({"weight": Harmful(path.with_name("executed"))}, path)
+
+
+def corrupt(content):
+    return lambda path: path.write_bytes(content)
+
+
+UNUSABLE = {
+    "harmful": ("w.pth", harmful),
+    "missing": ("w.pth", lambda path: None),
+    "missing safetensors": ("w.safetensors", lambda path: None),
+    "a folder": ("w.pth", lambda path: path.mkdir()),
+    "empty": ("w.pth", corrupt(b"")),
+    "text": ("w.pth", corrupt(b"<html>404</html>")),
+    "bytes": ("w.pth", corrupt(bytes(range(256)))),
+    "cut pickle": ("w.pth", corrupt(b"\x80\x02}q\x00(X\x01\x00")),
+    "zip only by its magic": ("w.pth", corrupt(b"PK\x03\x04" + bytes(64))),
+    "empty safetensors": ("w.safetensors", corrupt(b"")),
+    "no safetensors": ("w.safetensors", corrupt(bytes(range(256)))),
+    "other keys": ("w.pth", lambda path: torch.save({"a": torch.ones(2)}, path)),
+    "wrapped": ("w.pth", lambda path: torch.save({"model": {"a": torch.ones(2)}}, path)),
+    "other safetensors": ("w.safetensors", lambda path: save_file({"a": torch.ones(2)}, path)),
+    "a tensor": ("w.pth", lambda path: torch.save(torch.ones(2), path)),
+    "a list": ("w.pth", lambda path: torch.save([torch.ones(2)], path)),
+    "keys that are no text": ("w.pth", lambda path: torch.save({1: torch.ones(2)}, path)),
+}
+
+
+@pytest.mark.parametrize(("name", "write"), UNUSABLE.values(), ids=UNUSABLE)
+def test_unusable_weights_are_refused(tmp_path, refused, name, write):
+    write(tmp_path / name)
+    with torch.device("meta"), refused(tmp_path / name):  # the network's own weights: no matter
+        load_judge(f"deeplabv3_resnet101={tmp_path / name}")
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty download cache, and a network that refuses connections."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "hub" / "checkpoints" / Entries.COCO_WITH_VOC_LABELS_V1.url.rsplit("/", 1)[1]
+
+
+def test_a_download_without_network_is_refused(hub, refused):
+    with refused(Entries.COCO_WITH_VOC_LABELS_V1.url, "deeplabv3_resnet101=FILE"):
+        load_judge("deeplabv3_resnet101")
+
+
+def test_a_download_of_something_else_is_refused(hub, refused, monkeypatch):
+    answer = io.BytesIO(b"<html>log in first</html>")
+    answer.info = lambda: SimpleNamespace(get_all=lambda name: None)
+    monkeypatch.setattr("torch.hub.urlopen", lambda request, **_: answer)
+    with refused("deeplabv3_resnet101"):
+        load_judge("deeplabv3_resnet101")
+    assert not hub.exists()
+
+
+def test_a_damaged_file_in_the_cache_is_refused(hub, refused):
+    hub.parent.mkdir(parents=True)
+    hub.write_bytes(b"half a file")
+    with refused(hub):
+        load_judge("deeplabv3_resnet101")

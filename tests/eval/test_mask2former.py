@@ -1,0 +1,223 @@
+"""Mask2Former as a judge: a tiny network of random weights, and hand-made outputs."""
+
+import json
+import re
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tcig.data.files import sha256
+from tcig.data.masks import decode
+from tcig.data.voc import BY_LABEL, LABELS
+from tcig.eval.judges import Mask2FormerJudge, load_judge
+
+WORDS = ("Person", "banner", *(w for w in LABELS[1:] if w != "person"), "sky-other-merged")
+VOC_WORDS = {
+    "airplane": "aeroplane", "motorcycle": "motorbike", "couch": "sofa",
+    "tv": "tvmonitor", "dining table": "diningtable", "potted plant": "pottedplant",
+}  # fmt: skip
+PANOPTIC, INSTANCE = MODES = ("mask2former", "mask2former-instance")
+
+
+def noise(seed, size=96):
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def agreement(one, other):
+    return np.mean([np.mean(a.labels == b.labels) for a, b in zip(one, other, strict=True)])
+
+
+@pytest.fixture(scope="module")
+def former(tmp_path_factory):
+    """A tiny Mask2Former of random weights, sure of its classes."""
+    from transformers import (
+        Mask2FormerConfig,
+        Mask2FormerForUniversalSegmentation,
+        Mask2FormerImageProcessor,
+        SwinConfig,
+    )
+
+    torch.manual_seed(0)
+    swin = SwinConfig(
+        image_size=64, embed_dim=8, depths=[1] * 4, num_heads=[1, 1, 2, 2], window_size=4,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )  # fmt: skip
+    config = Mask2FormerConfig(
+        backbone_config=swin, feature_size=32, mask_feature_size=32, hidden_dim=32,
+        encoder_feedforward_dim=32, dim_feedforward=32, encoder_layers=1, decoder_layers=2,
+        num_attention_heads=4, num_queries=12, id2label=dict(enumerate(WORDS)),
+    )  # fmt: skip
+    model = Mask2FormerForUniversalSegmentation(config)
+    model.class_predictor.weight.data *= 1000
+    folder = tmp_path_factory.mktemp("former")
+    model.save_pretrained(folder)
+    Mask2FormerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def formers(former):
+    return {mode: load_judge(f"{mode}={former}")[1] for mode in MODES}
+
+
+def check_consistent(found, judge):
+    """The label map is the instances painted from the least to the most confident."""
+    scores = [instance.score for instance in found.instances]
+    assert scores == sorted(scores, reverse=True)
+    assert all(judge.THRESHOLD <= score <= 1 for score in scores)
+    labels = np.zeros_like(found.labels)
+    for instance in reversed(found.instances):
+        mask = decode(instance.mask)
+        assert mask.any()
+        labels[mask] = BY_LABEL[instance.label].index
+    np.testing.assert_array_equal(found.labels, labels)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("threshold", [0.8, 0.0])
+def test_mask2former_segments_images(formers, former, mode, threshold, monkeypatch):
+    judge = formers[mode]
+    assert judge.identity.startswith(sha256(former / "model.safetensors"))
+    assert "0.8" in judge.identity
+    monkeypatch.setattr(judge, "THRESHOLD", threshold, raising=False)
+    monkeypatch.setattr(judge, "OVERLAP", threshold, raising=False)
+    images = [noise(3), noise(4)]
+    together = judge.segment(images)
+    for found in together:
+        assert found.labels.shape == (96, 96)
+        assert found.labels.dtype == np.uint8
+        check_consistent(found, judge)
+    if threshold == 0:
+        assert all(found.instances for found in together)
+        json.dumps([vars(instance) for instance in together[0].instances])
+    alone = [judge.segment([image])[0] for image in images]
+    assert agreement(alone, together) >= 0.999
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_confident_object_takes_its_own_pixels_only(formers, mode, monkeypatch):
+    """Two sure objects and one below the threshold on a background that no query claims."""
+    cat, bus, dog = (WORDS.index(word) for word in ("cat", "bus", "dog"))
+    classes = torch.full((1, 4, len(WORDS) + 1), -12.0)
+    classes[0, 0, cat] = classes[0, 1, bus] = classes[0, 2, dog] = classes[0, 3, -1] = 12
+    classes[0, 2, -1] = 11.15  # the dog's probability is 0.7
+    masks = torch.full((1, 4, 96, 96), -12.0)
+    masks[0, 0, :48, :48] = masks[0, 1, 60:, 60:] = masks[0, 2, :40, 60:] = 12
+    outputs = SimpleNamespace(class_queries_logits=classes, masks_queries_logits=masks)
+    judge = formers[mode]
+    monkeypatch.setattr(judge, "model", lambda **_: outputs)
+    (found,) = judge.segment([noise(5)])
+    expected = np.zeros((96, 96), np.uint8)
+    expected[:48, :48], expected[60:, 60:] = LABELS.index("cat"), LABELS.index("bus")
+    assert np.mean(found.labels == expected) > 0.98
+    assert sorted(instance.label for instance in found.instances) == ["bus", "cat"]
+
+
+def segment(number, word, score):
+    return {"id": number, "label_id": WORDS.index(word), "was_fused": False, "score": score}
+
+
+def test_a_panoptic_map_becomes_classes(formers):
+    maps = torch.tensor([[1, 1, -1, 3], [2, 2, 0, 3], [2, 4, 0, 3]], dtype=torch.int32)
+    info = [
+        segment(1, "cat", 0.91), segment(2, "Person", 0.8765432),
+        segment(3, "sky-other-merged", 0.99), segment(4, "cat", 0.95), segment(5, "dog", 0.97),
+    ]  # fmt: skip
+    found = formers[PANOPTIC]._classes({"segmentation": maps, "segments_info": info}, (3, 4))
+    np.testing.assert_array_equal(
+        found.labels, np.array([[8, 8, 0, 0], [15, 15, 0, 0], [15, 8, 0, 0]], np.uint8)
+    )
+    assert [(i.label, i.score) for i in found.instances] == [
+        ("cat", 0.95), ("cat", 0.91), ("person", 0.876543)
+    ]  # fmt: skip
+    for instance, number in zip(found.instances, (4, 1, 2), strict=True):
+        assert instance.mask["size"] == [3, 4]
+        np.testing.assert_array_equal(decode(instance.mask), maps.numpy() == number)
+
+
+def test_overlapping_instances_become_classes(formers):
+    maps = torch.zeros(4, 3, 4)
+    maps[0, :2], maps[1, 1:], maps[2], maps[3, :, 3] = 1, 1, 1, 1
+    info = [
+        segment(0, "tv", 0.95), segment(1, "couch", 0.85), segment(2, "banner", 0.99),
+        segment(3, "tv", 0.81),
+    ]  # fmt: skip
+    found = formers[INSTANCE]._classes({"segmentation": maps, "segments_info": info}, (3, 4))
+    expected = np.array([[20] * 4, [20] * 4, [18] * 4], np.uint8)
+    np.testing.assert_array_equal(found.labels, expected)
+    assert [(i.label, i.score) for i in found.instances] == [
+        ("tv", 0.95), ("couch", 0.85), ("tv", 0.81)
+    ]  # fmt: skip
+    for instance, number in zip(found.instances, (0, 1, 3), strict=True):
+        np.testing.assert_array_equal(decode(instance.mask), maps[number].numpy() > 0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_segment_is_all_background(formers, mode):
+    empty = {"segmentation": torch.zeros(4, 5) - 1, "segments_info": []}
+    found = formers[mode]._classes(empty, (4, 5))
+    assert found.instances == ()
+    np.testing.assert_array_equal(found.labels, np.zeros((4, 5), np.uint8))
+
+
+def renamed(former, folder, names):
+    shutil.copytree(former, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {k: names.get(v, v) for k, v in config["id2label"].items()}
+    config["label2id"] = {v: int(k) for k, v in config["id2label"].items()}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_model_that_lacks_a_class_is_refused(former, tmp_path, refused):
+    folder = renamed(former, tmp_path / "other", {"cat": "feline", "couch": "settee"})
+    with refused(folder, "cat, couch"):
+        load_judge(f"mask2former={folder}")
+
+
+def test_the_words_of_the_instance_checkpoint_are_known(former, tmp_path):
+    """transformers converted it with mmdetection's words for COCO, as in RT-DETR's `sofa`."""
+    folder = renamed(former, tmp_path / "voc", VOC_WORDS)
+    judge = load_judge(f"mask2former-instance={folder}")[1]
+    assert set(judge.labels.values()) == set(BY_LABEL)
+    assert judge.labels[WORDS.index("couch")] == "couch"
+
+
+@pytest.mark.parametrize("part", ["config.json", "model.safetensors", "preprocessor_config.json"])
+def test_a_folder_that_lacks_a_part_is_refused(former, tmp_path, refused, part):
+    shutil.copytree(former, tmp_path / "copy")
+    (tmp_path / "copy" / part).unlink()
+    with refused(tmp_path / "copy", "mask2former=FOLDER"):
+        load_judge(f"mask2former={tmp_path / 'copy'}")
+
+
+@pytest.mark.parametrize("part", ["config.json", "model.safetensors", "preprocessor_config.json"])
+def test_a_folder_with_a_damaged_part_is_refused(former, tmp_path, refused, part):
+    shutil.copytree(former, tmp_path / "copy")
+    content = (tmp_path / "copy" / part).read_bytes()
+    (tmp_path / "copy" / part).write_bytes(content[: len(content) // 2])
+    with refused(tmp_path / "copy"):
+        load_judge(f"mask2former={tmp_path / 'copy'}")
+
+
+def test_a_folder_that_is_not_there_is_never_looked_for_on_the_hub(tmp_path, refused, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("socket.create_connection", lambda *a, **k: pytest.fail("asked the hub"))
+    with refused("models/nowhere", "folder"):
+        load_judge("mask2former=models/nowhere")
+
+
+def test_the_identity_names_how_images_are_prepared(former, tmp_path):
+    """Same weights, another input size: other scores, so another identity."""
+    shutil.copytree(former, tmp_path / "larger")
+    path = tmp_path / "larger" / "preprocessor_config.json"
+    path.write_text(re.sub(r'"height": 64', '"height": 96', path.read_text()))
+    one, other = (
+        Mask2FormerJudge(PANOPTIC, place).identity for place in (former, tmp_path / "larger")
+    )
+    assert one != other

@@ -1,0 +1,303 @@
+"""The table: measured beside cited figures, never mixed, and the three formats."""
+
+import io
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tcig.cli import main
+from tcig.eval.iou import NAMES, Samples, reduce
+from tcig.eval.judges import ColourJudge
+from tcig.eval.published import published
+from tcig.eval.score import Sizes, dense, read_scores, score_folder
+from tcig.eval.table import figures, measured, render
+
+# /work/shared/protocol.md, section 2 (MultiDiffusion, arXiv 2302.08113, Table 2) and section 1
+# (TCIG, arXiv 2403.01212, Table 1).
+MULTIDIFFUSION = {
+    "real": ("0.43", "0.09"),
+    "si": ("0.16", "0.10"),
+    "bld": ("0.17", "0.11"),
+    "multidiffusion-no-bootstrap": ("0.18", "0.10"),
+    "multidiffusion": ("0.26", "0.12"),
+}
+TCIG = {
+    "si": ("0.16", "0.10"),
+    "bld": ("0.17", "0.11"),
+    "multidiffusion": ("0.26", "0.12"),
+    "tcig": ("0.30", "0.26"),
+}
+CITED = {"MultiDiffusion Table 2 (cited)": MULTIDIFFUSION, "TCIG Table 1 (cited)": TCIG}
+MAIN = ["iou_image", "iou_region", "iou_dataset", "iou_foreground"]
+
+
+@pytest.fixture
+def scored(paint, layouts, manifest, tmp_path, monkeypatch):
+    """Scores a painted folder under one or more judges' names."""
+    monkeypatch.setattr("tcig.eval.score.write_sheet", lambda *arguments: None)
+
+    def run(what, name, judges=("colours",), manifest=manifest, row=None, limit=None):
+        folder = tmp_path / name
+        if not folder.exists():
+            paint(what, name=name)
+        for judge in judges:
+            judge = (judge, ColourJudge())
+            score_folder(folder, layouts, manifest, judge, Sizes(32, 32), row, limit)
+        return folder
+
+    return run
+
+
+@pytest.fixture
+def runs(scored, tmp_path):
+    """A folder of four scored runs, two of them of methods with published figures."""
+    for what, name in [
+        ("damaged", "runs/real"), ("damaged", "runs/tcig"), ("truth", "runs/paste"),
+        ("grey", "runs/mine"),
+    ]:  # fmt: skip
+        scored(what, name, ("colours", "strict"))
+    return tmp_path / "runs"
+
+
+def cells(markdown):
+    """Markdown table -> one dictionary per line."""
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
+
+
+def exact(folder, field="confusion"):
+    """The reductions of a folder's first judge, from its rows."""
+    _, rows = next(read_scores(folder))
+    return Samples.of([dense(row[field]) for row in rows], [row["classes"] for row in rows])
+
+
+def test_published_figures_are_the_papers():
+    found = {}
+    for figure in published():
+        column = f"{figure.paper} {figure.table} (cited)"
+        assert figure.row not in found.setdefault(column, {})
+        found[column][figure.row] = (figure.mean, figure.std)
+    assert found == CITED
+    copied = {f.row for f in published() if "copied from MultiDiffusion" in f.note}
+    assert copied == {"si", "bld", "multidiffusion"}
+
+
+def test_cited_figures_stand_in_their_columns_only(runs):
+    rows = cells(render(measured([runs], "none"), MAIN, "md"))
+    assert list(rows[0]) == ["row", "judge", "n", *MAIN, *CITED]
+    printed = {" ± ".join(figure) for table in CITED.values() for figure in table.values()}
+    for row in rows:
+        method = row["row"].split(" (")[0]
+        for column, table in CITED.items():
+            assert row[column] == " ± ".join(table.get(method, ())), row
+        for name in MAIN:
+            assert row[name] not in printed
+            if row["judge"]:
+                assert re.fullmatch(r"[01]\.\d{3} ± 0\.\d{3}", row[name])
+            else:
+                assert row[name] == row["n"] == ""
+
+
+def test_unmeasured_published_rows_follow_once(runs):
+    rows = cells(render(measured([runs], "none"), MAIN, "md"))
+    names = [row["row"] for row in rows if not row["judge"]]
+    assert names == ["si", "bld", "multidiffusion-no-bootstrap", "multidiffusion"]
+    assert [bool(row["judge"]) for row in rows] == sorted(bool(r["judge"]) for r in rows)[::-1]
+
+
+def test_measured_figures_are_the_reductions(runs):
+    found = {
+        (r["row"], r["judge"]): r for r in cells(render(measured([runs], "none"), NAMES, "md"))
+    }
+    for name in NAMES:
+        mean, std, _ = reduce(exact(runs / "tcig"), name)
+        for judge in ("colours", "strict"):
+            assert found["tcig", judge][name] == f"{mean:.3f} ± {std:.3f}"
+            assert found["paste (oracle)", judge][name] == "1.000 ± 0.000"
+    assert found["mine", "colours"]["iou_image"] == "0.000 ± 0.000"
+    assert found["mine", "colours"]["n"] == "6"
+
+
+def test_rows_come_judge_by_judge_in_the_order_of_the_folders(runs):
+    folders = [runs / "tcig", runs / "mine"]
+    frame = measured(folders, "none")
+    assert list(zip(frame["judge"], frame["row"], strict=True)) == [
+        (judge, row) for judge in ("colours", "strict") for row in ("tcig", "mine")
+    ]
+    assert list(measured(folders[::-1], "none")["row"]) == ["mine", "tcig"] * 2
+
+
+@pytest.mark.parametrize("ignore", ["none", "dropped"])
+def test_measured_values_are_exact_and_the_ceiling_is_given_both_ways(runs, ignore):
+    frame = measured([runs], ignore)
+    field = {"none": "confusion", "dropped": "confusion_ignoring_dropped"}
+    assert reduce(exact(runs / "tcig"), "iou_image") != reduce(
+        exact(runs / "tcig", field["dropped"]), "iou_image"
+    )
+    for record in frame.to_dict("records"):
+        assert record["ignore"] == ignore or record["row"] == "real"
+        samples = exact(runs / record["row"], field[record["ignore"]])
+        for name in NAMES:
+            values = tuple(record[name + suffix] for suffix in ("", "_std", "_n"))
+            assert values == reduce(samples, name)
+    assert list(frame[frame["row"] == "real"]["ignore"]) == ["none", "dropped"] * 2
+
+
+def test_csv_reads_back_exactly(runs):
+    frame = measured([runs], "none")
+    text = render(frame, MAIN, "csv")
+    back = pd.read_csv(io.StringIO(text), float_precision="round_trip")
+    cited = back[back["judge"].str.startswith("cited: ")]
+    own = back[~back["judge"].str.startswith("cited: ")]
+    for name in NAMES:
+        for suffix in ("", "_std", "_n"):
+            np.testing.assert_array_equal(own[name + suffix], frame[name + suffix])
+        assert cited[name].isna().all()
+    assert own["published"].isna().all()
+    assert own["published_std"].isna().all()
+    expected = {
+        (row, f"cited: {column.removesuffix(' (cited)')}", *map(float, figure))
+        for column, table in CITED.items()
+        for row, figure in table.items()
+    }
+    columns = ["row", "judge", "published", "published_std"]
+    assert set(cited[columns].itertuples(index=False, name=None)) == expected
+    assert len(cited) == len(expected)
+
+
+def test_csv_counts_are_whole_numbers(runs):
+    lines = render(measured([runs], "none"), MAIN, "csv").splitlines()
+    position = lines[0].split(",").index("n")
+    assert {line.split(",")[position] for line in lines[1:]} == {"6", ""}
+
+
+def test_latex_is_balanced_and_escaped(scored):
+    folder = scored("damaged", "mine", row="my_row & 50% {of} $x #1 ~ ^ \\")
+    text = render(measured([folder], "none"), NAMES, "latex")
+    table = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    for word in set(re.findall(r"\\begin{(\w+)}", table)):
+        assert table.count(rf"\begin{{{word}}}") == table.count(rf"\end{{{word}}}")
+    assert r"\begin{tabular}" in table
+    assert not re.search(r"(?<!\\)_", table)
+    assert r"my\_row \& 50\% \{of\} \$x \#1" in table
+    assert r"0.43 $\pm$ 0.09" in table
+    assert "±" not in table
+    rows = [line for line in table.splitlines() if line.endswith(r"\\")]
+    columns = 3 + len(NAMES) + len(CITED)
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {columns - 1}
+    assert len(re.search(r"\\begin{tabular}{(\w+)}", table)[1]) == columns
+
+
+@pytest.mark.parametrize("name", ["a|b", "007", "1e3"])
+def test_a_row_may_have_any_name(scored, name):
+    folder = scored("damaged", "mine", row=name)
+    first = cells(render(measured([folder], "none"), MAIN, "md"))[0]
+    assert first["judge"] == "colours"
+    assert first["row"].replace("\\|", "|") == name
+
+
+def test_the_notes_say_what_the_deviation_is_over(runs):
+    for form in ("md", "latex"):
+        text = render(measured([runs], "none"), ["iou_region", "iou_image_with_background"], form)
+        assert "iou_region: (image, class) pairs" in text
+        assert "iou_image_with_background: images" in text
+        assert "divided by n" in text
+        assert "iou_dataset" not in text
+
+
+def test_failed_samples_are_shown(scored, paint, record_run, layouts):
+    folder = paint("damaged", name="tcig-1234")
+    record_run(folder, method="tcig")
+    (folder / f"{layouts[0].id}-0.png").unlink()
+    failure = {"layout": layouts[0].id, "sample": 0, "error": "RuntimeError: no"}
+    (folder / "rows.jsonl").write_text(json.dumps(failure) + "\n")
+    frame = measured([scored("damaged", "tcig-1234")], "none")
+    assert (frame["n"][0], frame["failed"][0]) == (5, 1)
+    assert cells(render(frame, MAIN, "md"))[0]["n"] == "5 (1 failed)"
+    assert figures(frame, MAIN)["row"][0] == "tcig"
+
+
+def test_nothing_to_reduce_is_a_dash(scored):
+    frame = measured([scored("damaged", "mine")], "none")
+    frame[["iou_image", "iou_image_std"]] = np.nan
+    assert cells(render(frame, ["iou_image"], "md"))[0]["iou_image"] == "-"
+
+
+def test_the_same_folder_twice_is_one_row(runs):
+    assert len(measured([runs, runs / "tcig"], "none")) == len(measured([runs], "none"))
+
+
+def test_rows_of_other_layouts_are_refused(scored, refused):
+    one, other = (
+        scored("damaged", "one"),
+        scored("damaged", "other", manifest="abcdef12" + "0" * 56),
+    )
+    with refused("abcdef12", "manifests"):
+        measured([one, other], "none")
+
+
+def test_folders_without_or_with_unfinished_scores_are_refused(scored, paint, tmp_path, refused):
+    for folder in (paint(name="unscored"), tmp_path / "nowhere"):
+        with refused(folder, "holds no scores", "tcig score"):
+            measured([scored("grey", "mine"), folder], "none")
+    rows = scored("damaged", "torn") / "scores" / "colours" / "rows.jsonl"
+    rows.write_bytes(rows.read_bytes()[:-9])
+    with refused(rows.parent, "lacks 1 of 6 samples"):
+        measured([tmp_path / "torn"], "none")
+
+
+def run(capsys, *arguments):
+    status = main(["table", *map(str, arguments)])
+    output = capsys.readouterr()
+    return status, output.out, output.err
+
+
+def test_the_command_prints_the_table(runs, capsys):
+    status, out, err = run(capsys, runs)
+    assert (status, err) == (0, "")
+    assert out == render(measured([runs], "none"), MAIN, "md")
+    for form in ("csv", "latex"):
+        arguments = ("--format", form, "--ignore", "dropped", "--reductions", *NAMES[::2])
+        status, out, _ = run(capsys, runs / "mine", runs / "real", *arguments)
+        assert status == 0
+        assert out == render(measured([runs / "mine", runs / "real"], "dropped"), NAMES[::2], form)
+    status, out, _ = run(capsys, runs, "--judge", "strict", "--reductions", "iou_image")
+    assert {row["judge"] for row in cells(out)} == {"strict", ""}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--reductions", "iou_imag"], "'iou_imag': there are iou_image"),
+        (["--reductions", "iou_image", "mIoU"], "mIoU"),
+        (["--reductions", "iou_image_with_background_with_background"], "with_background"),
+        (["--judge", "mask2former"], "mask2former"),
+        (["--format", "html"], "html"),
+        (["--ignore", "people"], "people"),
+        (["--colour"], "--colour"),
+    ],
+)
+def test_the_command_refuses_in_one_line(scored, capsys, arguments, said):
+    folder = scored("damaged", "mine")
+    try:
+        status, out, err = run(capsys, folder, *arguments)
+    except SystemExit as stop:  # tyro's own refusal of an unknown option
+        output = capsys.readouterr()
+        status, out, err = stop.code, output.out, output.err
+        assert status == 2
+    else:
+        assert err.count("\n") == 1
+    assert status == 2
+    assert out == ""
+    assert said in err
+
+
+def test_the_command_without_a_folder_or_scores_is_refused(tmp_path, capsys):
+    for arguments in ([], [tmp_path]):
+        status, out, err = run(capsys, *arguments)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith("tcig: error: ")
