@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from counting import SIZES, Counting
 from PIL import Image
 
 from tcig.data.errors import InputError
@@ -24,6 +25,7 @@ from tcig.data.layout import (
 )
 from tcig.data.masks import encode
 from tcig.data.voc import COLOURS
+from tcig.eval.score import score_folder
 
 torch.set_num_threads(1)
 
@@ -152,3 +154,15 @@ def refused(tmp_path):
             assert str(part) in said, text
 
     return check
+
+
+@pytest.fixture
+def score(layouts, manifest):
+    """Scores a folder; returns the scores' folder and how many images were judged."""
+
+    def run(folder, judge=None, sizes=SIZES, manifest=manifest, **options):
+        judge = judge or Counting()
+        place = score_folder(folder, layouts, manifest, ("colours", judge), sizes, **options)
+        return place, getattr(judge, "asked", None)
+
+    return run

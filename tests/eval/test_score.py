@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from counting import SIZES, Counting
 from PIL import Image
 
 from tcig.cli import main
@@ -12,33 +13,6 @@ from tcig.data.voc import COLOURS, LABELS
 from tcig.eval.iou import NAMES, Samples, confusion, reduce
 from tcig.eval.judges import ColourJudge, Instance, Segmentation
 from tcig.eval.score import Sizes, dense, read_scores, score_folder
-
-SIZES = Sizes(32, 32)
-
-
-class Counting:
-    """Reads colours, counts the images it is asked about, and fails after so many."""
-
-    def __init__(self, identity="one", fails_after=None):
-        self.identity, self.fails_after, self.asked = identity, fails_after, 0
-
-    def segment(self, images):
-        if self.fails_after is not None and self.asked + len(images) > self.fails_after:
-            raise RuntimeError("out of memory")
-        self.asked += len(images)
-        return ColourJudge().segment(images)
-
-
-@pytest.fixture
-def score(layouts, manifest):
-    """Scores a folder; returns the scores' folder and how many images were judged."""
-
-    def run(folder, judge=None, sizes=SIZES, manifest=manifest, **options):
-        judge = judge or Counting()
-        place = score_folder(folder, layouts, manifest, ("colours", judge), sizes, **options)
-        return place, getattr(judge, "asked", None)
-
-    return run
 
 
 def read(folder):

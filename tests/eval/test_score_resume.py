@@ -3,39 +3,12 @@
 import shutil
 
 import pytest
+from counting import Counting
 from PIL import Image, PngImagePlugin
 
 from tcig.data.voc import COLOURS
 from tcig.eval import score as score_module
-from tcig.eval.judges import ColourJudge
-from tcig.eval.score import Sizes, read_scores, score_folder
-
-SIZES = Sizes(32, 32)
-
-
-class Counting:
-    """Reads colours, counts the images it is asked about, and fails after so many."""
-
-    def __init__(self, identity="one", fails_after=None):
-        self.identity, self.fails_after, self.asked = identity, fails_after, 0
-
-    def segment(self, images):
-        if self.fails_after is not None and self.asked + len(images) > self.fails_after:
-            raise RuntimeError("out of memory")
-        self.asked += len(images)
-        return ColourJudge().segment(images)
-
-
-@pytest.fixture
-def score(layouts, manifest):
-    """Scores a folder; returns the scores' folder and how many images were judged."""
-
-    def run(folder, judge=None, sizes=SIZES, manifest=manifest, **options):
-        judge = judge or Counting()
-        place = score_folder(folder, layouts, manifest, ("colours", judge), sizes, **options)
-        return place, getattr(judge, "asked", None)
-
-    return run
+from tcig.eval.score import Sizes, read_scores
 
 
 def stored(place):
