@@ -1,8 +1,13 @@
-"""Files written whole or not at all, and hashed."""
+"""Files written whole or not at all, folders written by one process at a time, hashes."""
 
+import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from tcig.data.errors import InputError
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -19,6 +24,21 @@ def write_whole(path: Path, content: bytes | str) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Holds a folder against other processes; the system lets go of it when this one dies.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    with (folder / ".lock").open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder} is being written by another process.") from None
+        yield
 
 
 def sha256(path: Path) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from tcig.data.errors import InputError
 from tcig.eval.iou import NAMES, Reduction, Samples, reduce
 from tcig.eval.published import published
-from tcig.eval.score import Score, dense, read_scores
+from tcig.eval.stored import Score, dense, read_scores
 
 ORACLES = {"paste": "oracle"}
 """Rows that read the truth: they check the plumbing and are no method."""

@@ -94,9 +94,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--split", choices=SPLITS, default="validation")
     parser.add_argument("--count", type=int, default=COUNT)
-    parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("--out", type=Path, help="default: the shipped files themselves")
     options = parser.parse_args()
-    make_split(options.split, options.count, options.out)
+    shipped = (options.split, options.count) == ("validation", COUNT)
+    if options.out is None and not shipped:
+        parser.error("give --out FOLDER: without it the shipped validation split is made")
+    make_split(options.split, options.count, options.out or FOLDER)
 
 
 if __name__ == "__main__":

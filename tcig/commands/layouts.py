@@ -42,6 +42,8 @@ class Options:
     """Profile whose image size the export is for."""
     samples: int = 1
     """Samples of each layout in the export."""
+    limit: int | None = None
+    """Export the first N layouts in the order of a hash of their ids."""
     filter: Annotated[Filter, tyro.conf.arg(name="")] = field(default_factory=Filter)
 
 
@@ -52,14 +54,14 @@ def main(argv: list[str]) -> int:
         return _export(options)
     if options.coco is None:
         raise InputError("give --coco FOLDER, or --export FOLDER with --layouts FILE.")
+    if options.count == (options.out is not None):
+        raise InputError("give either --out FILE for the manifest, or --count.")
     if options.download:
         from tcig.data.download import fetch_annotations
 
         fetch_annotations(options.coco, options.filter.year)
     if options.count:
         return _count(options)
-    if options.out is None:
-        raise InputError("give --out FILE for the manifest, or --count.")
     from tcig.data.build import build_layouts
     from tcig.data.layout import write_manifest
 
@@ -110,13 +112,17 @@ def _download(options: Options, wanted: set[str]) -> None:
 
 def _export(options: Options) -> int:
     from tcig.data.export import export_layouts
-    from tcig.data.layout import read_manifest
+    from tcig.data.layout import hash_order, read_manifest
     from tcig.profiles import load_profile
     from tcig.seeds import seed_of
 
     if options.layouts is None:
         raise InputError("--export needs --layouts FILE, a manifest.")
-    _, layouts = read_manifest(options.layouts)
+    if options.samples < 1 or (options.limit is not None and options.limit < 1):
+        raise InputError("--samples and --limit count from 1.")
+    if options.export.exists() and any(options.export.iterdir()):
+        raise InputError(f"{options.export} is not empty: export to a new folder.")
+    layouts = hash_order(read_manifest(options.layouts)[1])[: options.limit]
     size = load_profile(options.profile).size
     export_layouts(layouts, options.export, size, options.samples, seed_of)
     print(

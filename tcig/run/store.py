@@ -4,17 +4,17 @@ An image is written first (temporary file, then renamed), its row last: the row 
 point. So a run may be killed at any point: what has a row is done, all else is done again.
 """
 
-import fcntl
 import io
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
 from PIL import Image
 
 from tcig.data.errors import InputError
-from tcig.data.files import write_whole
+from tcig.data.files import sole_writer, write_whole
 from tcig.run.spec import RunSpec
 
 
@@ -34,7 +34,7 @@ class RunStore:
         self.spec, self.asked, self.profile = spec, asked, profile
         self.done: set[tuple[str, int]] = set()
         self._rows: IO[bytes] | None = None
-        self._lock: IO[bytes] | None = None
+        self._held = ExitStack()
 
     def __enter__(self) -> "RunStore":
         """Takes the folder and mends what a killed run left.
@@ -43,29 +43,20 @@ class RunStore:
             InputError: another process holds the folder, or its spec is another.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.folder / ".lock").open("wb")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with ExitStack() as held:
+            held.enter_context(sole_writer(self.folder))
             for draft in self.folder.glob(".*.part"):
                 draft.unlink()
             self._check_spec()
             record = {"spec": self.spec.model_dump(), "asked": self.asked, "profile": self.profile}
             write_whole(self.folder / "run.json", json.dumps(record, indent=2) + "\n")
             self._mend_rows()
-            self._rows = (self.folder / "rows.jsonl").open("ab")
-        except BlockingIOError:
-            self._lock.close()
-            raise InputError(f"{self.folder} is being written by another process.") from None
-        except BaseException:
-            self._lock.close()
-            raise
+            self._rows = held.enter_context((self.folder / "rows.jsonl").open("ab"))
+            self._held = held.pop_all()
         return self
 
     def __exit__(self, *_) -> None:
-        try:
-            self._rows.close()
-        finally:
-            self._lock.close()
+        self._held.close()
 
     def _check_spec(self) -> None:
         path = self.folder / "run.json"

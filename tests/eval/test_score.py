@@ -12,7 +12,8 @@ from tcig.data.masks import decode, encode, load_label_map, resize_nearest
 from tcig.data.voc import COLOURS, LABELS
 from tcig.eval.iou import NAMES, Samples, confusion, reduce
 from tcig.eval.judges import ColourJudge, Instance, Segmentation
-from tcig.eval.score import Sizes, dense, read_scores, score_folder
+from tcig.eval.score import Sizes, score_folder
+from tcig.eval.stored import dense, read_scores
 
 
 def read(folder):

@@ -8,7 +8,8 @@ from PIL import Image, PngImagePlugin
 
 from tcig.data.voc import COLOURS
 from tcig.eval import score as score_module
-from tcig.eval.score import Sizes, read_scores
+from tcig.eval.score import Sizes
+from tcig.eval.stored import read_scores
 
 
 def stored(place):

@@ -12,7 +12,8 @@ from tcig.cli import main
 from tcig.eval.iou import NAMES, Samples, reduce
 from tcig.eval.judges import ColourJudge
 from tcig.eval.published import published
-from tcig.eval.score import Sizes, dense, read_scores, score_folder
+from tcig.eval.score import Sizes, score_folder
+from tcig.eval.stored import dense, read_scores
 from tcig.eval.table import figures, measured, render
 
 # /work/shared/protocol.md, section 2 (MultiDiffusion, arXiv 2302.08113, Table 2) and section 1

@@ -1,0 +1,110 @@
+"""What a scoring leaves in `FOLDER/scores/JUDGE/`, and reading it back.
+
+`score.json` says what judged what, `rows.jsonl` has the counts of each sample, `labels/` the label
+maps (palette PNG): every reduction and overlay derives from these without the judge.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tcig.data.errors import InputError
+from tcig.data.voc import LABELS
+
+SCHEMA = 1
+
+
+class Score(BaseModel):
+    """`score.json`: what a folder's rows count. Rows under another `key` are dropped."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA
+    row: str
+    judge: str
+    identity: str
+    """Of the judge's weights and settings."""
+    manifest: str
+    """SHA-256 of the manifest."""
+    score_size: int
+    """Side at which truth and label maps are compared."""
+    image_size: int
+    resized: bool
+    failed: int
+    """Samples that the run recorded as failed."""
+    samples: tuple[tuple[str, int], ...]
+    """(layout, sample) of every image scored."""
+
+    @property
+    def key(self) -> tuple:
+        """What a stored row depends on, its image aside."""
+        return (
+            self.schema_version,
+            self.judge,
+            self.identity,
+            self.manifest,
+            self.score_size,
+            self.image_size,
+            self.resized,
+        )
+
+
+def label_path(place: Path, layout: str, sample: int) -> Path:
+    """Where the label map of a sample is, in the folder of a judge's scores."""
+    return place / "labels" / f"{layout}-{sample}.png"
+
+
+def stored_rows(place: Path, score: Score) -> dict[tuple[str, int], dict]:
+    """The rows of an earlier scoring under the same key; a torn last line is left out."""
+    try:
+        before = Score.model_validate_json((place / "score.json").read_bytes())
+        lines = (place / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return {}
+    if before.key != score.key:
+        return {}
+    rows = {}
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        rows[row["layout"], row["sample"]] = row
+    return rows
+
+
+def sparse(counts: np.ndarray) -> list[list[int]]:
+    """The non-zero entries as [true class, predicted class, pixels]."""
+    return [[int(t), int(p), int(counts[t, p])] for t, p in np.argwhere(counts)]
+
+
+def dense(entries: list[list[int]]) -> np.ndarray:
+    """The confusion matrix, (21, 21) int64, of `confusion` in a row."""
+    counts = np.zeros((len(LABELS),) * 2, np.int64)
+    for truth, predicted, pixels in entries:
+        counts[truth, predicted] = pixels
+    return counts
+
+
+def read_scores(folder: Path) -> Iterator[tuple[Score, list[dict]]]:
+    """Every judge's score of a folder of images, with the rows of the samples it names.
+
+    Raises:
+        InputError: a score is unfinished, or of another version.
+    """
+    for path in sorted(folder.glob("scores/*/score.json")):
+        try:
+            score = Score.model_validate_json(path.read_bytes())
+        except ValidationError:
+            raise InputError(f"{path} is no score of this version: score {folder} again.") from None
+        rows = stored_rows(path.parent, score)
+        missing = [pair for pair in score.samples if tuple(pair) not in rows]
+        if missing:
+            raise InputError(
+                f"{path.parent} lacks {len(missing)} of {len(score.samples)} samples: scoring was "
+                "interrupted, and the same command goes on."
+            )
+        yield score, [rows[tuple(pair)] for pair in score.samples]
