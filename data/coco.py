@@ -3,7 +3,7 @@
 import gc
 import hashlib
 import json
-import math
+import re
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tcig.data.errors import InputError
 from tcig.data.masks import check_runs
-from tcig.data.voc import BY_COCO_ID
+from tcig.data.voc import BY_COCO_ID, VOC_WORDS
 
 FAR = 1e5
 """Pixels from the origin beyond which a polygon is not drawn: pycocotools walks every pixel of its
@@ -54,19 +54,19 @@ def read_instances(folder: Path, year: int) -> Instances:
 
     Raises:
         InputError: the file is missing, not JSON or truncated; a part or a field is missing;
-            an id stands twice; an annotation is of an unknown image or category; a polygon has
-            fewer than 3 points; an RLE has another size than its image.
+            an id stands twice; a category has another id than COCO's; an annotation is of an
+            unknown image or category; a polygon has fewer than 3 points; an RLE has another size
+            than its image.
     """
     path = folder / "annotations" / f"instances_val{year}.json"
     with _no_collection():
         content, source = _read(path)
         images = _index(path, content, "images", ("file_name", "width", "height"))
-        for number, image in images.items():
-            if not all(
-                type(image[side]) is int and image[side] > 0 for side in ("width", "height")
-            ):
-                raise InputError(f"{path}: image {number} has no width and height in pixels.")
-        categories = _index(path, content, "categories", ())
+        for image in images.values():
+            _check_image(path, image)
+        categories = _index(path, content, "categories", ("name",))
+        for number, category in categories.items():
+            _check_category(path, number, category["name"])
         annotations = _index(
             path, content, "annotations", ("image_id", "category_id", "area", "segmentation")
         )
@@ -100,9 +100,9 @@ def read_captions(folder: Path, year: int) -> Captions:
     texts = defaultdict(list)
     for number in sorted(annotations):
         image, caption = annotations[number]["image_id"], annotations[number]["caption"]
-        if image not in images:
+        if type(image) is not int or image not in images:
             raise _bad(path, number, f"is of image {image}", "no such image")
-        if not isinstance(caption, str) or not caption.strip():
+        if not isinstance(caption, str) or not caption.strip() or not _encodable(caption):
             raise _bad(path, number, f"has the caption {caption!r}", "a text is needed")
         texts[image].append(" ".join(caption.split()))
     return Captions(source, dict(texts))
@@ -131,10 +131,12 @@ def _read(path: Path) -> tuple[dict, Source]:
     source = Source(path, hashlib.sha256(data).hexdigest())
     try:
         content = json.loads(data)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also: numbers or nesting beyond all measure
         cut = data.lstrip()[:1] == b"{" and not data.rstrip().endswith(b"}")
         what = "is truncated" if cut else "is not JSON"
-        raise InputError(f"{path} {what} ({error}): fetch it again.") from None
+        raise InputError(
+            f"{path} {what} ({error}): remove it and fetch it again with --download."
+        ) from None
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, not COCO's object of lists.")
     return content, source
@@ -176,10 +178,41 @@ def _incomplete(path: Path, part: str, records: list, fields: tuple[str, ...]) -
     raise AssertionError(f"{path}: `{part}` is complete")
 
 
+def _encodable(text: str) -> bool:
+    """Whether it has no half of a surrogate pair, which JSON can hold and no file can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_image(path: Path, image: dict) -> None:
+    if not all(type(image[side]) is int and image[side] > 0 for side in ("width", "height")):
+        raise InputError(f"{path}: image {image['id']} has no width and height in pixels.")
+    name = image["file_name"]
+    if type(name) is not str or not re.fullmatch(r"\w[\w-]*\.\w+", name, re.ASCII):
+        raise InputError(
+            f"{path}: image {image['id']} has the file name {name!r}: a plain name is needed."
+        )
+
+
+def _check_category(path: Path, number: int, name: str) -> None:
+    """Its ids are COCO's: a file with ids of its own would have its cats taken for dogs."""
+    known = BY_COCO_ID.get(number)
+    if known and VOC_WORDS.get(name, name) != known.label:
+        raise InputError(
+            f"{path}: category {number} is {name!r}, in COCO it is {known.label!r}: give the "
+            "annotations COCO's category ids."
+        )
+
+
 def _check_mask(path: Path, annotation: dict, image: dict) -> None:
     number, shape, area = annotation["id"], annotation["segmentation"], annotation["area"]
-    if type(area) not in (int, float) or not 0 <= area < math.inf:
-        raise _bad(path, number, f"has the area {area!r}", "pixels are needed")
+    if type(area) not in (int, float) or not 0 <= area <= 2 * image["width"] * image["height"]:
+        raise _bad(path, number, f"has the area {area!r}", "pixels of its image are needed")
+    if annotation.get("iscrowd", 0) not in (0, 1):
+        raise _bad(path, number, f"has iscrowd {annotation['iscrowd']!r}", "it is 0 or 1")
     if type(shape) is list:
         if not shape:
             raise _bad(path, number, "has no polygon", "its mask is unknown")

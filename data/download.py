@@ -53,7 +53,7 @@ def fetch_annotations(folder: Path, year: int) -> None:
     with _writing(annotations), _session() as session:
         missing = [name for name in names if not (annotations / name).exists()]
         if missing:
-            print(f"Downloading {url} (241 MB) into {annotations}", file=sys.stderr)
+            print(f"Downloading {url} (about 241 MB) into {annotations}", file=sys.stderr)
             _download(session, url, part, show=True)
             _extract(part, missing, url)
 

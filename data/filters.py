@@ -42,8 +42,9 @@ class Filter:
     min_area: float = 0.05
     """Smallest share of the image; an object of exactly this share stays."""
     min_objects: int = 2
+    """Objects that a layout has at least."""
     max_objects: int = 4
-    """Objects that a layout has, at least and at most."""
+    """Objects that a layout has at most."""
     min_cropped_area: float = 0.005
     """Share of the centre square below which a cropped object is dropped."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from tcig.data.errors import InputError
-from tcig.data.files import sha256, write_whole
+from tcig.data.files import write_whole
 from tcig.data.filters import Filter
 from tcig.data.masks import area, check_runs, decode, label_map
 from tcig.data.voc import BY_LABEL, with_article
@@ -84,6 +84,8 @@ class Layout(_Record):
     @model_validator(mode="after")
     def _fits(self) -> "Layout":
         for region in (*self.regions, *self.dropped):
+            if not isinstance(region.mask.get("counts"), str):
+                raise ValueError(f"region {region.annotation} has no compressed RLE")
             if region.mask.get("size") != [self.side, self.side]:
                 raise ValueError(f"region {region.annotation} is not of the layout's side")
             try:
@@ -202,8 +204,3 @@ def _first(error: Exception) -> str:
         place = ".".join(map(str, problem["loc"]))
         return f"{place or 'layout'}: {problem['msg'].removeprefix('Value error, ')}"
     return f"not JSON ({error})" if isinstance(error, json.JSONDecodeError) else str(error)
-
-
-def manifest_hash(path: Path) -> str:
-    """SHA-256 of a manifest, by which runs and scores name it."""
-    return sha256(path)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
+from pydantic import BaseModel, Field, ValidationError
 
 from tcig.data.errors import InputError
 from tcig.data.layout import Layout, hash_order
@@ -36,12 +37,13 @@ def find_images(folder: Path, layouts: Sequence[Layout], manifest: str, limit: i
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder of images.")
-    asked = read_run(folder)
-    if asked.get("manifest", manifest) != manifest:
+    run = read_run(folder)
+    asked = run.asked if run else Asked()
+    if run and run.spec.manifest != manifest:
         raise InputError(
             f"{folder} was generated for another manifest than this one: give its own."
         )
-    limit = asked.get("limit") if limit is None else limit
+    limit = asked.limit if limit is None else limit
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit} leaves no layouts: it counts from 1.")
     chosen = hash_order(layouts)[:limit]
@@ -55,7 +57,7 @@ def find_images(folder: Path, layouts: Sequence[Layout], manifest: str, limit: i
                 "LAYOUTID-SAMPLE.png, samples counted from 0."
             )
         present.add((match["layout"], int(match["sample"])))
-    samples = asked.get("samples") or max((sample for _, sample in present), default=0) + 1
+    samples = asked.samples or max((sample for _, sample in present), default=0) + 1
     failures = _failures(folder)
     pairs, failed = [], 0
     for layout in chosen:
@@ -68,25 +70,46 @@ def find_images(folder: Path, layouts: Sequence[Layout], manifest: str, limit: i
                 raise _missing(folder, layout.id, sample)
     if not pairs:
         raise InputError(f"{folder}: all {failed} samples failed; see its rows.jsonl.")
-    return Found(asked.get("method") or folder.resolve().name, pairs, failed)
+    return Found(run.spec.method if run else folder.resolve().name, pairs, failed)
 
 
-def read_run(folder: Path) -> dict:
-    """Of a run's folder `limit`, `samples`, `method`, `manifest`, `profile`; `{}` of any other.
+class Asked(BaseModel):
+    """How much of a manifest a run was asked for: `limit` None means all."""
+
+    limit: int | None = None
+    samples: int | None = Field(default=None, ge=1)
+
+
+class RunRecord(BaseModel):
+    """What scoring reads of a run's `run.json`; all that it does not know there is left out."""
+
+    class Spec(BaseModel):
+        """Of the run's spec."""
+
+        method: str
+        manifest: str
+
+    spec: Spec
+    asked: Asked
+    profile: dict
+
+
+def read_run(folder: Path) -> RunRecord | None:
+    """The record of a run's folder, None of any other.
 
     Raises:
         InputError: its `run.json` is no run's record.
     """
     path = folder / "run.json"
     if not path.exists():
-        return {}
+        return None
     try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-        spec = {name: run["spec"][name] for name in ("method", "manifest")}
-        return run["asked"] | spec | {"profile": run["profile"]}
-    except (ValueError, KeyError, TypeError) as error:
+        return RunRecord.model_validate_json(path.read_bytes(), strict=True)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
         raise InputError(
-            f"{path} is not a run's record ({error!r}): remove it or run again."
+            f"{path} is not a run's record ({place}: {problem['msg']}): remove it or run again."
         ) from None
 
 
@@ -120,7 +143,7 @@ def open_image(path: Path, size: int, resize: bool) -> Image.Image:
     Args:
         path: the file.
         size: the profile's canvas.
-        resize: whether another size is resized (Lanczos) instead of refused.
+        resize: whether a square of another size is resized (Lanczos) instead of refused.
 
     Raises:
         InputError: unreadable, truncated, not a PNG, transparent, of 16 bits, or of another size.
@@ -132,8 +155,8 @@ def open_image(path: Path, size: int, resize: bool) -> Image.Image:
                 raise InputError(f"{path} is {image.format} inside: save images as PNG.")
             if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
                 raise InputError(f"{path} is transparent: save opaque RGB.")
-            if image.mode not in ("RGB", "RGBA", "P", "PA", "L", "LA", "1"):
-                raise InputError(f"{path} is of mode {image.mode}: save 8-bit RGB.")
+            if _bit_depth(path) > 8:
+                raise InputError(f"{path} has 16 bits a channel: save 8-bit RGB.")
             image = image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(
@@ -141,9 +164,15 @@ def open_image(path: Path, size: int, resize: bool) -> Image.Image:
         ) from None
     if image.size == (size, size):
         return image
-    if resize:
+    if resize and image.width == image.height:
         return image.resize((size, size), Image.Resampling.LANCZOS)
     raise InputError(
         f"{path} is {image.width}x{image.height}, {size}x{size} is expected: give the profile it "
-        "was made for, or --resize."
+        "was made for, or --resize if it is square."
     )
+
+
+def _bit_depth(path: Path) -> int:
+    """Of a PNG, from its IHDR chunk: Pillow opens 16-bit RGB as 8-bit without a word."""
+    with path.open("rb") as file:
+        return file.read(25)[24]

@@ -1,5 +1,6 @@
 """The table: a row per method and judge, measured figures beside the published ones."""
 
+import hashlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from tcig.eval.stored import Score, dense, read_scores
 
 ORACLES = {"paste": "oracle"}
 """Rows that read the truth: they check the plumbing and are no method."""
+CONDITIONS = ("row", "judge", "identity", "manifest", "image_size", "score_size", "resized")
+"""What of a score goes into a record as it is."""
 CEILING = "real"
 """The photographs' row, shown with the dropped objects counted and ignored: how far the judge can
 agree with the truth."""
@@ -36,11 +39,12 @@ def measured(folders: Sequence[Path], ignore: Literal["none", "dropped"]) -> pd.
             row `real` is given both ways.
 
     Returns:
-        Columns `row`, `judge`, `identity`, `manifest`, `ignore`, `n`, `failed`, and for every name
-        of `tcig.eval.iou.NAMES` its mean, `{name}_std` and `{name}_n`.
+        Columns `CONDITIONS`, `samples` (a hash of which they are), `ignore`, `n`, `failed`, and
+        for every name of `tcig.eval.iou.NAMES` its mean, `{name}_std` and `{name}_n`.
 
     Raises:
-        InputError: a folder without scores, or rows of different manifests.
+        InputError: a folder without scores, rows of different manifests, or rows of one judge
+            under different weights or sizes.
     """
     records = []
     scored = {}  # by their resolved paths: a folder named twice is one row
@@ -55,6 +59,14 @@ def measured(folders: Sequence[Path], ignore: Literal["none", "dropped"]) -> pd.
             both = ("none", "dropped") if score.row == CEILING else (ignore,)
             records += [_record(score, rows, each) for each in both]
     frame = pd.DataFrame(records)
+    for judge, rows in frame.groupby("judge"):
+        for column in ("identity", "score_size", "resized"):
+            if rows[column].nunique() > 1:
+                values = " and ".join(str(value)[:12] for value in rows[column].unique())
+                raise InputError(
+                    f"the rows of the judge {judge} differ in {column} ({values}): score them "
+                    "again alike."
+                )
     if frame["manifest"].nunique() > 1:
         raise InputError(
             "the rows are of different layouts (manifests "
@@ -71,8 +83,10 @@ def measured(folders: Sequence[Path], ignore: Literal["none", "dropped"]) -> pd.
 def _record(score: Score, rows: list[dict], ignore: Literal["none", "dropped"]) -> dict:
     field = "confusion" if ignore == "none" else "confusion_ignoring_dropped"
     samples = Samples.of([dense(row[field]) for row in rows], [row["classes"] for row in rows])
-    record = {name: getattr(score, name) for name in ("row", "judge", "identity", "manifest")}
-    record |= {"ignore": ignore, "n": len(rows), "failed": score.failed}
+    record = {name: getattr(score, name) for name in CONDITIONS}
+    pairs = repr(sorted(score.samples)).encode()
+    record |= {"samples": hashlib.sha256(pairs).hexdigest()[:8], "ignore": ignore}
+    record |= {"n": len(rows), "failed": score.failed}
     for name in NAMES:
         mean, std, n = reduce(samples, name)
         record |= {name: mean, f"{name}_std": std, f"{name}_n": n}
@@ -135,6 +149,8 @@ def render(frame: pd.DataFrame, names: Sequence[str], form: str) -> str:
         STD + "; ".join(f"{n}: {VALUES[n.removesuffix('_with_background')]}" for n in names) + ".",
         "Columns marked (cited) are the papers' own figures, on COCO, by their judge and formula.",
     ]
+    if frame["samples"].nunique() > 1:
+        notes.append("The rows are not all of the same samples: compare those of the same n alone.")
     if form == "md":
         return (
             table.to_markdown(index=False)

@@ -2,6 +2,8 @@
 
 import difflib
 import importlib
+import os
+import signal
 import sys
 
 COMMANDS = {
@@ -18,18 +20,31 @@ The benchmark for mask-controlled text-to-image generation on COCO.
 
 {commands}
 
-Exit status: 0 all well; 1 some samples failed, the rest is written; 2 unusable input.
+Exit status: 0 all well; 1 some samples failed, the rest is written; 2 unusable input; 130 stopped.
 """
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a subcommand; a user's mistake is one sentence on standard error and status 2."""
     argv = sys.argv[1:] if argv is None else argv
-    usage = USAGE.format(
-        commands="\n".join(f"  {name:<9}{what}" for name, what in COMMANDS.items())
-    )
+    try:
+        status = _main(argv)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # as in `tcig table runs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        print("tcig: stopped; the same command goes on from here", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
-        print(usage, end="")
+        lines = [f"  {name:<9}{what}" for name, what in COMMANDS.items()]
+        print(USAGE.format(commands="\n".join(lines)), end="")
         return 0 if argv else 2
     name, *rest = argv
     if name == "--version":
@@ -40,24 +55,18 @@ def main(argv: list[str] | None = None) -> int:
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        print(f"tcig: error: no command {name!r}{hint} (tcig --help lists them)", file=sys.stderr)
-        return 2
+        return _refuse(f"no command {name!r}{hint} (tcig --help lists them)")
     from tcig.data.errors import InputError
 
     try:
         return importlib.import_module(f"tcig.commands.{name}").main(rest)
     except InputError as error:
-        print(f"tcig: error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
-    except OSError as error:
-        print(f"tcig: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("tcig: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        return _refuse(str(error))
+
+
+def _refuse(reason: str) -> int:
+    print(f"tcig: error: {reason}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

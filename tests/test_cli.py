@@ -4,6 +4,7 @@ import csv
 import importlib.metadata
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -141,6 +142,9 @@ def test_options_that_do_not_parse_are_named(tcig, arguments, named):
         (["layouts", "--coco", "no", "--count"], "instances_val2017.json cannot be read"),
         (["layouts", "--coco", EMOJI, "--year", "2014", "--count"], "val2014.json cannot be read"),
         (["layouts", "--export", "e"], "--layouts FILE"),
+        (["layouts", "--export", "e", "--layouts", "x", "--samples", "0"], "--samples"),
+        (["layouts", "--export", ".", "--layouts", "x"], "not empty"),
+        (["layouts", "--coco", EMOJI, "--count", "--out", "o"], "either --out FILE .* or --count"),
         (["layouts", "--coco", EMOJI, "--area-on", "square", "--count"], "area.from.pixels"),
         (["layouts", "--coco", EMOJI, "--min-objects", "9", "--count"], "min.objects"),
         (["layouts", "--coco", EMOJI, "--min-area", "0.99", "--out", "o"], "passes the filter"),
@@ -317,3 +321,25 @@ def test_installed_packages(tmp_path):
     assert done.returncode == 0, done.stderr
     top = importlib.metadata.distribution("tcig").read_text("top_level.txt")
     assert top.split() == ["tcig"]
+
+
+def test_judges_are_loaded_before_anything_is_drawn(refused, tmp_path):
+    (tmp_path / "own.toml").write_text(TOML.replace("colours", "colors"))
+    assert "did you mean colours" in refused("run", "--methods", "paste", "--profile", "own.toml")
+    assert not list(tmp_path.glob("runs/paste-*"))
+
+
+def test_photographs_of_other_layouts_are_asked_for(refused, tmp_path):
+    """The embedded photographs are not those of a manifest that was given."""
+    arguments = ["--layouts", "o.jsonl", "--methods", "real", "--no-score"]
+    assert main(["layouts", "--coco", str(EMOJI), "--out", "o.jsonl"]) == 0
+    assert "give --coco FOLDER" in refused("run", *arguments)
+
+
+def test_a_closed_pipe_is_no_traceback():
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "tcig.cli", "--help"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.stderr, done.returncode) == ("", 141)

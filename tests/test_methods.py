@@ -190,6 +190,13 @@ def test_files_of_the_same_name_do_not_mix(tmp_path):
         ("1 / 0\n", "Mine", "mine.py.*division by zero"),
         (GOOD.replace("generate", "draw"), "Mine", "Mine.*generate"),
         (GOOD, "Method", "Method"),
+        (GOOD.replace("Mine", "real"), "real", "row real of its own"),
+        (
+            GOOD + "    def __init__(self, context, options):\n        [][1]\n",
+            "Mine",
+            "set up.*range",
+        ),
+        ("raise SystemExit(3)\n", "Mine", "cannot be loaded"),
     ],
     ids=[
         "missing",
@@ -202,6 +209,9 @@ def test_files_of_the_same_name_do_not_mix(tmp_path):
         "raises",
         "no-generate",
         "base",
+        "taken-name",
+        "no-constructor",
+        "exits",
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path, text, name, match):

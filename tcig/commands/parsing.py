@@ -1,6 +1,5 @@
 """Arguments of a subcommand from a dataclass, by tyro."""
 
-import argparse
 from typing import TypeVar
 
 import tyro
@@ -10,10 +9,5 @@ T = TypeVar("T")
 
 def parse(options: type[T], argv: list[str], command: str, doc: str) -> T:
     """Parses `argv` into `options`; the command's module text is its help, examples included."""
-    from tcig.data.errors import InputError
-
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
-    try:
-        return tyro.cli(options, args=argv, prog=f"tcig {command}", description=doc, config=config)
-    except argparse.ArgumentError as error:
-        raise InputError(str(error)) from None
+    return tyro.cli(options, args=argv, prog=f"tcig {command}", description=doc, config=config)

@@ -44,7 +44,8 @@ def main(argv: list[str]) -> int:
         raise InputError("give --methods one or more names, or path/to/file.py:Class.")
     if options.samples < 1 or (options.limit is not None and options.limit < 1):
         raise InputError("--samples and --limit count from 1.")
-    from tcig.data.layout import hash_order, manifest_hash, read_manifest
+    from tcig.data.files import sha256
+    from tcig.data.layout import hash_order, read_manifest
     from tcig.profiles import load_profile
     from tcig.run.generate import generate
     from tcig.run.spec import prepare
@@ -55,8 +56,11 @@ def main(argv: list[str]) -> int:
     manifest = options.layouts or _embedded(profile, options.out)
     _, layouts = read_manifest(manifest)
     chosen = hash_order(layouts)[: options.limit]
-    name = manifest_hash(manifest)
-    prepared = [prepare(method, profile, options.coco, name) for method in options.methods]
+    name = sha256(manifest)
+    coco = options.coco if options.layouts else options.coco or profile.coco
+    methods = dict.fromkeys(options.methods)
+    prepared = [prepare(method, profile, coco, name) for method in methods]
+    judges = [] if options.no_score else _judges(profile)
     asked = {"limit": options.limit, "samples": options.samples}
     settings = profile.model_dump(mode="json")
     failed, folders = 0, []
@@ -66,8 +70,13 @@ def main(argv: list[str]) -> int:
         if store.done:
             folders.append(store.folder)
             print(store.folder)
-    if not options.no_score:
-        _score(folders, layouts, name, profile)
+    if judges:
+        from tcig.eval.score import Sizes, score_folder
+
+        sizes = Sizes(profile.size, profile.score_size)
+        for judge in judges:
+            for folder in folders:
+                score_folder(folder, layouts, name, judge, sizes)
     return 1 if failed else 0
 
 
@@ -86,11 +95,8 @@ def _embedded(profile, out: Path) -> Path:
     return path
 
 
-def _score(folders: list[Path], layouts: list, manifest: str, profile) -> None:
+def _judges(profile) -> list:
+    """The profile's judges, before anything is generated: what is missing is said at once."""
     from tcig.eval.judges import load_judge
-    from tcig.eval.score import Sizes, score_folder
 
-    for name in profile.judges:
-        judge = load_judge(name)
-        for folder in folders:
-            score_folder(folder, layouts, manifest, judge, Sizes(profile.size, profile.score_size))
+    return [load_judge(name) for name in profile.judges]

@@ -41,16 +41,17 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig score`."""
     options = parse(Options, argv, "score", __doc__)
-    from tcig.data.layout import manifest_hash, read_manifest
+    from tcig.data.files import sha256
+    from tcig.data.layout import read_manifest
     from tcig.eval.images import read_run
     from tcig.eval.judges import load_judge
     from tcig.eval.score import Sizes, score_folder
     from tcig.profiles import Profile, load_profile
 
-    own = read_run(options.folder).get("profile")
-    if own and not options.profile:
+    run = read_run(options.folder)
+    if run and not options.profile:
         try:
-            profile = Profile.model_validate(own)
+            profile = Profile.model_validate(run.profile)
         except ValidationError as error:
             raise InputError(
                 f"{options.folder / 'run.json'} holds no usable profile "
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
         place = score_folder(
             options.folder,
             layouts,
-            manifest_hash(options.layouts),
+            sha256(options.layouts),
             load_judge(name),
             sizes,
             options.name,

@@ -36,6 +36,11 @@ class Method(ABC):
     def __init__(self, context: Context, options: Any):
         self.context, self.options = context, options
 
+    @property
+    def weights(self) -> dict[str, str]:
+        """Identities of the method's weights by part: other weights make another run."""
+        return {}
+
     @abstractmethod
     def generate(
         self,

@@ -26,6 +26,8 @@ def find_method(name: str) -> tuple[str, type[Method]]:
         module, _, attribute = METHODS[name].partition(":")
         return name, getattr(importlib.import_module(module), attribute)
     file, _, attribute = name.rpartition(":")
+    if file.endswith(".py") and attribute in METHODS:
+        raise InputError(f"{name}: tcig has a row {attribute} of its own, rename the class.")
     if file.endswith(".py") and attribute:
         return attribute, _from_file(Path(file), attribute)
     near = difflib.get_close_matches(name, METHODS, 1)
@@ -43,7 +45,7 @@ def _from_file(path: Path, attribute: str) -> type[Method]:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{path} cannot be loaded ({type(error).__name__}: {error}).") from error
     found = getattr(module, attribute, None)
     if not (isinstance(found, type) and issubclass(found, Method)):

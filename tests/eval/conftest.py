@@ -11,6 +11,7 @@ from counting import SIZES, Counting
 from PIL import Image
 
 from tcig.data.errors import InputError
+from tcig.data.files import sha256
 from tcig.data.filters import Filter
 from tcig.data.layout import (
     Counts,
@@ -20,7 +21,6 @@ from tcig.data.layout import (
     Region,
     SourceFile,
     hash_order,
-    manifest_hash,
     write_manifest,
 )
 from tcig.data.masks import encode
@@ -93,7 +93,7 @@ def manifest_file(layouts, tmp_path_factory):
 @pytest.fixture(scope="session")
 def manifest(manifest_file):
     """The manifest's hash."""
-    return manifest_hash(manifest_file)
+    return sha256(manifest_file)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 import io
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -108,8 +110,8 @@ def test_a_run_tells_what_it_was_asked_for(paint, layouts, manifest, record_run,
     assert names(found) == [(layout.id, sample) for layout in layouts[:2] for sample in range(2)]
     assert found.row == "tcig"
     run = read_run(folder)
-    assert (run["limit"], run["samples"], run["method"]) == (2, 2, "tcig")
-    assert (run["manifest"], run["profile"]["name"]) == (manifest, "tiny")
+    assert (run.asked.limit, run.asked.samples, run.spec.method) == (2, 2, "tcig")
+    assert (run.spec.manifest, run.profile["name"]) == (manifest, "tiny")
     assert len(find_images(folder, layouts, manifest, 1).pairs) == 2
     assert len(find_images(folder, layouts, manifest, 5).pairs) == 10
     record_run(folder, limit=None, samples=1)
@@ -202,7 +204,7 @@ def test_a_corrupt_record_is_refused(tmp_path, refused, content):
 
 
 def test_a_folder_of_anyone_has_no_record(tmp_path):
-    assert read_run(tmp_path) == {}
+    assert read_run(tmp_path) is None
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "LA"])
@@ -228,7 +230,7 @@ def test_sixteen_bit_grey_keeps_its_shades_or_is_refused(tmp_path):
 
 @pytest.mark.parametrize("resize", [False, True])
 def test_another_size_is_refused_unless_resized(tmp_path, refused, resize):
-    pixels = np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(1).integers(0, 256, (50, 50, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
     image.save(tmp_path / "a.png")
     if resize:
@@ -236,8 +238,27 @@ def test_another_size_is_refused_unless_resized(tmp_path, refused, resize):
         expected = image.resize((32, 32), Image.Resampling.LANCZOS)
         assert opened.tobytes() == expected.tobytes()
     else:
-        with refused(tmp_path / "a.png", "50x40", "32x32", "--resize"):
+        with refused(tmp_path / "a.png", "50x50", "32x32", "--resize"):
             open_image(tmp_path / "a.png", 32, False)
+
+
+def test_what_is_no_square_is_never_squeezed(tmp_path, refused):
+    Image.new("RGB", (50, 40)).save(tmp_path / "a.png")
+    with refused(tmp_path / "a.png", "50x40", "square"):
+        open_image(tmp_path / "a.png", 32, True)
+
+
+def test_sixteen_bits_a_channel_are_refused(tmp_path, refused):
+    rows = b"".join(b"\0" + bytes(32 * 6) for _ in range(32))
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 32, 32, 16, 2, 0, 0, 0))]
+    chunks += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    content = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    with refused(tmp_path / "a.png", "16 bits"):
+        open_image(tmp_path / "a.png", 32, False)
 
 
 def test_an_image_of_the_right_size_is_not_resampled(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from counting import Counting
 from PIL import Image, PngImagePlugin
 
+from tcig.data.files import sole_writer
 from tcig.data.voc import COLOURS
 from tcig.eval import score as score_module
 from tcig.eval.score import Sizes
@@ -185,3 +186,11 @@ def test_a_garbled_record_is_refused_when_it_is_read(paint, score, refused):
     garble(folder, place)
     with refused(place / "score.json"):
         list(read_scores(folder))
+
+
+def test_a_folder_that_another_process_scores_is_refused(paint, score, refused):
+    folder = paint()
+    place, _ = score(folder)
+    with sole_writer(place), refused(place, "another process"):
+        score(folder)
+    assert score(folder) == (place, 0)

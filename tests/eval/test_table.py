@@ -16,8 +16,7 @@ from tcig.eval.score import Sizes, score_folder
 from tcig.eval.stored import dense, read_scores
 from tcig.eval.table import figures, measured, render
 
-# /work/shared/protocol.md, section 2 (MultiDiffusion, arXiv 2302.08113, Table 2) and section 1
-# (TCIG, arXiv 2403.01212, Table 1).
+# MultiDiffusion, arXiv 2302.08113, Table 2; TCIG, arXiv 2403.01212, Table 1.
 MULTIDIFFUSION = {
     "real": ("0.43", "0.09"),
     "si": ("0.16", "0.10"),
@@ -302,3 +301,23 @@ def test_the_command_without_a_folder_or_scores_is_refused(tmp_path, capsys):
         status, out, err = run(capsys, *arguments)
         assert (status, out, err.count("\n")) == (2, "", 1)
         assert err.startswith("tcig: error: ")
+
+
+def test_rows_of_one_judge_under_other_conditions_are_refused(paint, layouts, manifest, refused):
+    folders = [paint(name="a"), paint(name="b")]
+    judge = ("colours", ColourJudge())
+    score_folder(folders[0], layouts, manifest, judge, Sizes(32, 32))
+    score_folder(folders[1], layouts, manifest, judge, Sizes(32, 16))
+    with refused("colours", "score_size", "32 and 16"):
+        measured(folders, "none")
+
+
+def test_rows_of_other_samples_are_footnoted(paint, layouts, manifest):
+    folders = [paint(name="a"), paint(name="b")]
+    judge = ("colours", ColourJudge())
+    for folder in folders:
+        score_folder(folder, layouts, manifest, judge, Sizes(32, 32))
+    note = "not all of the same samples"
+    assert note not in render(measured(folders, "none"), ["iou_image"], "md")
+    score_folder(folders[1], layouts, manifest, judge, Sizes(32, 32), limit=2)
+    assert note in render(measured(folders, "none"), ["iou_image"], "md")

@@ -78,6 +78,7 @@ def profile(tmp_path_factory):
 @pytest.fixture
 def spec():
     return RunSpec(
+        weights={},
         method="noise",
         version=1,
         code=None,

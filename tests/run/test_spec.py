@@ -79,9 +79,16 @@ def test_prepare_of_a_method_that_ships(tmp_path):
     mini = load_profile("mini")
     spec, method = prepare("paste", mini, None, M)
     assert spec == RunSpec(
-        method="paste", version=1, code=None, options={}, profile="mini", size=128, manifest=M
+        method="paste",
+        version=1,
+        code=None,
+        options={},
+        profile="mini",
+        size=128,
+        weights={},
+        manifest=M,
     )
-    assert (method.context.size, method.context.coco) == (128, mini.coco)
+    assert (method.context.size, method.context.coco) == (128, None)
     assert prepare("paste", mini, tmp_path, M)[1].context.coco == tmp_path
     assert prepare("paste", mini, tmp_path, M)[0] == spec
 

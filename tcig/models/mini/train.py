@@ -12,17 +12,19 @@ import json
 import math
 import time
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from tcig.data.emoji.scenes import scene
+from tcig.data.files import write_whole
 from tcig.data.voc import NUM_LABELS
 from tcig.models.mini.augment import augment
 from tcig.models.mini.pool import scene_pool
@@ -31,6 +33,7 @@ from tcig.models.mini.segmenters import SEGMENTERS, WEIGHTS
 STYLES = ("noto", "noto", "fluent", "twemoji")
 """Glyph styles of the training scenes: half in the benchmark's own style."""
 BATCH, PEAK_RATE, EMA = 32, 4e-3, 0.995
+"""Ours, as are the augmentation's ranges: chosen once, not tuned."""
 CROP, CROPPED_SHARE = 96, 0.7
 """Side of the training crops during the first share of the time; whole scenes after it."""
 
@@ -159,7 +162,7 @@ class Trainer:
             "class": type(model).__name__,
             "parameters": sum(p.numel() for p in model.parameters()),
             "script": f"python -m tcig.models.mini.train {self.name}",
-            "seed": self.recipe.seed,
+            "versions": {"torch": torch.__version__, "torchvision": version("torchvision")},
             "data": {"split": "training", "styles": STYLES} | asdict(self.recipe),
             "steps": self.step,
             "samples": self.step * BATCH,
@@ -168,10 +171,9 @@ class Trainer:
             "licence": "Apache-2.0",
         }
         WEIGHTS.mkdir(exist_ok=True)
-        save_file(
-            {k: v.contiguous() for k, v in half.items()}, WEIGHTS / f"{self.name}.safetensors"
-        )
-        (WEIGHTS / f"{self.name}.json").write_text(json.dumps(card, indent=2) + "\n")
+        tensors = {key: value.contiguous() for key, value in half.items()}
+        write_whole(WEIGHTS / f"{self.name}.safetensors", save(tensors))
+        write_whole(WEIGHTS / f"{self.name}.json", json.dumps(card, indent=2) + "\n")
         return card
 
 
