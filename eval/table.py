@@ -16,6 +16,8 @@ from tcig.eval.stored import Score, dense, read_scores
 
 ORACLES = {"paste": "oracle"}
 """Rows that read the truth: they check the plumbing and are no method."""
+GUIDES = ("guide", "deeplabv3_resnet101")
+"""Judges that guide TCIG: their rows stand below those of the independent ones."""
 CONDITIONS = ("row", "judge", "identity", "manifest", "image_size", "score_size", "resized")
 """What of a score goes into a record as it is."""
 CEILING = "real"
@@ -31,7 +33,7 @@ VALUES = {
 
 
 def measured(folders: Sequence[Path], ignore: Literal["none", "dropped"]) -> pd.DataFrame:
-    """One record per folder and judge, judge by judge, in the order of the folders.
+    """One record per folder and judge: independent judges first, folders in their order.
 
     Args:
         folders: folders of scored images, or of such folders.
@@ -73,11 +75,9 @@ def measured(folders: Sequence[Path], ignore: Literal["none", "dropped"]) -> pd.
             f"{', '.join(sorted(m[:8] for m in frame['manifest'].unique()))}): a table compares "
             "methods on the same ones."
         )
-    return frame.sort_values(
-        "judge",
-        key=lambda judges: judges.map({j: i for i, j in enumerate(judges.unique())}),
-        kind="stable",
-    ).reset_index(drop=True)
+    order = {judge: (judge in GUIDES, place) for place, judge in enumerate(frame["judge"].unique())}
+    by_judge = sorted(frame.index, key=lambda row: order[frame["judge"][row]])
+    return frame.loc[by_judge].reset_index(drop=True)
 
 
 def _record(score: Score, rows: list[dict], ignore: Literal["none", "dropped"]) -> dict:

@@ -321,3 +321,13 @@ def test_rows_of_other_samples_are_footnoted(paint, layouts, manifest):
     assert note not in render(measured(folders, "none"), ["iou_image"], "md")
     score_folder(folders[1], layouts, manifest, judge, Sizes(32, 32), limit=2)
     assert note in render(measured(folders, "none"), ["iou_image"], "md")
+
+
+def test_independent_judges_stand_above_those_that_guide(paint, layouts, manifest):
+    folders = [paint(name="a"), paint(name="b")]
+    for folder in folders:
+        for name in ("guide", "miniature"):
+            score_folder(folder, layouts, manifest, (name, ColourJudge()), Sizes(32, 32))
+    frame = measured(folders, "none")
+    rows = list(zip(frame["judge"], frame["row"], strict=True))
+    assert rows == [("miniature", "a"), ("miniature", "b"), ("guide", "a"), ("guide", "b")]
