@@ -28,3 +28,21 @@ def test_the_commands_of_the_readme_exist():
 
     named = set(re.findall(r"^tcig (\w+)", README, re.MULTILINE))
     assert named == set(COMMANDS)
+
+
+def test_what_the_documentation_names_is_there():
+    root = Path(__file__).parents[1]
+    results = (root / "results" / "README.md").read_text(encoding="utf-8")
+    linked = re.findall(r"\]\(((?!http)[^)]+)\)", README)
+    written = [f"results/{name}" for name in re.findall(r"^\| `([\w./]+)`", results, re.MULTILINE)]
+    assert len(linked) >= 2
+    assert len(written) >= 4
+    assert [name for name in linked + written if not (root / name).exists()] == []
+    assert "<!--" not in README + results
+
+
+def test_the_table_of_the_readme_is_the_committed_one():
+    table = (Path(__file__).parents[1] / "results/mini/table.md").read_text(encoding="utf-8")
+    measured = re.findall(r"(\d\.\d{3} ± \d\.\d{3})", README.split("## Commands")[0])
+    assert len(measured) == 16
+    assert [cell for cell in measured if cell not in table] == []
