@@ -1,10 +1,13 @@
 import re
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from coco_folder import CocoFolder, thing
+from coco_server import Server
 
+from tcig.data import download
 from tcig.data.errors import InputError
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "coco-sample"
@@ -46,3 +49,19 @@ def refuses():
             assert str(word) in text
 
     return context
+
+
+@pytest.fixture
+def empty_server(monkeypatch):
+    """An empty server in place of COCO's."""
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    monkeypatch.setenv("TCIG_COCO_MIRROR", f"http://127.0.0.1:{server.server_port}/")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(download, "BACKOFF", 0)
+    monkeypatch.setattr(download, "CHUNK", 1024)
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()

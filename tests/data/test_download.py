@@ -1,19 +1,16 @@
 """The downloads against a local server of COCO's shape, with faults injected."""
 
-import hashlib
 import io
 import itertools
 import os
 import re
 import socket
-import threading
 import time
 import zipfile
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
+from coco_server import Fault
 from PIL import Image
 
 from tcig.data import download
@@ -21,76 +18,6 @@ from tcig.data.errors import InputError
 
 ZIP = "/annotations/annotations_trainval2017.zip"
 INSTANCES, CAPTIONS = b'{"images": []}', b'{"annotations": []}'
-
-
-@dataclass
-class Fault:
-    """What the next answer for a path does instead of the right thing."""
-
-    status: int = 0
-    headers: dict = field(default_factory=dict)
-    cut: int | None = None  # body bytes sent before the connection is closed
-    ignore_range: bool = False
-    swap: bytes | None = None  # what the file contains after this answer
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.faults, self.log = {}, {}, []
-        self.active = self.most_active = self.delay = 0
-        self.lock = threading.Lock()
-
-    def asked(self, path):
-        return [headers for logged, headers, _ in self.log if logged == path]
-
-    def sent(self, path):
-        return sum(sent for logged, _, sent in self.log if logged == path)
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        server = self.server
-        with server.lock:
-            server.active += 1
-            server.most_active = max(server.most_active, server.active)
-        time.sleep(server.delay)
-        with server.lock:
-            server.active -= 1
-            faults = server.faults.get(self.path, [])
-            fault = faults.pop(0) if faults else Fault()
-            status, headers, body = self.answer(fault)
-            sent = body if fault.cut is None else body[: fault.cut]
-            server.log.append((self.path, dict(self.headers), len(sent)))
-            if fault.swap is not None:
-                server.files[self.path] = fault.swap
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": len(body), **fault.headers}.items():
-            self.send_header(name, str(value))
-        self.end_headers()
-        self.wfile.write(sent)
-        self.close_connection |= fault.cut is not None
-
-    def answer(self, fault):
-        content = self.server.files.get(self.path)
-        if fault.status or content is None:
-            return fault.status or 404, {}, b""
-        etag = f'"{hashlib.md5(content).hexdigest()}"'
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if not asked or fault.ignore_range or self.headers.get("If-Range", etag) != etag:
-            return 200, {"ETag": etag}, content
-        start, size = int(asked[1]), len(content)
-        if start >= size:
-            return 416, {"Content-Range": f"bytes */{size}"}, b""
-        span = f"bytes {start}-{size - 1}/{size}"
-        return 206, {"ETag": etag, "Content-Range": span}, content[start:]
-
-    def log_message(self, *args):
-        pass
 
 
 def archive(instances=INSTANCES):
@@ -111,20 +38,10 @@ def jpeg(width, height):
 
 
 @pytest.fixture
-def server(monkeypatch):
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    monkeypatch.setenv("TCIG_COCO_MIRROR", f"http://127.0.0.1:{server.server_port}/")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(download, "BACKOFF", 0)
-    monkeypatch.setattr(download, "CHUNK", 1024)
-    server.files[ZIP] = archive()
-    server.files |= {f"/val2017/{i:012}.jpg": jpeg(40 + i, 30) for i in range(4)}
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def server(empty_server):
+    empty_server.files[ZIP] = archive()
+    empty_server.files |= {f"/val2017/{i:012}.jpg": jpeg(40 + i, 30) for i in range(4)}
+    return empty_server
 
 
 def images(*indices):
