@@ -46,7 +46,7 @@ def measured(folders: Sequence[Path], ignore: Literal["none", "dropped"]) -> pd.
 
     Raises:
         InputError: a folder without scores, rows of different manifests, or rows of one judge
-            under different weights or sizes.
+            under different weights or score sizes.
     """
     records = []
     scored = {}  # by their resolved paths: a folder named twice is one row
@@ -62,7 +62,7 @@ def measured(folders: Sequence[Path], ignore: Literal["none", "dropped"]) -> pd.
             records += [_record(score, rows, each) for each in both]
     frame = pd.DataFrame(records)
     for judge, rows in frame.groupby("judge"):
-        for column in ("identity", "score_size", "resized"):
+        for column in ("identity", "score_size"):
             if rows[column].nunique() > 1:
                 values = " and ".join(str(value)[:12] for value in rows[column].unique())
                 raise InputError(
@@ -120,8 +120,8 @@ def figures(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 def _label(record: dict) -> str:
     notes = [ORACLES[record["row"]]] if record["row"] in ORACLES else []
     notes += ["dropped objects ignored"] if record["ignore"] == "dropped" else []
-    name = record["row"].replace("|", "\\|")
-    return f"{name} ({', '.join(notes)})" if notes else name
+    notes += ["resized"] if record["resized"] else []
+    return f"{record['row']} ({', '.join(notes)})" if notes else record["row"]
 
 
 def _n(record: dict) -> str:
@@ -152,11 +152,8 @@ def render(frame: pd.DataFrame, names: Sequence[str], form: str) -> str:
     if frame["samples"].nunique() > 1:
         notes.append("The rows are not all of the same samples: compare those of the same n alone.")
     if form == "md":
-        return (
-            table.to_markdown(index=False)
-            + "\n\n"
-            + "\n".join(f"{note}  " for note in notes)
-            + "\n"
-        )
+        table["row"] = table["row"].str.replace("|", "\\|")
+        below = "".join(f"{note}  \n" for note in notes)
+        return f"{table.to_markdown(index=False)}\n\n{below}"
     text = table.to_latex(index=False, escape=True, column_format="ll" + "r" * (table.shape[1] - 2))
     return text.replace("±", r"$\pm$") + "".join(f"% {note}\n" for note in notes)

@@ -331,3 +331,10 @@ def test_independent_judges_stand_above_those_that_guide(paint, layouts, manifes
     frame = measured(folders, "none")
     rows = list(zip(frame["judge"], frame["row"], strict=True))
     assert rows == [("miniature", "a"), ("miniature", "b"), ("guide", "a"), ("guide", "b")]
+
+
+def test_a_resized_row_says_so(paint, layouts, manifest):
+    folders = [paint(name="a"), paint(name="b", size=64)]
+    for folder, resize in zip(folders, (False, True), strict=True):
+        score_folder(folder, layouts, manifest, ("colours", ColourJudge()), Sizes(32, 32, resize))
+    assert list(figures(measured(folders, "none"), [])["row"][:2]) == ["a", "b (resized)"]
