@@ -3,19 +3,14 @@
 import gc
 import hashlib
 import json
-import re
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tcig.data.checks import check_category, check_image, check_object, encodable, refusal
 from tcig.data.errors import InputError
-from tcig.data.masks import check_runs
-from tcig.data.voc import BY_COCO_ID, VOC_WORDS
-
-FAR = 1e5
-"""Pixels from the origin beyond which a polygon is not drawn: pycocotools walks every pixel of its
-outline."""
+from tcig.data.voc import BY_COCO_ID
 
 
 @dataclass(frozen=True)
@@ -63,10 +58,10 @@ def read_instances(folder: Path, year: int) -> Instances:
         content, source = _read(path)
         images = _index(path, content, "images", ("file_name", "width", "height"))
         for image in images.values():
-            _check_image(path, image)
+            check_image(path, image)
         categories = _index(path, content, "categories", ("name",))
         for number, category in categories.items():
-            _check_category(path, number, category["name"])
+            check_category(path, number, category["name"])
         annotations = _index(
             path, content, "annotations", ("image_id", "category_id", "area", "segmentation")
         )
@@ -74,15 +69,17 @@ def read_instances(folder: Path, year: int) -> Instances:
         for number, annotation in annotations.items():
             owner, category = annotation["image_id"], annotation["category_id"]
             if type(owner) is not int or type(category) is not int:
-                raise _bad(path, number, "has no image_id and category_id", "integers are needed")
+                raise refusal(
+                    path, number, "has no image_id and category_id", "integers are needed"
+                )
             image = images.get(owner)
             if image is None:
-                raise _bad(path, number, f"is of image {owner}", "no such image")
+                raise refusal(path, number, f"is of image {owner}", "no such image")
             if category in BY_COCO_ID:
-                _check_mask(path, annotation, image)
+                check_object(path, annotation, image)
                 objects[owner].append(annotation)
             if category not in categories:
-                raise _bad(path, number, f"is of category {category}", "no such category")
+                raise refusal(path, number, f"is of category {category}", "no such category")
     return Instances(source, images, dict(objects))
 
 
@@ -101,9 +98,9 @@ def read_captions(folder: Path, year: int) -> Captions:
     for number in sorted(annotations):
         image, caption = annotations[number]["image_id"], annotations[number]["caption"]
         if type(image) is not int or image not in images:
-            raise _bad(path, number, f"is of image {image}", "no such image")
-        if not isinstance(caption, str) or not caption.strip() or not _encodable(caption):
-            raise _bad(path, number, f"has the caption {caption!r}", "a text is needed")
+            raise refusal(path, number, f"is of image {image}", "no such image")
+        if not isinstance(caption, str) or not caption.strip() or not encodable(caption):
+            raise refusal(path, number, f"has the caption {caption!r}", "a text is needed")
         texts[image].append(" ".join(caption.split()))
     return Captions(source, dict(texts))
 
@@ -176,79 +173,3 @@ def _incomplete(path: Path, part: str, records: list, fields: tuple[str, ...]) -
         if isinstance(record["id"], list | dict):
             return InputError(f"{path}: {name} `{part}` is no integer from 0.")
     raise AssertionError(f"{path}: `{part}` is complete")
-
-
-def _encodable(text: str) -> bool:
-    """Whether it has no half of a surrogate pair, which JSON can hold and no file can."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _check_image(path: Path, image: dict) -> None:
-    if not all(type(image[side]) is int and image[side] > 0 for side in ("width", "height")):
-        raise InputError(f"{path}: image {image['id']} has no width and height in pixels.")
-    name = image["file_name"]
-    if type(name) is not str or not re.fullmatch(r"\w[\w-]*\.\w+", name, re.ASCII):
-        raise InputError(
-            f"{path}: image {image['id']} has the file name {name!r}: a plain name is needed."
-        )
-
-
-def _check_category(path: Path, number: int, name: str) -> None:
-    """Its ids are COCO's: a file with ids of its own would have its cats taken for dogs."""
-    known = BY_COCO_ID.get(number)
-    if known and VOC_WORDS.get(name, name) != known.label:
-        raise InputError(
-            f"{path}: category {number} is {name!r}, in COCO it is {known.label!r}: give the "
-            "annotations COCO's category ids."
-        )
-
-
-def _check_mask(path: Path, annotation: dict, image: dict) -> None:
-    number, shape, area = annotation["id"], annotation["segmentation"], annotation["area"]
-    if type(area) not in (int, float) or not 0 <= area <= 2 * image["width"] * image["height"]:
-        raise _bad(path, number, f"has the area {area!r}", "pixels of its image are needed")
-    if annotation.get("iscrowd", 0) not in (0, 1):
-        raise _bad(path, number, f"has iscrowd {annotation['iscrowd']!r}", "it is 0 or 1")
-    if type(shape) is list:
-        if not shape:
-            raise _bad(path, number, "has no polygon", "its mask is unknown")
-        for polygon in shape:
-            _check_polygon(path, number, polygon)
-    elif type(shape) is dict and {"size", "counts"} <= shape.keys():
-        size = [image["height"], image["width"]]
-        if shape["size"] != size:
-            what = f"has an RLE of size {shape['size']}"
-            raise _bad(path, number, what, f"its image {image['id']} is {size}")
-        try:
-            check_runs(shape)
-        except ValueError as error:
-            raise _bad(path, number, "has no readable RLE", str(error)) from None
-    else:
-        raise _bad(path, number, "has neither polygons nor an RLE", "its mask is unknown")
-
-
-def _check_polygon(path: Path, number: int, polygon: list) -> None:
-    if type(polygon) is not list or len(polygon) < 6 or len(polygon) % 2:
-        length = len(polygon) if type(polygon) is list else 0
-        what = f"has a polygon of {length} coordinates"
-        raise _bad(path, number, what, "at least 3 points (6 coordinates) are needed")
-    try:  # whole lists at once: a loop over a million coordinates would double the reading time
-        total = sum(polygon)
-        sound = max(polygon) <= FAR and min(polygon) >= -FAR and total == total
-    except TypeError:
-        sound = False
-    if not sound:
-        raise _bad(
-            path,
-            number,
-            "has a polygon that is not of pixels",
-            f"numbers up to {FAR:.0f} are needed",
-        )
-
-
-def _bad(path: Path, number: int, what: str, why: str) -> InputError:
-    return InputError(f"{path}: annotation {number} {what}: {why}.")
