@@ -1,7 +1,7 @@
 """The benchmark's filter: every reading of "2 to 4 foreground objects" as a named option.
 
-The published sentence (MultiDiffusion, arXiv 2302.08113, section 5.1; repeated by TCIG): "a subset
-from the validation set, obtained by filtering examples which consists of 2 to 4 foreground
+The published sentence (MultiDiffusion, arXiv 2302.08113; in short also TCIG): "a subset from the
+validation set, obtained by filtering examples which consists of 2 to 4 foreground
 objects, excluding people, and masks that occupy less than 5% of the image". What it leaves open
 are the fields of `Filter`; their defaults are this project's choice.
 """

@@ -79,9 +79,10 @@ class Mask2FormerJudge:
     """Mask2Former, its COCO categories mapped to VOC's classes by name.
 
     Segments below `THRESHOLD` are dropped; for the panoptic output, so are those of which less
-    than `OVERLAP` survives the others. The values are those of Mask2Former's own panoptic
-    configuration (OBJECT_MASK_THRESHOLD, OVERLAP_THRESHOLD). Where instances overlap, the more
-    confident lies on top.
+    than `OVERLAP` survives the others. For it the values are those of Mask2Former's own
+    configurations (OBJECT_MASK_THRESHOLD, OVERLAP_THRESHOLD); that the instance output takes the
+    same threshold is ours, its own code keeps the best 100 whatever their score. Where instances
+    overlap, the more confident lies on top.
     """
 
     THRESHOLD = OVERLAP = 0.8
