@@ -37,8 +37,8 @@ COUNTS = {0: 3, 1: 12, 2: 33, 3: 27, 4: 14, 5: 7, 6: 4}
 PERSON_SHARE, SMALL_SHARE, CROWD_SHARE = 0.22, 0.30, 0.06
 MAX_OVERLAP = 0.08
 """Of an object's visible area, that any one object drawn later may hide."""
-_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_PLURALS = {"sheep": "sheep", "bus": "buses", "couch": "couches", "person": "people"}
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+PLURALS = {"sheep": "sheep", "bus": "buses", "couch": "couches", "person": "people"}
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,7 @@ def scene(split: str, index: int, styles: tuple[str, ...] = ("noto",)) -> Scene:
     Raises:
         ValueError: an unknown split or style.
     """
-    if split not in SPLITS or not set(styles) <= set(STYLES):
-        raise ValueError(f"unknown split {split!r} or styles {styles!r}")
+    _check(split, styles)
     rng = random.Random(f"tcig-emoji-1/{split}/{index}")
     phrase, *colours = rng.choice(BACKGROUNDS)
     canvas = _background(rng, colours)
@@ -89,6 +88,44 @@ def scene(split: str, index: int, styles: tuple[str, ...] = ("noto",)) -> Scene:
                 break
     things = tuple(Thing(*item) for item in placed)
     return Scene(np.asarray(canvas), things, _captions(rng, things, phrase))
+
+
+def portrait(split: str, index: int, styles: tuple[str, ...] = ("noto",)) -> Scene:
+    """Composes portrait `index` of `split`: one object alone, 8% to 55% of the image.
+
+    The classes take turns: portrait `index` shows class `index % 20`. The last caption is the
+    prompt of a region, "a {label}".
+
+    Raises:
+        ValueError: an unknown split or style.
+    """
+    _check(split, styles)
+    rng, phrase, canvas = _backdrop(split, index)
+    label = CLASSES[index % len(CLASSES)].label
+    share = 0.08 * (0.55 / 0.08) ** rng.random()
+    mask = None
+    while mask is None:
+        mask = _place(rng, canvas, _pose(rng, label, rng.choice(styles), share), [])
+        share *= 0.8
+    name = with_article(label)
+    captions = (f"{name} {phrase}", f"a photo of {name}", name)
+    return Scene(np.asarray(canvas), (Thing(label, mask),), captions)
+
+
+def backdrop(split: str, index: int) -> np.ndarray:
+    """The background of portrait `index` without its object, (SIZE, SIZE, 3) uint8."""
+    return np.asarray(_backdrop(split, index)[2])
+
+
+def _backdrop(split: str, index: int) -> tuple[random.Random, str, Image.Image]:
+    rng = random.Random(f"tcig-emoji-1/portrait/{split}/{index}")
+    phrase, *colours = rng.choice(BACKGROUNDS)
+    return rng, phrase, _background(rng, colours)
+
+
+def _check(split: str, styles: tuple[str, ...]) -> None:
+    if split not in SPLITS or not set(styles) <= set(STYLES):
+        raise ValueError(f"unknown split {split!r} or styles {styles!r}")
 
 
 def _plan(rng: random.Random) -> list[tuple[str, float, bool]]:
@@ -187,11 +224,11 @@ def _captions(rng: random.Random, things: tuple[Thing, ...], phrase: str) -> tup
     names = []
     for label in sorted(areas, key=lambda name: -areas[name]):
         same = [thing for thing in things if thing.label == label]
-        plural = _PLURALS.get(label, f"{label}s")
+        plural = PLURALS.get(label, f"{label}s")
         if any(thing.crowd for thing in same):
             names.append(f"many {plural}")
         elif len(same) > 1:
-            names.append(f"{_NUMBERS[len(same)]} {plural}")
+            names.append(f"{NUMBERS[len(same)]} {plural}")
         else:
             names.append(with_article(label))
     shuffled = rng.sample(names, len(names))

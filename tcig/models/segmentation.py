@@ -1,4 +1,4 @@
-"""Segmentation networks: images (B, 3, H, W) in [0, 1] -> logits (B, 21, H, W) of VOC's classes.
+"""Segmentation networks: images (B, 3, H, W) in [0, 1] -> logits (B, C, H, W) of VOC's classes.
 
 Each comes with the identity of its weights, so that a score names what judged it.
 """
@@ -12,23 +12,28 @@ from torch import Tensor, nn
 
 from tcig.data.errors import InputError
 from tcig.data.files import sha256
-from tcig.models.mini.segmenters import SEGMENTERS, WEIGHTS, load_segmenter
+from tcig.models.mini.segmenters import ALL, LABELS_OF, WEIGHTS, load_segmenter
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network in evaluation mode without gradients, its input side and its weights' identity."""
+    """A network in evaluation mode without gradients, its input side and its weights' identity.
+
+    `labels` are the label indices of its C logits, background first; all 21 unless it is an expert.
+    """
 
     module: nn.Module
     size: int
     identity: str
+    labels: tuple[int, ...] = ALL
 
 
 def miniature(name: str) -> Network:
-    """The shipped segmenter `guide` or `judge`, trained at 128x128 on the embedded data."""
-    if name not in SEGMENTERS:
-        raise InputError(f"no miniature segmenter {name!r}: there are {', '.join(SEGMENTERS)}.")
-    return Network(load_segmenter(name), 128, sha256(WEIGHTS / f"{name}.safetensors"))
+    """A shipped segmenter of `LABELS_OF`, trained at 128x128 on the embedded data."""
+    if name not in LABELS_OF:
+        raise InputError(f"no miniature segmenter {name!r}: there are {', '.join(LABELS_OF)}.")
+    identity = sha256(WEIGHTS / f"{name}.safetensors")
+    return Network(load_segmenter(name), 128, identity, LABELS_OF[name])
 
 
 class _DeepLabV3(nn.Module):

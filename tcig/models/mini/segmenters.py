@@ -1,7 +1,7 @@
-"""The miniature segmenters' architectures: a DeepLabV3 that guides, a U-Net that judges.
+"""The miniature segmenters' architectures: DeepLabV3s that guide, a U-Net that judges.
 
-Both map images (B, 3, H, W) in [0, 1] to 21 logits per pixel at the same size, H and W multiples
-of 16, trained at 128x128. They differ in architecture, in seed and in the scenes they have seen.
+All map images (B, 3, H, W) in [0, 1] to logits per pixel at the same size, H and W multiples of
+16, trained at 128x128. Guides and judge differ in architecture, seed and the scenes seen.
 """
 
 from collections import OrderedDict
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
 from torchvision.models.segmentation.deeplabv3 import ASPP, DeepLabV3
 
-from tcig.data.voc import NUM_LABELS
+from tcig.data.voc import BY_LABEL, NUM_LABELS
 
 
 def _residual(inputs: int, outputs: int, stride: int = 1) -> BasicBlock:
@@ -44,18 +44,18 @@ class _Backbone(nn.Sequential):
 class Guide(DeepLabV3):
     """torchvision's DeepLabV3 with its ASPP (rates 2, 4, 8) over a backbone of output stride 4."""
 
-    def __init__(self):
+    def __init__(self, num_labels: int = NUM_LABELS):
         head = nn.Sequential(
             ASPP(96, [2, 4, 8], 64),
             nn.Conv2d(64, 64, 3, padding=1, bias=False),
             nn.BatchNorm2d(64),
             nn.ReLU(inplace=True),
-            nn.Conv2d(64, NUM_LABELS, 1),
+            nn.Conv2d(64, num_labels, 1),
         )
         super().__init__(_Backbone(), head)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [0, 1] -> logits (B, 21, H, W)."""
+        """Images (B, 3, H, W) in [0, 1] -> logits (B, num_labels, H, W)."""
         return super().forward(images)["out"]
 
 
@@ -98,12 +98,31 @@ class Judge(nn.Module):
         return F.pixel_shuffle(self.head(x), 2)
 
 
-SEGMENTERS = {"guide": Guide, "judge": Judge}
+def _indices(*labels: str) -> tuple[int, ...]:
+    return (0, *(BY_LABEL[label].index for label in labels))
+
+
+ALL = tuple(range(NUM_LABELS))
+LABELS_OF = {
+    "guide": ALL,
+    "guide-animals": _indices("bird", "cat", "cow", "dog", "horse", "sheep"),
+    "guide-objects": _indices(
+        *("airplane", "bicycle", "boat", "bus", "car", "motorcycle", "train"),
+        *("bottle", "chair", "dining table", "potted plant", "couch", "tv"),
+    ),
+    "judge": ALL,
+}
+"""Miniature segmenter -> the label of each of its logits; what it does not know is background."""
 WEIGHTS = Path(__file__).parent / "weights"
 
 
+def build_segmenter(name: str) -> nn.Module:
+    """The untrained segmenter `name` of `LABELS_OF`."""
+    return Judge() if name == "judge" else Guide(len(LABELS_OF[name]))
+
+
 def load_segmenter(name: str) -> nn.Module:
-    """The trained `guide` or `judge`, float32, in evaluation mode, without gradients."""
-    model = SEGMENTERS[name]()
+    """The trained segmenter `name`, float32, in evaluation mode, without gradients."""
+    model = build_segmenter(name)
     model.load_state_dict(load_file(WEIGHTS / f"{name}.safetensors"))
     return model.eval().requires_grad_(False)

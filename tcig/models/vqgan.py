@@ -1,0 +1,120 @@
+"""VQGAN (Esser et al. 2021) from taming-transformers' modules.
+
+`taming.models.vqgan` itself does not import under current Lightning, and its loss downloads files;
+the parts it is made of do, and the names of its tensors are kept, so that its checkpoints load.
+"""
+
+import contextlib
+import io
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors.torch import load_file
+from taming.modules.diffusionmodules import model as taming
+from taming.modules.vqvae.quantize import VectorQuantizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tcig.data.errors import InputError
+
+WEIGHT_FILES = ("model.safetensors", "last.ckpt")
+
+# The same function as taming's x * sigmoid(x), in one pass instead of two.
+taming.nonlinearity = F.silu
+
+
+class VQGAN(nn.Module):
+    """Encoder, codebook and decoder; images (B, 3, H, W) in [-1, 1].
+
+    Args:
+        ddconfig: taming's settings of encoder and decoder.
+        n_embed: number of codes.
+        embed_dim: channels of a code.
+    """
+
+    def __init__(self, ddconfig: dict, n_embed: int, embed_dim: int):
+        super().__init__()
+        self.encoder = taming.Encoder(**ddconfig)
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints its size
+            self.decoder = taming.Decoder(**ddconfig)
+        self.quantize = VectorQuantizer(n_embed, embed_dim, beta=0.25)
+        self.quant_conv = nn.Conv2d(ddconfig["z_channels"], embed_dim, 1)
+        self.post_quant_conv = nn.Conv2d(embed_dim, ddconfig["z_channels"], 1)
+
+    @property
+    def codebook(self) -> Tensor:
+        """(n_embed, embed_dim)."""
+        return self.quantize.embedding.weight
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Latents (B, embed_dim, h, w) before quantisation."""
+        return self.quant_conv(self.encoder(images))
+
+    def codes(self, latents: Tensor) -> Tensor:
+        """Index of the nearest code at each place, (B, h, w)."""
+        flat = latents.movedim(1, -1)
+        distance = self.codebook.square().sum(1) - 2 * flat @ self.codebook.T
+        return distance.argmin(-1)
+
+    def quantise(self, latents: Tensor) -> Tensor:
+        """The nearest codes, with the gradient passed straight through to `latents`."""
+        nearest = F.embedding(self.codes(latents), self.codebook).movedim(-1, 1)
+        return latents + (nearest - latents).detach()
+
+    def decode(self, quantised: Tensor) -> Tensor:
+        """Images (B, 3, H, W), about [-1, 1], not clamped."""
+        return self.decoder(self.post_quant_conv(quantised))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The reconstruction of `images`."""
+        return self.decode(self.quantise(self.encode(images)))
+
+
+def load_vqgan(folder: Path) -> VQGAN:
+    """A VQGAN of taming's layout: `model.yaml` beside `model.safetensors` or `last.ckpt`.
+
+    `last.ckpt` is a Lightning checkpoint; the networks of its loss are left out.
+
+    Raises:
+        InputError: a file is missing or cannot be read, or weights and configuration differ.
+    """
+    settings = _settings(folder / "model.yaml")
+    weights = next((p for n in WEIGHT_FILES if (p := folder / n).is_file()), None)
+    if weights is None:
+        raise InputError(f"{folder} holds no VQGAN weights: give {' or '.join(WEIGHT_FILES)}.")
+    try:
+        if weights.suffix == ".safetensors":
+            state = load_file(weights)
+        else:
+            state = torch.load(weights, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:  # torch raises nearly anything on what is no checkpoint
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"{weights} cannot be read as weights ({reason}).") from None
+    state = {key: value for key, value in state.items() if not key.startswith("loss.")}
+    codes = tuple(state.get("quantize.embedding.weight", torch.empty(0)).shape)
+    wanted = (settings["n_embed"], settings["embed_dim"])
+    if codes != wanted:
+        raise InputError(
+            f"{weights} has a codebook {codes}, {folder / 'model.yaml'} says {wanted}."
+        )
+    model = VQGAN(**settings)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(f"{weights} does not fit {folder / 'model.yaml'}: {reason}") from None
+    return model.eval().requires_grad_(False)
+
+
+def _settings(path: Path) -> dict:
+    try:
+        parameters = yaml.safe_load(path.read_text())["model"]["params"]
+        return {key: parameters[key] for key in ("ddconfig", "n_embed", "embed_dim")}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}).") from None
+    except (yaml.YAMLError, KeyError, TypeError):
+        raise InputError(
+            f"{path} is no VQGAN configuration of taming's: it needs model.params with ddconfig, "
+            "n_embed and embed_dim."
+        ) from None
