@@ -26,7 +26,7 @@ from tcig.models.clip import load_clip
 from tcig.models.mini.segmenters import WEIGHTS
 from tcig.models.vqgan import load_vqgan
 
-CANVAS, SCORE = 64, 128
+CANVAS = SCORE = 64
 STEPS, GUIDANCE = 30, 5.0
 """DDIM steps and guidance scale of every figure below."""
 SEEDS, SCENES = 10, 60

@@ -76,7 +76,9 @@ def test_training_stops_in_time_and_logs_its_figures(tmp_path, monkeypatch):
     assert 0.01 <= trainer.minutes < 0.1
     rows = list(csv.DictReader((tmp_path / "line" / "log.csv").open()))
     assert int(rows[-1]["step"]) == trainer.step
-    assert float(rows[-1]["bias"]) == pytest.approx(trainer.average.module.bias.mean().item(), abs=1e-4)
+    assert float(rows[-1]["bias"]) == pytest.approx(
+        trainer.average.module.bias.mean().item(), abs=1e-4
+    )
     again = Trainer(Line(), tmp_path)
     assert (again.step, again.minutes) == (trainer.step, trainer.minutes)
 
@@ -118,6 +120,12 @@ def test_the_moving_average_forgets_the_start(tmp_path):
     moved = (trainer.model.weight - start).norm()
     lag = (trainer.average.module.weight - trainer.model.weight).norm()
     assert lag < 0.7 * moved
+
+
+def test_the_moving_average_keeps_infinite_masks():
+    average, current = (torch.tensor([0.0, -torch.inf]) for _ in range(2))
+    loop._smooth(0.9, [average], [current], torch.tensor(3))
+    assert torch.equal(average, current)
 
 
 def test_orthogonalised_matrices_have_singular_values_near_one():

@@ -115,7 +115,7 @@ def _smooth(decay: float, averages: list[Tensor], currents: list[Tensor], count:
     weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
     for average, current in zip(averages, currents, strict=True):
         if average.is_floating_point():
-            average.lerp_(current, weight)
+            average.mul_(1 - weight).add_(current, alpha=weight)  # lerp_ makes nan of -inf
         else:
             average.copy_(current)
 

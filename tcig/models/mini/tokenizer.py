@@ -1,6 +1,6 @@
 """CLIP's byte-pair encoding cut down to the words of the embedded data's captions.
 
-A word of the captions is one token; any other text still encodes, in bytes and shorter merges.
+The captions' words are encoded as by CLIP itself; any other text in bytes and shorter merges.
 """
 
 import gzip
@@ -64,6 +64,7 @@ def write_open_clip(folder: Path) -> Path:
 
 def write_transformers(folder: Path) -> None:
     """The files of transformers' `CLIPTokenizer`, with open_clip's ids."""
+    folder.mkdir(parents=True, exist_ok=True)
     pairs = merges()
     letters = list(bytes_to_unicode().values())
     tokens = [*letters, *(f"{x}</w>" for x in letters), *(pair.replace(" ", "") for pair in pairs)]

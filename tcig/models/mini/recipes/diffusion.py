@@ -99,7 +99,7 @@ class TextToImage(Recipe):
         return DiffusionTraining(self.channels)
 
     def prepare(self, folder: Path) -> None:
-        """Encodes the pools, plain and flipped, once a VAE, and tokenises their captions."""
+        """Encodes the pools, once for each VAE, and tokenises their captions."""
         write_transformers(folder / "tokenizer")
         self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
         self.vae = AutoencoderKL.from_pretrained(WEIGHTS / VAE_FOLDER).requires_grad_(False)
@@ -122,12 +122,11 @@ class TextToImage(Recipe):
         half = self.batch // 2
         for portraits, (pool, words) in enumerate(zip(self.latents, self.tokens, strict=True)):
             rows = torch.randint(len(pool), (half,), generator=draw)
-            flips = torch.randint(2, (half,), generator=draw)
             which = torch.randint(3, (half,), generator=draw)
             if portraits:
                 alone = torch.rand(half, generator=draw) < LABEL_SHARE
                 which = torch.where(alone, 2, which)
-            latents.append(torch.from_numpy(pool[rows.numpy(), flips.numpy()]).float())
+            latents.append(torch.from_numpy(pool[rows.numpy()]).float())
             tokens.append(words[rows, which])
         return torch.cat(latents), torch.cat(tokens)
 
@@ -207,16 +206,18 @@ def encode(vae: AutoencoderKL, images: np.ndarray | Tensor) -> Tensor:
 
 
 def latent_pool(path: Path, vae: AutoencoderKL, records: np.ndarray) -> np.ndarray:
-    """Latents of images plain and flipped, (N, 2, 4, 16, 16) float16, made whole or not at all."""
+    """Latents of a pool's images, (N, 4, 16, 16) float16; the file is made whole or not at all.
+
+    Not flipped as well: the scenes' objects are flipped at random when they are drawn.
+    """
     if not path.exists():
         draft = path.with_suffix(".part")
         side = CANVAS // 4
-        shape = (len(records), 2, 4, side, side)
+        shape = (len(records), 4, side, side)
         pool = np.lib.format.open_memmap(draft, "w+", np.float16, shape)
         for first in tqdm(range(0, len(records), 64), path.stem):
-            images = records["image"][first : first + 64]
-            for flipped, version in enumerate((images, images[:, :, ::-1].copy())):
-                pool[first : first + 64, flipped] = encode(vae, version).half().numpy()
+            part = slice(first, first + 64)
+            pool[part] = encode(vae, records["image"][part]).half().numpy()
         pool.flush()
         draft.rename(path)
     return np.load(path, mmap_mode="r")

@@ -16,6 +16,8 @@ OBJECT_SHARE, BOX_SHARE = 0.6, 0.2
 """Of masks that are one class's pixels with "a {label}", and of those that are its bounding box;
 the rest are rectangles with the caption. Ours: the baselines inpaint objects in their masks."""
 
+BY_PROMPT = {with_article(c.label): c.index for c in CLASSES}
+
 
 class Inpainting(TextToImage):
     """Stable Diffusion inpainting: noisy latents, mask, latents of the masked image."""

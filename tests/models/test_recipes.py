@@ -1,0 +1,296 @@
+"""The recipes on pools of a few scenes, untrained: batches, losses, shipping and loading."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline,
+)
+
+from tcig.data.emoji.scenes import portrait, scene
+from tcig.models.mini import loop
+from tcig.models.mini.loop import Trainer
+from tcig.models.mini.pool import captioned
+from tcig.models.mini.probes import psnr
+from tcig.models.mini.recipes import autoencoders, clips, diffusion, inpainting
+from tcig.models.mini.recipes.autoencoders import VAE, VQ
+from tcig.models.vqgan import load_vqgan
+
+FEW = 12
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few():
+    """Pools of a few scenes."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (autoencoders, clips, diffusion):
+            patch.setattr(module, "SCENES", FEW)
+            patch.setattr(module, "PORTRAITS", FEW)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("training")
+
+
+def draw(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module", params=[VAE, VQ])
+def autoencoder(request, folder):
+    recipe = request.param()
+    recipe.batch = 3
+    recipe.prepare(folder)
+    return Trainer(recipe, folder)
+
+
+def test_autoencoders_learn_their_batch(autoencoder, monkeypatch):
+    monkeypatch.setattr(loop, "WARM_UP", 1)
+    losses = []
+    for _ in range(12):
+        autoencoder.step = 0  # the same batch each time
+        losses.append(autoencoder.advance(0.6))
+    assert losses[-1] < 0.9 * losses[0]
+    figures = autoencoder.recipe.figures(autoencoder.average.module.eval(), "tuning", 4)
+    assert 5 < figures["psnr"] < 40
+
+
+def test_batches_are_crops_first_and_whole_images_later(autoencoder):
+    crops, whole = (autoencoder.recipe.images(draw(), done) for done in (0.1, 0.9))
+    assert crops.shape == (12, 3, 32, 32)
+    assert whole.shape == (3, 3, 64, 64)
+    assert crops.min() >= -1
+    assert whole.max() <= 1
+    kinds = [p["image"] for p in (autoencoder.recipe.scenes, autoencoder.recipe.portraits)]
+    known = {np.ascontiguousarray(v).tobytes() for k in kinds for i in k for v in (i, i[:, ::-1])}
+    for image in whole:
+        pixels = ((image + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+        assert np.ascontiguousarray(pixels).tobytes() in known
+
+
+def test_autoencoders_ship_what_the_libraries_load(autoencoder, tmp_path):
+    recipe, model = autoencoder.recipe, autoencoder.average.module.eval()
+    images = torch.rand(2, 3, 64, 64, generator=draw()) * 2 - 1
+    with torch.inference_mode():
+        expected = recipe.reconstruct(model, images)
+    half = recipe.build()
+    half.load_state_dict(model.state_dict())
+    recipe.ship(half.half(), tmp_path)
+    if recipe.name == "vae":
+        loaded = AutoencoderKL.from_pretrained(tmp_path / "stable-diffusion" / "vae")
+        assert loaded.config.scaling_factor > 0
+        with torch.inference_mode():
+            output = loaded.decode(loaded.encode(images).latent_dist.mode()).sample
+    else:
+        output = load_vqgan(tmp_path / "vqgan")(images)
+    assert psnr(output.clamp(-1, 1), expected) > 25  # half precision moves a few codes
+    again = recipe.build()
+    recipe.restore(again, tmp_path)
+    key = "vae.decoder.conv_in.weight" if recipe.name == "vae" else "vqgan.decoder.conv_in.weight"
+    assert torch.allclose(again.state_dict()[key], model.state_dict()[key], atol=1e-3)
+
+
+def test_the_codebook_is_filled_and_reseeded_from_the_latents(folder):
+    recipe = VQ()
+    recipe.batch = 3
+    recipe.prepare(folder)
+    model = recipe.build().train()
+    model.steps += autoencoders.UNQUANTISED_STEPS - 1
+    model(recipe.images(draw(), 0.9))
+    recipe.after(model, autoencoders.UNQUANTISED_STEPS, draw())
+    rows = {tuple(row.tolist()) for row in model.seen}
+    assert {tuple(code.tolist()) for code in model.vqgan.codebook} <= rows
+    before = model.vqgan.codebook.detach().clone()
+    model.used[:] = 1
+    model.used[[3, 8]] = 0
+    model.seen = torch.full((1, 8), 0.25)
+    recipe.after(model, 10 * autoencoders.RESEED_STEPS, draw())
+    changed = (model.vqgan.codebook != before).any(1).nonzero().flatten().tolist()
+    assert changed == [3, 8]
+    assert (model.used[[3, 8]] == 1).all()
+
+
+def test_vae_loss_pulls_the_latents_towards_the_unit_gaussian(folder, monkeypatch):
+    recipe = VAE()
+    recipe.batch = 3
+    recipe.prepare(folder)
+
+    def forward(mean, logvar):
+        return lambda images, noise: (images, torch.full_like(noise, mean), noise * 0 + logvar)
+
+    monkeypatch.setattr(autoencoders, "KL_WEIGHT", 1.0)
+    at_rest, moved, narrow = (
+        recipe.loss(forward(*values), draw(), 0.9).item()
+        for values in ((0.0, 0.0), (1.0, 0.0), (0.0, -2.0))
+    )
+    assert at_rest == pytest.approx(0, abs=1e-6)
+    assert moved == pytest.approx(0.5 * 4 * 256, rel=1e-4)
+    assert narrow == pytest.approx(0.5 * (np.exp(-2) + 1) * 4 * 256, rel=1e-4)
+
+
+def test_crops_hold_the_object_that_their_prompt_names():
+    records = np.array([captioned(portrait("tuning", index)) for index in range(20)])
+    crops, prompts = clips.crop_objects(records, draw(3))
+    assert crops.shape == (20, 3, 64, 64)
+    assert prompts == [record["captions"][2].decode() for record in records]
+    for record, crop in zip(records, crops, strict=True):
+        mask = record["labels"] > 0
+        colour = record["image"][mask].mean(0) / 255
+        share = (crop - torch.tensor(colour).view(3, 1, 1)).abs().mean(0).lt(0.35).float().mean()
+        assert share > 0.15
+
+
+def test_a_record_without_objects_gives_its_whole_image():
+    record = np.zeros(1, clips.held_out("tuning", "scenes", 1).dtype)
+    record["image"][0, :32] = 200
+    record["captions"][0] = [b"nothing in the snow", b"", b"nothing"]
+    crops, prompts = clips.crop_objects(record, draw())
+    assert prompts == ["nothing"]
+    assert torch.allclose(crops[0].movedim(0, -1) * 255, torch.tensor(record["image"][0]).float())
+
+
+def test_contrastive_loss_takes_equal_captions_as_one(folder, monkeypatch):
+    recipe = clips.ScoringClip()
+    recipe.batch = 4
+    recipe.prepare(folder)
+    images = torch.rand(4, 3, 64, 64, generator=draw())
+    monkeypatch.setattr(recipe, "_batch", lambda _: (images, ["a cat", "a dog", "a cat", "a bus"]))
+    vectors = torch.eye(3)[[0, 1, 0, 2]]
+    right = recipe.loss(lambda *_: (vectors, vectors, 50.0), draw(), 0)
+    assert right == pytest.approx(np.log(2) / 2, abs=1e-4)  # two captions share half the rows
+    wrong = recipe.loss(lambda *_: (vectors, vectors.roll(1, 0), 50.0), draw(), 0)
+    assert wrong > 10
+
+
+def test_masks_are_objects_boxes_or_rectangles_with_their_prompts():
+    records = np.array([captioned(scene("tuning", index)) for index in range(60)])
+    masks, prompts = inpainting.draw_masks(records, draw(5))
+    kinds = {"object": 0, "box": 0, "rectangle": 0}
+    for record, mask, prompt in zip(records, masks.numpy(), prompts, strict=True):
+        if prompt == record["captions"][0].decode():
+            kinds["rectangle"] += 1
+            continue
+        index = inpainting.BY_PROMPT[prompt]
+        truth = record["labels"] == index
+        rows, columns = np.nonzero(truth)
+        assert not (truth & ~mask).any()
+        if (mask == truth).all():
+            kinds["object"] += 1
+        else:
+            kinds["box"] += 1
+            box = (rows.max() + 1 - rows.min()) * (columns.max() + 1 - columns.min())
+            assert mask.sum() == box
+    assert kinds["object"] > kinds["box"] > 2
+    assert kinds["rectangle"] > 2
+
+
+@pytest.fixture(scope="module")
+def shipped(folder, tmp_path_factory):
+    """Untrained text-to-image and inpainting models, shipped on an untrained VAE."""
+    weights = tmp_path_factory.mktemp("weights")
+    vae = VAE()
+    vae.ship(vae.build().half(), weights)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diffusion, "WEIGHTS", weights)
+        patch.setattr(inpainting, "WEIGHTS", weights)
+        trainers = []
+        for recipe in (diffusion.TextToImage(), inpainting.Inpainting()):
+            recipe.batch = 6
+            recipe.prepare(folder)
+            trainer = Trainer(recipe, folder)
+            model = recipe.build()
+            model.load_state_dict(trainer.model.state_dict())
+            recipe.ship(model.half(), weights)
+            trainers.append(trainer)
+    return weights, trainers
+
+
+def test_latents_are_the_vaes_of_the_pools_images(shipped):
+    _, (trainer, _) = shipped
+    recipe = trainer.recipe
+    for pool, records in zip(recipe.latents, recipe.records, strict=True):
+        assert pool.shape == (FEW, 4, 16, 16)
+        expected = diffusion.encode(recipe.vae.float(), records["image"][4:5])
+        assert np.allclose(pool[4], expected[0], atol=2e-3)
+
+
+def test_the_denoising_loss_is_zero_for_the_truth_and_weighted_by_min_snr(shipped):
+    _, (trainer, _) = shipped
+    recipe = trainer.recipe
+    latents, tokens = recipe.batches(draw(1))
+    assert latents.shape == (6, 4, 16, 16)
+    assert tokens.shape == (6, 40)
+    asked = {}
+
+    def oracle(noisy, times, words):
+        """Knows the clean latents, hence the velocity."""
+        alpha = recipe.alphas[times].view(-1, 1, 1, 1)
+        noise = (noisy - alpha.sqrt() * latents) / (1 - alpha).sqrt()
+        asked.update(times=times, words=words)
+        return alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
+
+    assert recipe.denoising_loss(oracle, latents, tokens, draw(2)) < 1e-6
+    snr = recipe.alphas[asked["times"]] / (1 - recipe.alphas[asked["times"]])
+    weights = snr.clamp(max=5) / (snr + 1)
+    off = recipe.denoising_loss(lambda *a: oracle(*a) + 2, latents, tokens, draw(2))
+    assert off == pytest.approx(4 * weights.mean().item(), rel=1e-4)
+    assert sorted(asked["times"].tolist() // np.array(1000 / 6)) == list(range(6))
+
+
+def test_a_tenth_of_the_captions_is_dropped(shipped):
+    _, (trainer, _) = shipped
+    recipe, dropped = trainer.recipe, 0
+    latents, tokens = torch.zeros(600, 4, 16, 16), recipe.tokens[0][:1, 0].repeat(600, 1)
+
+    def forward(noisy, times, words):
+        nonlocal dropped
+        dropped = (words == recipe.empty).all(1).sum().item()
+        return noisy
+
+    recipe.denoising_loss(forward, latents, tokens, draw(4))
+    assert 40 < dropped < 80
+
+
+def test_stock_pipelines_load_the_shipped_folders(shipped):
+    weights, _ = shipped
+    settings = {"num_inference_steps": 2, "output_type": "np", "generator": draw()}
+    pixels = np.random.default_rng(0).random((1, 64, 64, 3), np.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(weights / "stable-diffusion")
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline("a cat", **settings).images.shape == (1, 64, 64, 3)
+    again = StableDiffusionImg2ImgPipeline.from_pretrained(weights / "stable-diffusion")
+    assert again("a cat", image=pixels, strength=1.0, **settings).images.shape == (1, 64, 64, 3)
+    fill = StableDiffusionInpaintPipeline.from_pretrained(weights / "stable-diffusion-inpainting")
+    mask = np.zeros((1, 64, 64, 1), np.float32)
+    mask[:, 20:40] = 1
+    found = fill("a cat", image=pixels, mask_image=mask, height=64, width=64, **settings).images
+    assert found.shape == (1, 64, 64, 3)
+    assert pipeline.scheduler.config.prediction_type == "v_prediction"
+
+
+def test_inpainting_starts_as_the_text_to_image_model(shipped):
+    """The five new input channels have no weight yet: the same prediction whatever they hold."""
+    _, (base, filled) = shipped
+    words = base.recipe.empty[None].repeat(2, 1)
+    noisy, times = torch.randn(2, 4, 16, 16, generator=draw()), torch.tensor([10, 900])
+    extra = torch.randn(2, 5, 16, 16, generator=draw(1))
+    with torch.inference_mode():
+        expected = base.model.eval()(noisy, times, words)
+        given = filled.model.eval()(torch.cat([noisy, extra], 1), times, words)
+    assert torch.allclose(given, expected, atol=2e-2)  # the base was shipped in half precision
+    assert not any(p.requires_grad for p in filled.model.text_encoder.parameters())
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_diffusion_models_train_and_log(shipped, which):
+    trainer = shipped[1][which]
+    trainer.recipe.vae.float()
+    before = trainer.model.unet.conv_in.weight.detach().clone()
+    assert 0 < trainer.advance(0.5) < 5
+    assert not torch.equal(trainer.model.unet.conv_in.weight, before)
+    assert 0 < trainer.recipe.figures(trainer.model.eval(), "tuning", 4)["held_out_loss"] < 5

@@ -1,0 +1,137 @@
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+from taming.modules.vqvae.quantize import VectorQuantizer
+
+from tcig.data.errors import InputError
+from tcig.models.vqgan import VQGAN, load_vqgan
+
+SETTINGS = {
+    "embed_dim": 4,
+    "n_embed": 32,
+    "ddconfig": {
+        "double_z": False,
+        "z_channels": 8,
+        "resolution": 16,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": 32,
+        "ch_mult": [1, 1],
+        "num_res_blocks": 1,
+        "attn_resolutions": [8],
+        "dropout": 0.0,
+    },
+}
+F16_16384 = {
+    "embed_dim": 256,
+    "n_embed": 16384,
+    "ddconfig": {
+        "double_z": False,
+        "z_channels": 256,
+        "resolution": 256,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": 128,
+        "ch_mult": [1, 1, 2, 2, 4],
+        "num_res_blocks": 2,
+        "attn_resolutions": [16],
+        "dropout": 0.0,
+    },
+}
+"""The published configuration of vqgan_imagenet_f16_16384."""
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(4)
+    return VQGAN(**SETTINGS).eval()
+
+
+@pytest.fixture
+def images():
+    return torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def write(folder, state, settings=SETTINGS, lightning=False):
+    target = {"target": "taming.models.vqgan.VQModel", "base_learning_rate": 4.5e-6}
+    model = target | {"params": settings | {"lossconfig": {"target": "none"}}}
+    (folder / "model.yaml").write_text(yaml.safe_dump({"model": model}))
+    if lightning:
+        torch.save({"state_dict": state, "global_step": 7}, folder / "last.ckpt")
+    else:
+        save_file(
+            {key: value.contiguous() for key, value in state.items()}, folder / "model.safetensors"
+        )
+    return folder
+
+
+@pytest.mark.parametrize("lightning", [False, True])
+def test_a_folder_of_tamings_layout_loads_as_it_was(tmp_path, model, images, lightning):
+    state = model.state_dict() | {"loss.discriminator.main.0.weight": torch.ones(2)}
+    loaded = load_vqgan(write(tmp_path, state, lightning=lightning))
+    assert not loaded.training
+    assert not any(p.requires_grad for p in loaded.parameters())
+    with torch.inference_mode():
+        assert torch.equal(loaded(images), model(images))
+
+
+def test_quantisation_is_tamings_with_a_straight_gradient(model, images):
+    reference = VectorQuantizer(32, 4, 0.25)
+    reference.load_state_dict(model.quantize.state_dict())
+    latents = model.encode(images).detach().requires_grad_()
+    expected, _, (_, _, indices) = reference(latents)
+    quantised = model.quantise(latents)
+    assert torch.allclose(quantised, expected, atol=1e-6)
+    assert torch.equal(model.codes(latents).flatten(), indices.flatten())
+    gradient = torch.randn(quantised.shape, generator=torch.Generator().manual_seed(2))
+    quantised.backward(gradient)
+    assert torch.equal(latents.grad, gradient)
+
+
+def test_the_published_architecture_has_the_checkpoints_tensors():
+    """Names and shapes as taming's own code builds them, without its Lightning module."""
+    with torch.device("meta"):
+        state = VQGAN(**F16_16384).state_dict()
+    assert state["quantize.embedding.weight"].shape == (16384, 256)
+    assert state["encoder.down.4.attn.1.q.weight"].shape == (512, 512, 1, 1)
+    assert state["decoder.up.0.block.2.conv2.weight"].shape == (128, 128, 3, 3)
+    assert state["post_quant_conv.weight"].shape == (256, 256, 1, 1)
+    parts = {key.split(".")[0] for key in state}
+    assert parts == {"encoder", "decoder", "quantize", "quant_conv", "post_quant_conv"}
+
+
+def test_faults_are_named(tmp_path, model):
+    with pytest.raises(InputError, match=r"model\.yaml cannot be read"):
+        load_vqgan(tmp_path)
+    (tmp_path / "model.yaml").write_text("model: {params: {n_embed: 3}}")
+    with pytest.raises(InputError, match=r"needs model\.params"):
+        load_vqgan(tmp_path)
+    (tmp_path / "model.yaml").write_text("model: [")
+    with pytest.raises(InputError, match=r"needs model\.params"):
+        load_vqgan(tmp_path)
+    write(tmp_path, model.state_dict(), SETTINGS | {"n_embed": 64})
+    with pytest.raises(InputError, match=r"codebook \(32, 4\).*\(64, 4\)"):
+        load_vqgan(tmp_path)
+    state = dict(model.state_dict())
+    del state["decoder.conv_in.weight"]
+    with pytest.raises(InputError, match=r"does not fit.*decoder\.conv_in\.weight"):
+        load_vqgan(write(tmp_path, state))
+    (tmp_path / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(InputError, match="cannot be read as weights"):
+        load_vqgan(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"model\.safetensors or last\.ckpt"):
+        load_vqgan(tmp_path)
+
+
+def test_a_checkpoint_that_holds_code_is_refused(tmp_path, model):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("run",))
+
+    write(tmp_path, model.state_dict())
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({"state_dict": model.state_dict(), "callbacks": Evil()}, tmp_path / "last.ckpt")
+    with pytest.raises(InputError, match="cannot be read as weights"):
+        load_vqgan(tmp_path)
