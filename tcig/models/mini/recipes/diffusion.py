@@ -50,7 +50,7 @@ def build_unet(channels: int) -> UNet2DConditionModel:
         out_channels=4,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(96, 128, 160),
+        block_out_channels=(96, 128, 128),
         layers_per_block=1,
         cross_attention_dim=TEXT["width"],
         attention_head_dim=4,
