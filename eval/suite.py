@@ -75,7 +75,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    cards = {path.stem: json.loads(path.read_text()) for path in sorted(WEIGHTS.glob("*.json"))}
+    names = sorted(path.stem for path in WEIGHTS.glob("*.json"))
+    cards = {name: json.loads((WEIGHTS / f"{name}.json").read_text()) for name in names}
     unknown = set(options.models) - set(MEASURES) & set(cards)
     if unknown:
         parser.error(

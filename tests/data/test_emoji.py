@@ -8,7 +8,7 @@ from PIL import Image
 from tcig.data.build import build_layouts, choose
 from tcig.data.coco import read_captions, read_instances
 from tcig.data.emoji import FOLDER, make
-from tcig.data.emoji.scenes import SIZE, SPLITS, STYLES, scene
+from tcig.data.emoji.scenes import SIZE, SPLITS, STYLES, backdrop, portrait, scene
 from tcig.data.filters import Filter
 from tcig.data.masks import decode
 from tcig.data.voc import BY_COCO_ID, BY_LABEL, CLASSES
@@ -194,3 +194,36 @@ def test_glyphs():
     text = (GLYPHS / "ATTRIBUTION.md").read_text()
     for word in ("SIL Open Font License 1.1", "Apache License 2.0", "MIT", "CC-BY 4.0", *STYLES):
         assert word in text
+
+
+def test_portraits_show_one_object_of_each_class_in_turn():
+    shares = []
+    for index in range(60):
+        drawn = portrait("tuning", index)
+        (thing,) = drawn.things
+        label = CLASSES[index % 20].label
+        assert thing.label == label
+        assert drawn.captions[-1] in (f"a {label}", f"an {label}")
+        assert drawn.captions[0].startswith(f"{drawn.captions[-1]} ")
+        assert drawn.captions[1] == f"a photo of {drawn.captions[-1]}"
+        shares.append(thing.mask.mean())
+    assert 0.03 < min(shares) < 0.12
+    assert 0.35 < max(shares) <= 0.56
+
+
+def test_a_portrait_is_a_function_of_split_and_index():
+    drawn, again = portrait("tuning", 5), portrait("tuning", 5)
+    assert np.array_equal(drawn.image, again.image)
+    others = [portrait("training", 5), portrait("tuning", 25), scene("tuning", 5)]
+    assert not any(np.array_equal(drawn.image, other.image) for other in others)
+    with pytest.raises(ValueError, match="split"):
+        portrait("test", 5)
+
+
+def test_a_backdrop_is_its_portrait_without_the_object():
+    for index in range(6):
+        drawn, empty = portrait("validation", index), backdrop("validation", index)
+        differs = (drawn.image != empty).any(-1)
+        mask = drawn.things[0].mask
+        assert differs[mask].mean() > 0.9
+        assert differs[~mask].mean() < 0.15

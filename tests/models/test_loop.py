@@ -14,7 +14,7 @@ from tcig.models.mini.muon import Muon, optimisers, orthogonalise
 class Line(Recipe):
     """Fits y = A x + b; A is 32x24."""
 
-    name, about, not_for, data = "line", "a line", "curves", {"points": "drawn"}
+    name, about, not_for, data = "line", "a line", "curves", {"styles": ["noto"]}
     seed, batch, rate, average, minutes = 5, 16, 0.05, 0.9, 1
 
     def build(self):

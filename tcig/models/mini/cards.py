@@ -13,6 +13,12 @@ from tcig.models.mini.loop import Trainer
 VALIDATION_SCENES = 128
 LIBRARIES = ("torch", "torchvision", "diffusers", "transformers", "open_clip_torch")
 
+GLYPHS = {
+    "noto": "Noto Color Emoji (OFL-1.1)",
+    "fluent": "Fluent Emoji (MIT)",
+    "twemoji": "Twemoji (CC-BY-4.0)",
+}
+
 
 def write_card(trainer: Trainer, folder: Path) -> dict:
     """Writes the averaged weights in fp16 below `folder` and `NAME.json`; returns the card.
@@ -27,6 +33,7 @@ def write_card(trainer: Trainer, folder: Path) -> dict:
     model.eval()
     figures = recipe.figures(model, "validation", VALIDATION_SCENES)
     folder.mkdir(exist_ok=True)
+    glyphs = ", ".join(GLYPHS[style] for style in dict.fromkeys(recipe.data["styles"]))
     files = recipe.ship(model.half(), folder)
     card = {
         "model": recipe.name,
@@ -45,7 +52,7 @@ def write_card(trainer: Trainer, folder: Path) -> dict:
         "processor": platform.processor() or platform.machine(),
         "versions": {name: version(name) for name in LIBRARIES},
         "held_out": {"split": "validation", **figures},
-        "licence": "Apache-2.0; drawn from Noto Color Emoji (OFL-1.1)",
+        "licence": f"Apache-2.0; trained on drawings of {glyphs}",
     }
     write_whole(folder / f"{recipe.name}.json", json.dumps(card, indent=2) + "\n")
     return card

@@ -1,0 +1,101 @@
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tcig.data.emoji.scenes import PLURALS, portrait
+from tcig.data.files import sha256
+from tcig.eval import miniatures, suite
+from tcig.eval.gallery import CELL, GAP, HEAD, MARGIN, write_grid
+from tcig.eval.miniatures import Figure
+from tcig.models.mini.segmenters import WEIGHTS
+from tcig.models.mini.train import RECIPES
+
+ROOT = Path(__file__).parents[2]
+CARDS = {path.stem: json.loads(path.read_text()) for path in WEIGHTS.glob("*.json")}
+LIMIT = 64_000_000
+"""Bytes of all shipped weights together."""
+
+
+def test_every_card_says_what_it_is_and_where_it_comes_from():
+    needed = {"model", "what", "not_for", "data", "seed", "steps", "minutes", "held_out", "licence"}
+    for name, card in CARDS.items():
+        assert needed <= set(card), name
+        assert card["model"] == name
+        assert card["data"]["split"] == "training"
+        assert card["seed"] == RECIPES[name].seed
+        assert card["held_out"]["split"] == "validation"
+        for file, identity in card["files"].items():
+            assert sha256(WEIGHTS / file) == identity
+
+
+def test_the_suite_is_small():
+    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) < LIMIT
+
+
+def test_the_committed_table_is_that_of_the_cards():
+    cards = [CARDS[name] for name in sorted(CARDS)]
+    assert (ROOT / "results" / "mini" / "suite.md").read_text() == suite.table(cards)
+
+
+def test_the_table_says_what_is_missed_and_by_how_much():
+    measured = {
+        "iou": Figure(0.4567, 0.5, "how")._asdict(),
+        "psnr": Figure(30, 30, "well")._asdict(),
+    }
+    lines = suite.table([{"model": "vae", "measured": measured}]).splitlines()
+    assert re.search(r"\| how +\| 0.457 +\| 0.50 +\| missed by 0.043 \|", lines[2])
+    assert re.search(r"\| well +\| 30.000 +\| 30.00 +\| reached +\|", lines[3])
+
+
+def test_reconstructions_reach_what_their_cards_say(tmp_path):
+    for name, measure in (("vae", miniatures.vae), ("vqgan", miniatures.vqgan)):
+        (figure,) = measure(tmp_path).values()
+        assert figure.value == pytest.approx(
+            CARDS[name]["measured"]["iou_of_real"]["value"], abs=0.01
+        )
+        assert figure.value >= figure.target
+        with Image.open(tmp_path / f"{name}.png") as sheet:
+            assert sheet.width == MARGIN + 16 * (CELL + GAP)
+
+
+def test_judge_reaches_what_its_card_says():
+    card = CARDS["judge"]["measured"]["iou_image"]
+    assert miniatures.ceiling() == pytest.approx(card["value"], abs=5e-3)
+
+
+def test_plain_scenes_hold_two_or_three_large_objects():
+    scenes = miniatures._plain_scenes()
+    assert len(scenes) == miniatures.SCENES
+    for drawn in scenes:
+        assert 2 <= len(drawn.things) <= 3
+        assert min(thing.mask.mean() for thing in drawn.things) >= 0.05
+        for thing in drawn.things:
+            plural = PLURALS.get(thing.label, thing.label)
+            assert thing.label in drawn.captions[0] or plural in drawn.captions[0]
+
+
+def test_the_scoring_clip_names_portraits():
+    size = (miniatures.CANVAS,) * 2
+    images = [Image.fromarray(portrait("validation", i).image).resize(size) for i in range(40)]
+    assert (miniatures._named(images) == np.arange(40) % 20).mean() > 0.85
+
+
+def test_a_grid_places_rows_and_columns(tmp_path):
+    path = tmp_path / "grid.png"
+    colours = ["red", "lime", "blue"]
+    images = [Image.new("RGB", (8, 8), colour) for colour in colours]
+    write_grid(path, [images, images[::-1][:2]], ["first", "second"], colours)
+    with Image.open(path) as file:
+        sheet = file.convert("RGB")
+    assert sheet.size == (MARGIN + 3 * (CELL + GAP), HEAD + 2 * (CELL + GAP))
+    middle = CELL // 2
+    at = lambda row, column: sheet.getpixel(  # noqa: E731
+        (MARGIN + column * (CELL + GAP) + middle, HEAD + row * (CELL + GAP) + middle)
+    )
+    assert [at(0, c) for c in range(3)] == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    assert [at(1, c) for c in range(3)] == [(0, 0, 255), (0, 255, 0), (255, 255, 255)]
+    assert np.asarray(sheet)[:HEAD, MARGIN : MARGIN + CELL].min() < 128  # the name "red"
