@@ -1,5 +1,7 @@
 """The recipes on pools of a few scenes, untrained: batches, losses, shipping and loading."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -12,10 +14,18 @@ from diffusers import (
 
 from tcig.data.emoji.scenes import portrait, scene
 from tcig.models.mini import loop
+from tcig.models.mini import pool as pools
 from tcig.models.mini.loop import Trainer
 from tcig.models.mini.pool import captioned
 from tcig.models.mini.probes import psnr
-from tcig.models.mini.recipes import autoencoders, clips, diffusion, inpainting
+from tcig.models.mini.recipes import (
+    autoencoders,
+    clips,
+    diffusion,
+    inpainting,
+    reconstructions,
+    segmenters,
+)
 from tcig.models.mini.recipes.autoencoders import VAE, VQ
 from tcig.models.vqgan import load_vqgan
 
@@ -294,3 +304,36 @@ def test_diffusion_models_train_and_log(shipped, which):
     assert 0 < trainer.advance(0.5) < 5
     assert not torch.equal(trainer.model.unet.conv_in.weight, before)
     assert 0 < trainer.recipe.figures(trainer.model.eval(), "tuning", 4)["held_out_loss"] < 5
+
+
+def test_reconstructions_keep_the_labels_and_grow_worse_as_they_are_less_formed(tmp_path):
+    pool = reconstructions.reconstruction_pool(tmp_path, 30, 12)
+    truth = pools.scene_pool(tmp_path, 30, 12, ("noto",))
+    assert np.array_equal(pool["labels"], truth["labels"])
+    off = np.abs(pool["image"].astype(float) - truth["image"]).mean((1, 2, 3))
+    vae, vqgan, half = off.reshape(3, 4).mean(1)
+    assert 0.5 < vae < vqgan < 16
+    assert half > 1.3 * vqgan
+    again = reconstructions.reconstruction_pool(tmp_path, 30, 12)
+    assert np.array_equal(again, pool)
+
+
+def _uncertain(count, images):
+    assert images.shape == (4, 3, 128, 128)
+    return torch.zeros(4, count, 128, 128)
+
+
+def test_only_guides_learn_from_reconstructions(tmp_path, monkeypatch):
+    monkeypatch.setattr(segmenters, "SCENES", 6)
+    monkeypatch.setattr(segmenters, "RECONSTRUCTIONS", 6)
+    seen = {}
+    for name in ("judge", "guide-animals"):
+        recipe = segmenters.Segmenter(name, 1, 1, 30)
+        recipe.batch = 4
+        recipe.prepare(tmp_path)
+        seen[name] = len(recipe.pools)
+        count = len(recipe.labels)
+        loss = recipe.loss(partial(_uncertain, count), draw(), 0.9)
+        assert loss > np.log(count)
+    assert seen == {"judge": 1, "guide-animals": 2}
+    assert "reconstructions" in recipe.data

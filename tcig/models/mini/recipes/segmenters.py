@@ -16,11 +16,12 @@ from tcig.data.voc import NUM_LABELS
 from tcig.models.mini.augment import augment
 from tcig.models.mini.loop import Recipe
 from tcig.models.mini.pool import scene_pool
+from tcig.models.mini.recipes.reconstructions import reconstruction_pool
 from tcig.models.mini.segmenters import LABELS_OF, build_segmenter
 
 STYLES = ("noto", "noto", "fluent", "twemoji")
 """Glyph styles of the training scenes: half in the benchmark's own style."""
-SCENES = 12_000
+SCENES, RECONSTRUCTIONS = 12_000, 6_000
 CROP, CROPPED_SHARE = 96, 0.7
 """Side of the training crops during the first share of the time; whole scenes after it."""
 
@@ -88,20 +89,24 @@ class Segmenter(Recipe):
     @property
     def data(self) -> dict:
         """What the card says of the data."""
-        return {"styles": STYLES, "first_scene": self.first_scene, "scenes": SCENES}
+        drawn = {"styles": STYLES, "first_scene": self.first_scene, "scenes": SCENES}
+        return drawn if self.name == "judge" else drawn | {"reconstructions": RECONSTRUCTIONS}
 
     def build(self) -> nn.Module:
         """The untrained segmenter."""
         return build_segmenter(self.name).to(memory_format=torch.channels_last)
 
     def prepare(self, folder: Path) -> None:
-        """Maps the pool of scenes."""
-        self.pool = scene_pool(folder, self.first_scene, SCENES, STYLES)
+        """Maps the pool of scenes, and for a guide that of their reconstructions."""
+        self.pools = [scene_pool(folder, self.first_scene, SCENES, STYLES)]
+        if self.name != "judge":  # it must not know the generators whose images it judges
+            self.pools.append(reconstruction_pool(folder, self.first_scene, RECONSTRUCTIONS))
 
     def loss(self, forward: Callable, draw: torch.Generator, done: float) -> Tensor:
         """Of a batch of augmented crops, or of whole scenes towards the end."""
-        rows = np.sort(torch.randint(len(self.pool), (self.batch,), generator=draw).numpy())
-        batch = self.pool[rows]
+        share = self.batch // len(self.pools)
+        rows = [torch.randint(len(p), (share,), generator=draw).numpy() for p in self.pools]
+        batch = np.concatenate([p[np.sort(r)] for p, r in zip(self.pools, rows, strict=True)])
         images = torch.from_numpy(batch["image"]).movedim(-1, 1) / 255
         size = CROP if done < CROPPED_SHARE else SIZE
         images, labels = augment(images, torch.from_numpy(batch["labels"]), size, draw)
