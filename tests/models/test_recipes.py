@@ -225,7 +225,7 @@ def test_latents_are_the_vaes_of_the_pools_images(shipped):
     recipe = trainer.recipe
     for pool, records in zip(recipe.latents, recipe.records, strict=True):
         assert pool.shape == (FEW, 4, 16, 16)
-        expected = diffusion.encode(recipe.vae.float(), records["image"][4:5])
+        expected = diffusion.encode(recipe.vae, records["image"][4:5])
         assert np.allclose(pool[4], expected[0], atol=2e-3)
 
 
@@ -299,7 +299,6 @@ def test_inpainting_starts_as_the_text_to_image_model(shipped):
 @pytest.mark.parametrize("which", [0, 1])
 def test_diffusion_models_train_and_log(shipped, which):
     trainer = shipped[1][which]
-    trainer.recipe.vae.float()
     before = trainer.model.unet.conv_in.weight.detach().clone()
     assert 0 < trainer.advance(0.5) < 5
     assert not torch.equal(trainer.model.unet.conv_in.weight, before)

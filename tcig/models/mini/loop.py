@@ -124,7 +124,7 @@ class Trainer:
     """A recipe's model with its moving average and optimisers, and their checkpoint.
 
     Args:
-        recipe: what to train.
+        recipe: what to train, prepared.
         folder: where pools, checkpoints and logs live.
         bf16: whether to compute in bfloat16.
         shipped: where there is no checkpoint, a folder of shipped weights and their card to go on
@@ -166,7 +166,6 @@ class Trainer:
 
     def train(self, minutes: float) -> None:
         """Trains until `minutes` are spent in all, with a cosine rate over that time."""
-        self.recipe.prepare(self.folder.parent)
         started = time.monotonic() - 60 * self.minutes
         saved = logged = self.minutes
         bar = tqdm(total=int(60 * minutes), initial=int(60 * self.minutes), unit="s")

@@ -29,9 +29,9 @@ RECIPES: dict[str, Recipe] = {
         VAE(),
         VQ(),
         Segmenter("judge", seed=2, minutes=60, first_scene=1_000_000),
-        Segmenter("guide", seed=1, minutes=45, first_scene=0),
-        Segmenter("guide-animals", seed=3, minutes=25, first_scene=0),
-        Segmenter("guide-objects", seed=4, minutes=25, first_scene=0),
+        Segmenter("guide", seed=1, minutes=40, first_scene=0),
+        Segmenter("guide-animals", seed=3, minutes=20, first_scene=0),
+        Segmenter("guide-objects", seed=4, minutes=20, first_scene=0),
         GuidingClip(),
         ScoringClip(),
         TextToImage(),
@@ -59,6 +59,7 @@ def main() -> None:
     scale = (options.minutes or whole) / whole
     for name in names:
         recipe = RECIPES[name]
+        recipe.prepare(options.folder)
         trainer = Trainer(recipe, options.folder, bf16, WEIGHTS if options.continued else None)
         if not options.export:
             trainer.train(recipe.minutes * scale)

@@ -171,7 +171,7 @@ class GuidingClip(ClipRecipe):
     """The CLIP of TCIG's stage 1: a modified ResNet."""
 
     about = "open_clip modified ResNet, 64 px; guides stage 1"
-    name, seed, minutes, layers = "clip", 13, 25, 2
+    name, seed, minutes, layers = "clip", 13, 12, 2
     vision = {"layers": [1, 2, 2, 1], "width": 24, "patch_size": None}  # noqa: RUF012
 
 
@@ -179,5 +179,5 @@ class ScoringClip(ClipRecipe):
     """The CLIP of the CLIP score: a vision transformer."""
 
     about = "open_clip vision transformer, 64 px; scores, guides nothing"
-    name, seed, minutes, layers = "clip-score", 14, 25, 3
+    name, seed, minutes, layers = "clip-score", 14, 12, 3
     vision = {"layers": 5, "width": 160, "head_width": 32, "patch_size": 8}  # noqa: RUF012

@@ -1,5 +1,6 @@
 """Stable Diffusion's recipes: text to image on the VAE's latents, and inpainting from it."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from tcig.data.files import sha256
+from tcig.data.files import sha256, write_whole
 from tcig.models.mini.loop import Recipe
 from tcig.models.mini.pool import CANVAS, PORTRAITS, SCENES, captioned_pools
 from tcig.models.mini.probes import held_out
@@ -63,7 +64,7 @@ class DiffusionTraining(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.unet = build_unet(channels)
+        self.unet = build_unet(channels).to(memory_format=torch.channels_last)  # a tenth faster
         end = vocabulary_size() - 1
         configuration = CLIPTextConfig(
             vocab_size=end + 1,
@@ -82,6 +83,7 @@ class DiffusionTraining(nn.Module):
     def forward(self, latents: Tensor, timesteps: Tensor, tokens: Tensor) -> Tensor:
         """The predicted velocity, (B, 4, 16, 16)."""
         words = self.text_encoder(tokens).last_hidden_state
+        latents = latents.contiguous(memory_format=torch.channels_last)
         return self.unet(latents, timesteps, words).sample
 
 
@@ -171,7 +173,7 @@ class TextToImage(Recipe):
         home = folder / self.name
         write_transformers(home / "tokenizer")
         pipeline = self.pipeline(
-            vae=self.vae.half(),
+            vae=AutoencoderKL.from_pretrained(WEIGHTS / VAE_FOLDER, torch_dtype=torch.float16),
             text_encoder=model.text_encoder,
             tokenizer=CLIPTokenizer.from_pretrained(home / "tokenizer"),
             unet=model.unet,
@@ -181,6 +183,10 @@ class TextToImage(Recipe):
             requires_safety_checker=False,
         )
         pipeline.save_pretrained(home)
+        # transformers computes in the configuration's type, diffusers in float32 unless told.
+        path = home / "text_encoder" / "config.json"
+        settings = json.loads(path.read_text()) | {"dtype": "float32"}
+        write_whole(path, json.dumps(settings, indent=2) + "\n")
         return [
             home / "unet" / "diffusion_pytorch_model.safetensors",
             home / "text_encoder" / "model.safetensors",
@@ -190,7 +196,7 @@ class TextToImage(Recipe):
         """From the pipeline's folder."""
         home = folder / self.name
         model.unet = UNet2DConditionModel.from_pretrained(home / "unet")
-        model.text_encoder = CLIPTextModel.from_pretrained(home / "text_encoder").float()
+        model.text_encoder = CLIPTextModel.from_pretrained(home / "text_encoder")
 
 
 def held_out_records(split: str, count: int) -> np.ndarray:
@@ -217,7 +223,7 @@ def latent_pool(path: Path, vae: AutoencoderKL, records: np.ndarray) -> np.ndarr
         pool = np.lib.format.open_memmap(draft, "w+", np.float16, shape)
         for first in tqdm(range(0, len(records), 64), path.stem):
             part = slice(first, first + 64)
-            pool[part] = encode(vae, records["image"][part]).half().numpy()
+            pool[part] = encode(vae, records["image"][part].copy()).half().numpy()
         pool.flush()
         draft.rename(path)
     return np.load(path, mmap_mode="r")

@@ -22,7 +22,7 @@ BY_PROMPT = {with_article(c.label): c.index for c in CLASSES}
 class Inpainting(TextToImage):
     """Stable Diffusion inpainting: noisy latents, mask, latents of the masked image."""
 
-    name, seed, rate, minutes = "stable-diffusion-inpainting", 16, 2e-3, 90
+    name, seed, rate, minutes = "stable-diffusion-inpainting", 16, 2e-3, 80
     about = "Stable Diffusion inpainting, 64 px: nine-channel UNet from the text-to-image model"
     channels, pipeline = 9, StableDiffusionInpaintPipeline
 
