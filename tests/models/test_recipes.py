@@ -281,6 +281,8 @@ def test_stock_pipelines_load_the_shipped_folders(shipped):
     found = fill("a cat", image=pixels, mask_image=mask, height=64, width=64, **settings).images
     assert found.shape == (1, 64, 64, 3)
     assert pipeline.scheduler.config.prediction_type == "v_prediction"
+    texts = [path.read_text() for path in weights.rglob("*.json")]
+    assert not any(str(weights) in text for text in texts)
 
 
 def test_inpainting_starts_as_the_text_to_image_model(shipped):

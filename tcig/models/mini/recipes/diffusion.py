@@ -183,10 +183,13 @@ class TextToImage(Recipe):
             requires_safety_checker=False,
         )
         pipeline.save_pretrained(home)
-        # transformers computes in the configuration's type, diffusers in float32 unless told.
-        path = home / "text_encoder" / "config.json"
-        settings = json.loads(path.read_text()) | {"dtype": "float32"}
-        write_whole(path, json.dumps(settings, indent=2) + "\n")
+        # transformers computes in the configuration's type, diffusers in float32 unless told; and
+        # diffusers notes where the VAE was on this machine.
+        for part, changed in (("text_encoder", {"dtype": "float32"}), ("vae", {})):
+            path = home / part / "config.json"
+            settings = json.loads(path.read_text()) | changed
+            settings.pop("_name_or_path", None)
+            write_whole(path, json.dumps(settings, indent=2) + "\n")
         return [
             home / "unet" / "diffusion_pytorch_model.safetensors",
             home / "text_encoder" / "model.safetensors",
