@@ -169,12 +169,12 @@ def test_judges_are_kept_apart(paint, score, layouts, manifest):
 
 
 def test_the_command_scores_a_folder(paint, manifest_file, capsys):
-    folder = paint("truth", size=128)
+    folder = paint("truth", size=64)
     arguments = ["score", str(folder), "--layouts", str(manifest_file), "--judge", "colours"]
     assert main([*arguments, "--name", "my row", "--limit", "3"]) == 0
     assert capsys.readouterr().out == f"{folder / 'scores' / 'colours'}\n"
     found, rows = read(folder)
-    assert (found.row, found.image_size, found.score_size) == ("my row", 128, 128)
+    assert (found.row, found.image_size, found.score_size) == ("my row", 64, 64)
     assert len(rows) == 3
     assert reduce(samples(rows), "iou_image") == (1, 0, 3)
 
@@ -219,7 +219,7 @@ def test_the_command_takes_a_runs_own_profile(paint, manifest_file, record_run, 
     assert (found.judge, found.image_size, found.score_size) == ("colours", 32, 16)
     capsys.readouterr()
     assert main([*arguments, "--profile", "mini", "--judge", "colours"]) == 2
-    assert "128x128" in capsys.readouterr().err
+    assert "64x64" in capsys.readouterr().err
 
 
 def test_the_command_refuses_a_runs_damaged_profile(paint, manifest_file, record_run, capsys):

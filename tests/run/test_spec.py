@@ -84,11 +84,11 @@ def test_prepare_of_a_method_that_ships(tmp_path):
         code=None,
         options={},
         profile="mini",
-        size=128,
+        size=64,
         weights={},
         manifest=M,
     )
-    assert (method.context.size, method.context.coco) == (128, None)
+    assert (method.context.size, method.context.coco) == (64, None)
     assert prepare("paste", mini, tmp_path, M)[1].context.coco == tmp_path
     assert prepare("paste", mini, tmp_path, M)[0] == spec
 
