@@ -77,7 +77,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     names = sorted(path.stem for path in WEIGHTS.glob("*.json"))
     cards = {name: json.loads((WEIGHTS / f"{name}.json").read_text()) for name in names}
-    unknown = set(options.models) - set(MEASURES) & set(cards)
+    unknown = set(options.models) - (set(MEASURES) & set(cards))
     if unknown:
         parser.error(
             f"nothing to measure of {', '.join(sorted(unknown))}: not shipped, or no model"

@@ -114,6 +114,7 @@ def portrait(split: str, index: int, styles: tuple[str, ...] = ("noto",)) -> Sce
 
 def backdrop(split: str, index: int) -> np.ndarray:
     """The background of portrait `index` without its object, (SIZE, SIZE, 3) uint8."""
+    _check(split, ())
     return np.asarray(_backdrop(split, index)[2])
 
 

@@ -1,4 +1,4 @@
-"""CLIP through open_clip: a model folder, or one of open_clip's own by name."""
+"""CLIP through open_clip, from a model folder."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -11,6 +11,7 @@ from tcig.data.files import sha256
 from tcig.eval import miniatures, suite
 from tcig.eval.gallery import CELL, GAP, HEAD, MARGIN, write_grid
 from tcig.eval.miniatures import Figure
+from tcig.models.mini import train
 from tcig.models.mini.segmenters import WEIGHTS
 from tcig.models.mini.train import RECIPES
 
@@ -99,3 +100,29 @@ def test_a_grid_places_rows_and_columns(tmp_path):
     assert [at(0, c) for c in range(3)] == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
     assert [at(1, c) for c in range(3)] == [(0, 0, 255), (0, 255, 0), (255, 255, 255)]
     assert np.asarray(sheet)[:HEAD, MARGIN : MARGIN + CELL].min() < 128  # the name "red"
+
+
+@pytest.mark.parametrize("name", ["vea", "clip"])
+def test_what_cannot_be_measured_is_refused(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setattr("sys.argv", ["suite", name, "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        suite.main()
+    assert stop.value.code == 2
+    assert name in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["vae", "--export"], "no checkpoint of vae"), (["all", "--continue"], "is not shipped")],
+)
+def test_training_refuses_what_would_ship_nothing_trained(
+    tmp_path, monkeypatch, capsys, arguments, said
+):
+    monkeypatch.setattr(train, "WEIGHTS", tmp_path)
+    monkeypatch.setattr("sys.argv", ["train", *arguments, "--folder", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        train.main()
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

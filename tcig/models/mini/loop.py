@@ -25,6 +25,7 @@ from tcig.models.mini.muon import optimisers
 WARM_UP = 50
 """Steps of linear warm-up before the cosine; ours."""
 WEIGHT_DECAY = 1e-3
+"""Ours, not tuned."""
 LOG_MINUTES = 3
 
 

@@ -13,6 +13,7 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration, from Jordan's reference implementation; five steps."""
 MOMENTUM = 0.95
 NARROW = 16
+"""Channels under which a layer is left to AdamW; ours."""
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:

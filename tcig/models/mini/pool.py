@@ -6,7 +6,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
 from tcig.data.emoji.scenes import BACKGROUNDS, SIZE, Scene, portrait, scene
@@ -26,6 +28,11 @@ CAPTIONED = np.dtype(
     ]
 )
 """What the generative models and the CLIPs train on: a scene or portrait on their canvas."""
+
+
+def floats(images: np.ndarray) -> Tensor:
+    """Images (B, H, W, 3) uint8 -> (B, 3, H, W) in [0, 1], contiguous."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous() / 255
 
 
 def _record(index: int, styles: tuple[str, ...]) -> np.ndarray:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tcig.data.emoji.scenes import portrait, scene
-from tcig.models.mini.pool import captioned
+from tcig.models.mini.pool import captioned, floats
 
 
 @cache
@@ -20,8 +20,7 @@ def held_out(split: str, kind: str, count: int) -> np.ndarray:
 def held_out_batch(split: str, count: int) -> Tensor:
     """Half scenes, half portraits, (count, 3, 64, 64) in [0, 1]."""
     kinds = ("scenes", "portraits")
-    images = np.concatenate([held_out(split, kind, count // 2)["image"] for kind in kinds])
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous() / 255
+    return floats(np.concatenate([held_out(split, kind, count // 2)["image"] for kind in kinds]))
 
 
 def psnr(outputs: Tensor, images: Tensor) -> float:

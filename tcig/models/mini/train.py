@@ -56,6 +56,11 @@ def main() -> None:
     bf16 = has_bf16() if options.precision == "auto" else options.precision == "bf16"
     names = list(RECIPES) if options.model == "all" else [options.model]
     whole = sum(RECIPES[name].minutes for name in names)
+    for name in names:
+        if options.export and not (options.folder / name / "checkpoint.pt").exists():
+            parser.error(f"no checkpoint of {name} in {options.folder}: train it first")
+        if options.continued and not (WEIGHTS / f"{name}.json").exists():
+            parser.error(f"{name} is not shipped: train it without --continue")
     scale = (options.minutes or whole) / whole
     for name in names:
         recipe = RECIPES[name]

@@ -18,7 +18,7 @@ from tcig.data.files import write_whole
 from tcig.data.voc import CLASSES, with_article
 from tcig.models.mini.augment import augment
 from tcig.models.mini.loop import Recipe
-from tcig.models.mini.pool import CANVAS, PORTRAITS, SCENES, captioned_pools
+from tcig.models.mini.pool import CANVAS, PORTRAITS, SCENES, captioned_pools, floats
 from tcig.models.mini.probes import held_out
 from tcig.models.mini.tokenizer import CONTEXT, vocabulary_size, write_open_clip
 
@@ -66,7 +66,7 @@ class ClipRecipe(Recipe):
         for pool, share in ((self.scenes, 2 * count), (self.portraits, count)):
             rows = np.sort(torch.randint(len(pool), (share,), generator=draw).numpy())
             which = torch.randint(3, (share,), generator=draw).tolist()
-            images.append(_floats(pool["image"][rows]))
+            images.append(floats(pool["image"][rows]))
             captions += [pool["captions"][r][w].decode() for r, w in zip(rows, which, strict=True)]
         rows = np.sort(torch.randint(len(self.scenes), (count,), generator=draw).numpy())
         crops, names = crop_objects(self.scenes[rows], draw)
@@ -111,7 +111,7 @@ class ClipRecipe(Recipe):
         captions = [caption[0].decode() for caption in scenes["captions"]]
 
         def vectors(images):
-            parts = ((_floats(images) - mean) / std).split(50)
+            parts = ((floats(images) - mean) / std).split(50)
             return torch.cat([model.encode_image(part, normalize=True) for part in parts])
 
         texts, classes = (
@@ -127,10 +127,6 @@ class ClipRecipe(Recipe):
         return {"to_text": to_text, "to_image": to_image, "zero_shot": right.item()}
 
 
-def _floats(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous() / 255
-
-
 def crop_objects(records: np.ndarray, draw: torch.Generator) -> tuple[Tensor, list[str]]:
     """One square crop around a class of each record, with its prompt "a {label}".
 
@@ -139,7 +135,7 @@ def crop_objects(records: np.ndarray, draw: torch.Generator) -> tuple[Tensor, li
     Returns:
         Crops (B, 3, 64, 64) in [0, 1] and B prompts.
     """
-    images, boxes, names = _floats(records["image"]), [], []
+    images, boxes, names = floats(records["image"]), [], []
     chances = torch.rand(len(records), 4, generator=draw).tolist()
     for record, (chance, *jitter) in zip(records, chances, strict=True):
         present = np.unique(record["labels"])[1:]

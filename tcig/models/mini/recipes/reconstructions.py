@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from tcig.data.emoji.scenes import SIZE
 from tcig.data.files import sha256
-from tcig.models.mini.pool import CANVAS, RECORD, scene_pool
+from tcig.models.mini.pool import CANVAS, RECORD, floats, scene_pool
 from tcig.models.mini.recipes.autoencoders import VAE_FOLDER
 from tcig.models.mini.segmenters import WEIGHTS
 from tcig.models.vqgan import VQGAN, load_vqgan
@@ -69,8 +69,7 @@ def half_formed(vqgan: VQGAN, images: Tensor, draw: torch.Generator) -> Tensor:
 def _canvas(images: np.ndarray) -> Tensor:
     size = (CANVAS, CANVAS)
     small = [Image.fromarray(image).resize(size, Image.Resampling.LANCZOS) for image in images]
-    pixels = torch.from_numpy(np.stack([np.asarray(image) for image in small]))
-    return pixels.permute(0, 3, 1, 2).contiguous() / 127.5 - 1
+    return floats(np.stack([np.asarray(image) for image in small])) * 2 - 1
 
 
 def _enlarged(images: Tensor) -> np.ndarray:

@@ -84,7 +84,7 @@ class Segmenter(Recipe):
     def __init__(self, name: str, seed: int, minutes: float, first_scene: int):
         self.name, self.seed, self.minutes, self.first_scene = name, seed, minutes, first_scene
         self.labels = LABELS_OF[name]
-        self.about = f"{type(build_segmenter(name)).__name__}, {len(self.labels)} labels, 128 px"
+        self.about = f"{'Judge' if name == 'judge' else 'Guide'}, {len(self.labels)} labels, 128 px"
 
     @property
     def data(self) -> dict:
