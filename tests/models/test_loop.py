@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 
 import pytest
 import torch
@@ -60,6 +61,17 @@ def test_training_resumed_from_its_checkpoint_equals_training_at_once(tmp_path):
     assert torch.equal(weights(second), weights(unbroken))
     assert not torch.equal(weights(second), halfway)
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_model_trains_as_the_same_model(tmp_path):
+    plain = Trainer(Line(), tmp_path / "plain", bf16=True)
+    compiled = Trainer(Line(), tmp_path / "compiled", bf16=True, compiled=True)
+    for _ in range(5):
+        assert compiled.advance(0) == pytest.approx(plain.advance(0), rel=1e-2)
+    assert hasattr(compiled.forward, "_torchdynamo_orig_callable")
+    compiled.save()
+    assert Trainer(Line(), tmp_path / "compiled").step == 5
 
 
 def test_checkpoints_hold_no_code(tmp_path):
@@ -128,11 +140,14 @@ def test_the_moving_average_keeps_infinite_masks():
     assert torch.equal(average, current)
 
 
-def test_orthogonalised_matrices_have_singular_values_near_one():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_orthogonalised_matrices_have_singular_values_near_one(dtype):
     draw = torch.Generator().manual_seed(0)
     for shape in ((24, 90), (90, 24), (40, 40)):
         matrix = torch.randn(shape, generator=draw) * 1e-3
-        result = orthogonalise(matrix)
+        result = orthogonalise(matrix, dtype)
+        assert result.dtype == dtype
+        result = result.float()
         values = torch.linalg.svdvals(result)
         assert values.max() < 1.35
         assert values.median() > 0.6
@@ -140,11 +155,12 @@ def test_orthogonalised_matrices_have_singular_values_near_one():
         assert (result * (u @ v)).sum() / result.norm() / (u @ v).norm() > 0.97
 
 
-def test_muon_steps_as_torchs_own_does_on_matrices():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_muon_steps_as_torchs_own_does_on_matrices(dtype):
     """torch.optim.Muon orthogonalises in bfloat16: equal to within that."""
     draw = torch.Generator().manual_seed(3)
     ours, theirs = (nn.Parameter(torch.full((20, 32), 0.5)) for _ in range(2))
-    mine = Muon([ours], lr=0.1, weight_decay=0.1)
+    mine = Muon([ours], lr=0.1, weight_decay=0.1, dtype=dtype)
     reference = torch.optim.Muon(
         [theirs], lr=0.1, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw"
     )
@@ -155,6 +171,7 @@ def test_muon_steps_as_torchs_own_does_on_matrices():
         reference.step()
     change = (ours - 0.5 * 0.99**3).norm()
     assert (ours - theirs).norm() < 0.03 * change
+    assert ours.dtype == torch.float32
 
 
 def test_narrow_layers_biases_and_embeddings_are_left_to_adamw():

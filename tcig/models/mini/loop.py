@@ -128,12 +128,18 @@ class Trainer:
         recipe: what to train, prepared.
         folder: where pools, checkpoints and logs live.
         bf16: whether to compute in bfloat16.
+        compiled: whether the model runs through torch.compile (needs a C++ compiler).
         shipped: where there is no checkpoint, a folder of shipped weights and their card to go on
             from; only the optimisers' moments start afresh.
     """
 
     def __init__(
-        self, recipe: Recipe, folder: Path, bf16: bool = False, shipped: Path | None = None
+        self,
+        recipe: Recipe,
+        folder: Path,
+        bf16: bool = False,
+        shipped: Path | None = None,
+        compiled: bool = False,
     ):
         self.recipe, self.folder, self.bf16 = recipe, folder / recipe.name, bf16
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -147,8 +153,9 @@ class Trainer:
             self.step, self.minutes, self.warm_from = card["steps"], card["minutes"], card["steps"]
         smooth = partial(_smooth, recipe.average)
         self.average = AveragedModel(self.model, multi_avg_fn=smooth, use_buffers=True)
-        self.optimisers = optimisers(self.model, recipe.rate, WEIGHT_DECAY)
-        self.forward = bf16_forward(self.model) if bf16 else self.model
+        self.optimisers = optimisers(self.model, recipe.rate, WEIGHT_DECAY, bf16)
+        forward = bf16_forward(self.model) if bf16 else self.model
+        self.forward = torch.compile(forward) if compiled else forward
         if self.checkpoint.exists():
             state = torch.load(self.checkpoint, weights_only=True)
             self.step, self.minutes, self.warm_from = state["progress"]

@@ -1,7 +1,7 @@
-"""Muon (Jordan et al. 2024) for convolutions and matrices, in float32.
+"""Muon (Jordan et al. 2024) for convolutions and matrices, in float32 or bfloat16.
 
-torch.optim.Muon takes matrices alone and orthogonalises in bfloat16, which is 10 to 25 times slower
-on a processor without bfloat16 arithmetic.
+torch.optim.Muon takes matrices alone and orthogonalises in bfloat16 only, which is 10 to 25 times
+slower on a processor without bfloat16 arithmetic.
 """
 
 import math
@@ -16,12 +16,15 @@ NARROW = 16
 """Channels under which a layer is left to AdamW; ours."""
 
 
-def orthogonalise(matrix: Tensor) -> Tensor:
-    """A matrix (A, B) of about the same singular vectors whose singular values are near 1."""
+def orthogonalise(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A matrix (A, B) of about the same singular vectors whose singular values are near 1.
+
+    Computed and returned in `dtype`; the iteration tolerates bfloat16 (Jordan's reference uses it).
+    """
     a, b, c = NEWTON_SCHULZ
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    x = (x / (x.norm() + 1e-7)).to(dtype)
     for _ in range(5):
         square = x @ x.T
         x = a * x + (b * square + c * square @ square) @ x
@@ -35,8 +38,11 @@ class Muon(torch.optim.Optimizer):
     (Liu et al. 2025, "Muon is scalable for LLM training", equation 4).
     """
 
-    def __init__(self, parameters: list[Tensor], lr: float, weight_decay: float):
+    def __init__(
+        self, parameters: list[Tensor], lr: float, weight_decay: float, dtype: torch.dtype
+    ):
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self) -> None:
@@ -47,17 +53,20 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(p)
                 momentum = state["momentum"].mul_(MOMENTUM).add_(p.grad)
-                update = orthogonalise((p.grad + MOMENTUM * momentum).flatten(1))
+                update = orthogonalise((p.grad + MOMENTUM * momentum).flatten(1), self.dtype)
                 scale = group["lr"] * 0.2 * math.sqrt(max(update.shape))
                 p.mul_(1 - group["lr"] * group["weight_decay"])
                 p.add_(update.view_as(p), alpha=-scale)
 
 
-def optimisers(model: nn.Module, rate: float, weight_decay: float) -> list[torch.optim.Optimizer]:
+def optimisers(
+    model: nn.Module, rate: float, weight_decay: float, bf16: bool = False
+) -> list[torch.optim.Optimizer]:
     """Muon for the weights of convolutions and linear layers, AdamW for everything else.
 
     Layers that read or write pixels, latents or single numbers (an input or output side under
-    `NARROW`) go to AdamW, as do embeddings, biases and normalisations.
+    `NARROW`) go to AdamW, as do embeddings, biases and normalisations. With `bf16` Muon
+    orthogonalises in bfloat16.
     """
     inner = {
         id(module.weight)
@@ -70,6 +79,6 @@ def optimisers(model: nn.Module, rate: float, weight_decay: float) -> list[torch
     matrices = [p for p in trained if id(p) in inner]
     others = [p for p in trained if id(p) not in inner]
     return [
-        Muon(matrices, rate, weight_decay),
+        Muon(matrices, rate, weight_decay, torch.bfloat16 if bf16 else torch.float32),
         torch.optim.AdamW(others, rate, (0.9, 0.99), weight_decay=weight_decay),
     ]

@@ -48,6 +48,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="in all; shared out under `all`")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
+    parser.add_argument(
+        "--compile", action="store_true", help="minutes to start, then a third faster; needs g++"
+    )
     parser.add_argument("--folder", type=Path, default=Path(".training"))
     parser.add_argument("--continue", dest="continued", action="store_true")
     parser.add_argument("--export", action="store_true", help="only export the last checkpoint")
@@ -65,7 +68,8 @@ def main() -> None:
     for name in names:
         recipe = RECIPES[name]
         recipe.prepare(options.folder)
-        trainer = Trainer(recipe, options.folder, bf16, WEIGHTS if options.continued else None)
+        shipped = WEIGHTS if options.continued else None
+        trainer = Trainer(recipe, options.folder, bf16, shipped, options.compile)
         if not options.export:
             trainer.train(recipe.minutes * scale)
         print(json.dumps(write_card(trainer, WEIGHTS), indent=2))

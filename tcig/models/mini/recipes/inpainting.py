@@ -42,29 +42,29 @@ class Inpainting(TextToImage):
     def loss(self, forward: Callable, draw: torch.Generator, done: float) -> Tensor:
         """Of the whole image: what the mask leaves is there to be copied."""
         half = self.batch // 2
-        parts = []
-        for pool in self.records:
-            rows = torch.randint(len(pool), (half,), generator=draw)
-            parts.append(pool[np.sort(rows.numpy())])
-        return self.inpainting_loss(forward, np.concatenate(parts), draw)
+        records, latents = [], []
+        for pool, encoded in zip(self.records, self.latents, strict=True):
+            rows = torch.randint(len(pool), (half,), generator=draw).numpy()
+            records.append(pool[rows])
+            latents.append(torch.from_numpy(encoded[rows]).float())
+        return self.inpainting_loss(forward, np.concatenate(records), torch.cat(latents), draw)
 
-    def inpainting_loss(self, forward: Callable, records, draw: torch.Generator) -> Tensor:
-        """Of records of images, labels and captions."""
+    def inpainting_loss(
+        self, forward: Callable, records: np.ndarray, latents: Tensor, draw: torch.Generator
+    ) -> Tensor:
+        """Of records of images, labels and captions, and the images' latents."""
         masks, prompts = draw_masks(records, draw)
-        flip = torch.rand(len(records), 1, 1, generator=draw) < 0.5
-        masks = torch.where(flip, masks.flip(-1), masks)
-        images = torch.from_numpy(records["image"])
-        images = torch.where(flip[..., None], images.flip(2), images)
-        hidden = torch.where(masks[..., None], 127.5, images.float())
+        hidden = torch.where(masks[..., None], 127.5, torch.from_numpy(records["image"]).float())
         mask = F.interpolate(masks[:, None].float(), scale_factor=0.25)
         settings = {"padding": "max_length", "truncation": True}
         tokens = torch.tensor(self.tokenizer(prompts, **settings)["input_ids"])
         extra = torch.cat([mask, encode(self.vae, hidden)], 1)
-        return self.denoising_loss(forward, encode(self.vae, images), tokens, draw, extra)
+        return self.denoising_loss(forward, latents, tokens, draw, extra)
 
     def held_out_loss(self, model, split: str, count: int, draw: torch.Generator) -> Tensor:
         """Of `count` scenes and as many portraits."""
-        return self.inpainting_loss(model, held_out_records(split, count), draw)
+        records = held_out_records(split, count)
+        return self.inpainting_loss(model, records, encode(self.vae, records["image"]), draw)
 
 
 def draw_masks(records: np.ndarray, draw: torch.Generator) -> tuple[Tensor, list[str]]:

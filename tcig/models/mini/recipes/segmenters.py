@@ -94,7 +94,7 @@ class Segmenter(Recipe):
 
     def build(self) -> nn.Module:
         """The untrained segmenter."""
-        return build_segmenter(self.name).to(memory_format=torch.channels_last)
+        return build_segmenter(self.name)
 
     def prepare(self, folder: Path) -> None:
         """Maps the pool of scenes, and for a guide that of their reconstructions."""
@@ -110,7 +110,7 @@ class Segmenter(Recipe):
         images = torch.from_numpy(batch["image"]).movedim(-1, 1) / 255
         size = CROP if done < CROPPED_SHARE else SIZE
         images, labels = augment(images, torch.from_numpy(batch["labels"]), size, draw)
-        logits = forward(images.contiguous(memory_format=torch.channels_last))
+        logits = forward(images.contiguous())
         return segmentation_loss(logits, _known(self.labels)[labels])
 
     def figures(self, model: nn.Module, split: str, count: int) -> dict[str, float]:
