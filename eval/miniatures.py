@@ -3,12 +3,13 @@
 Each function measures one model, draws its contact sheets, and gives its figures.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 
@@ -145,15 +146,16 @@ def text_to_image(sheets: Path) -> dict[str, Figure]:
     pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS / "stable-diffusion")
     prompts = [with_article(c.label) for c in CLASSES]
     singles = _batched(pipeline, prompts * SEEDS, height=CANVAS, width=CANVAS)
+    labels = [c.label for c in CLASSES]
     named = _named(singles) == np.arange(len(singles)) % len(CLASSES)
     rows = [singles[first : first + len(CLASSES)] for first in range(0, 6 * len(CLASSES), 20)]
-    write_grid(sheets / "text-to-image.png", rows, columns=[c.label for c in CLASSES])
+    write_grid(sheets / "text-to-image.png", rows, columns=labels)
 
     drawn = _plain_scenes()
     images = _batched(pipeline, [s.captions[0] for s in drawn], height=CANVAS, width=CANVAS)
     found = [
-        (labels == BY_LABEL[label].index).mean() >= VISIBLE
-        for labels, s in zip(seen(images), drawn, strict=True)
+        (label, (pixels == BY_LABEL[label].index).mean() >= VISIBLE)
+        for pixels, s in zip(seen(images), drawn, strict=True)
         for label in {thing.label for thing in s.things}
     ]
     rows = [images[first : first + 10] for first in (0, 10, 20)]
@@ -165,14 +167,20 @@ def text_to_image(sheets: Path) -> dict[str, Figure]:
     rows = [real()[:16], *(outputs[:16] for outputs in by_strength.values())]
     write_grid(sheets / "img2img.png", rows, ["real", *map(str, by_strength)])
     kept = mean_iou(by_strength[0.5]) / ceiling()
-    shares = named.reshape(SEEDS, -1).mean(0)
-    weak = [c.label for c, share in zip(CLASSES, shares, strict=True) if share < 0.8]
-    how = f"scoring CLIP names the class; under 80%: {', '.join(weak) or 'none'}"
+    named = zip(labels * SEEDS, named, strict=True)
     return {
-        "named": Figure(float(named.mean()), 0.8, how),
-        "found": Figure(float(np.mean(found)), 0.6, f"judge finds what {SCENES} captions name"),
+        "named": _by_class(named, 0.8, "scoring CLIP names the class"),
+        "found": _by_class(found, 0.6, f"judge finds what {SCENES} captions name"),
         "img2img": Figure(kept, 0.6, "iou_image over real's after img2img at strength 0.5"),
     }
+
+
+def _by_class(pairs: Iterable[tuple[str, float]], target: float, how: str) -> Figure:
+    """The mean of values with their classes; `how` goes on with the classes under target."""
+    table = pd.DataFrame(pairs, columns=["label", "value"]).astype({"value": float})
+    means = table.groupby("label")["value"].mean().sort_values()
+    weak = ", ".join(f"{label} {mean:.2f}" for label, mean in means[means < target].items())
+    return Figure(table["value"].mean(), target, f"{how}; under {target:.2f}: {weak or 'none'}")
 
 
 def inpainting(sheets: Path) -> dict[str, Figure]:
@@ -196,14 +204,15 @@ def inpainting(sheets: Path) -> dict[str, Figure]:
     images = _batched(pipeline, prompts, image=empty, mask_image=masks, height=CANVAS, width=CANVAS)
     ious = []
     for s, truth, labels in zip(drawn, truths, seen(images), strict=True):
-        mask = labels == BY_LABEL[s.things[0].label].index
-        ious.append((mask & truth).sum() / (mask | truth).sum())
+        label = s.things[0].label
+        mask = labels == BY_LABEL[label].index
+        ious.append((label, (mask & truth).sum() / (mask | truth).sum()))
     write_grid(
         sheets / "inpainting.png",
         [empty[:20], masks[:20], images[:20]],
         ["background", "mask", "inpainted"],
     )
-    return {"iou": Figure(float(np.mean(ious)), 0.45, "judge's IoU of 100 objects in their masks")}
+    return {"iou": _by_class(ious, 0.45, "judge's IoU of 100 objects in their masks")}
 
 
 def _named(images: Sequence[Image.Image]) -> np.ndarray:

@@ -4,6 +4,7 @@
     python -m tcig.eval.suite vae vqgan --out results/mini
 
 Writes the figures into the models' cards, contact sheets into OUT, and OUT/suite.md from all cards.
+A card's `remarks` are written by hand: what falls short, why, what to try; training drops them.
 """
 
 import argparse
@@ -53,14 +54,16 @@ def figures(card: dict) -> dict[str, Figure]:
 
 
 def table(cards: list[dict]) -> str:
-    """Every figure beside its target, as Markdown."""
+    """Every figure beside its target, and the cards' remarks, as Markdown."""
     rows = [
         (card["model"], figure.how, f"{figure.value:.3f}", f"{figure.target:.2f}", _verdict(figure))
         for card in cards
         for figure in figures(card).values()
     ]
     headers = ("model", "figure", "reached", "target", "")
-    return tabulate(rows, headers, tablefmt="github", disable_numparse=True) + "\n"
+    remarks = [f"- {card['model']}: {card['remarks']}" for card in cards if "remarks" in card]
+    reached = tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+    return "\n".join([reached, "", *remarks]).strip() + "\n"
 
 
 def _verdict(figure: Figure) -> str:

@@ -52,6 +52,19 @@ def test_the_table_says_what_is_missed_and_by_how_much():
     assert re.search(r"\| well +\| 30.000 +\| 30.00 +\| reached +\|", lines[3])
 
 
+def test_the_table_ends_with_the_cards_remarks():
+    cards = [{"model": "vae"}, {"model": "vqgan", "remarks": "cows look like sheep"}]
+    assert suite.table(cards).splitlines()[-2:] == ["", "- vqgan: cows look like sheep"]
+    assert suite.table(cards[:1]).splitlines()[-1].startswith("|")
+
+
+def test_figures_name_the_classes_that_fall_short_worst_first():
+    pairs = [("cat", 1), ("cow", 0.25), ("cat", 0.5), ("bus", 0)]
+    figure = miniatures._by_class(pairs, 0.75, "seen")
+    assert figure == (0.4375, 0.75, "seen; under 0.75: bus 0.00, cow 0.25")
+    assert miniatures._by_class(pairs[:1], 0.75, "seen").how == "seen; under 0.75: none"
+
+
 def test_reconstructions_reach_what_their_cards_say(tmp_path):
     for name, measure in (("vae", miniatures.vae), ("vqgan", miniatures.vqgan)):
         (figure,) = measure(tmp_path).values()
