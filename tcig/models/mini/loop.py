@@ -174,6 +174,8 @@ class Trainer:
 
     def train(self, minutes: float) -> None:
         """Trains until `minutes` are spent in all, with a cosine rate over that time."""
+        if self.minutes >= minutes:
+            return
         started = time.monotonic() - 60 * self.minutes
         saved = logged = self.minutes
         bar = tqdm(total=int(60 * minutes), initial=int(60 * self.minutes), unit="s")

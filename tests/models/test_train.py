@@ -1,0 +1,50 @@
+"""`train all` in one command, a step a model on pools of a few scenes."""
+
+import json
+
+import pytest
+
+from tcig.data.files import sha256
+from tcig.models.mini import cards, train
+from tcig.models.mini.recipes import autoencoders, clips, diffusion, inpainting, reconstructions
+from tcig.models.mini.recipes import segmenters as recipes
+
+FEW = 12
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """An empty folder of weights in place of the package's, and small pools."""
+    weights = tmp_path / "weights"
+    for module in (train, diffusion, inpainting, reconstructions):
+        monkeypatch.setattr(module, "WEIGHTS", weights)
+    for module in (autoencoders, clips, diffusion):
+        monkeypatch.setattr(module, "SCENES", FEW)
+        monkeypatch.setattr(module, "PORTRAITS", FEW)
+    monkeypatch.setattr(recipes, "SCENES", FEW)
+    monkeypatch.setattr(recipes, "RECONSTRUCTIONS", FEW)
+    monkeypatch.setattr(cards, "VALIDATION_SCENES", FEW)
+    return weights
+
+
+def test_one_command_trains_and_ships_every_model_each_on_those_before_it(
+    weights, tmp_path, monkeypatch
+):
+    folder = tmp_path / "training"
+    command = ["train", "all", "--minutes", "0.01", "--folder", str(folder)]
+    monkeypatch.setattr("sys.argv", command)
+    train.main()
+    written = {path.stem: json.loads(path.read_text()) for path in weights.glob("*.json")}
+    assert set(written) == set(train.RECIPES)
+    for name, card in written.items():
+        assert card["steps"] >= 1, name
+        assert all(sha256(weights / file) == hashed for file, hashed in card["files"].items())
+        assert (folder / name / "log.csv").exists()
+    vae = sha256(weights / "stable-diffusion" / "vae" / "diffusion_pytorch_model.safetensors")
+    assert (folder / f"latents-scenes-{FEW}-{vae[:8]}.npy").exists()
+    filled = weights / "stable-diffusion-inpainting"
+    assert sha256(filled / "vae" / "diffusion_pytorch_model.safetensors") == vae
+
+    train.main()  # the time is spent: nothing is trained further
+    again = {path.stem: json.loads(path.read_text())["steps"] for path in weights.glob("*.json")}
+    assert again == {name: card["steps"] for name, card in written.items()}
