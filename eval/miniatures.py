@@ -4,7 +4,7 @@ Each function measures one model, draws its contact sheets, and gives its figure
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from tcig.eval.gallery import write_grid
 from tcig.eval.iou import Samples, confusion, image_iou
 from tcig.eval.judges import load_judge
 from tcig.models.clip import load_clip
+from tcig.models.mini.recipes.reconstructions import half_formed
 from tcig.models.mini.segmenters import WEIGHTS
 from tcig.models.vqgan import load_vqgan
 
@@ -36,10 +37,10 @@ VISIBLE = 0.02
 
 
 class Figure(NamedTuple):
-    """One measured figure: its value, what it should reach, and how it was measured."""
+    """One measured figure: its value, what it should reach if anything, how it was measured."""
 
     value: float
-    target: float
+    target: float | None
     how: str
 
 
@@ -56,16 +57,16 @@ def real() -> list[Image.Image]:
     return [file.resize((CANVAS, CANVAS), Image.Resampling.LANCZOS) for file in files]
 
 
-def seen(images: Sequence[Image.Image]) -> list[np.ndarray]:
-    """The judge's label maps at the score size."""
-    _, judge = load_judge("miniature")
+def seen(images: Sequence[Image.Image], name: str = "miniature") -> list[np.ndarray]:
+    """The label maps of the judge `name` at the score size."""
+    _, judge = load_judge(name)
     found = [judge.segment(images[first : first + 16]) for first in range(0, len(images), 16)]
     return [resize_nearest(each.labels, SCORE) for batch in found for each in batch]
 
 
-def mean_iou(images: Sequence[Image.Image]) -> float:
-    """`iou_image` of one image per layout."""
-    pairs = zip(layouts(), seen(images), strict=True)
+def mean_iou(images: Sequence[Image.Image], name: str = "miniature") -> float:
+    """`iou_image` of one image per layout under the judge `name`."""
+    pairs = zip(layouts(), seen(images, name), strict=True)
     counts = [confusion(layout.class_map(SCORE), labels) for layout, labels in pairs]
     classes = [sorted({region.index for region in layout.regions}) for layout in layouts()]
     return float(image_iou(Samples.of(counts, classes)).mean())
@@ -103,6 +104,21 @@ def judge(sheets: Path) -> dict[str, Figure]:
     """The row `real`: how well the judge reads the data itself; it has no sheet."""
     how = f"iou_image of the {len(layouts())} real images at {CANVAS} px"
     return {"iou_image": Figure(ceiling(), 0.85, how)}
+
+
+def guide(sheets: Path) -> dict[str, Figure]:
+    """How well the guide reads what it has to guide; it has no sheet."""
+    codes = load_vqgan(WEIGHTS / "vqgan")
+    mixed = partial(half_formed, codes, draw=torch.Generator().manual_seed(0))
+    views = {
+        "real": (real(), "the real images"),
+        "reconstructed": (_reconstructed(codes), "the VQGAN's reconstructions"),
+        "half_formed": (_reconstructed(mixed), "half-formed images"),
+    }
+    return {
+        key: Figure(mean_iou(images, "guide"), None, f"the guide's own iou_image of {what}")
+        for key, (images, what) in views.items()
+    }
 
 
 def vae(sheets: Path) -> dict[str, Figure]:
@@ -187,9 +203,8 @@ def inpainting(sheets: Path) -> dict[str, Figure]:
     """One object in its mask on an empty background, nothing pasted."""
     from diffusers import StableDiffusionInpaintPipeline
 
-    pipeline = StableDiffusionInpaintPipeline.from_pretrained(
-        WEIGHTS / "stable-diffusion-inpainting"
-    )
+    home = WEIGHTS / "stable-diffusion-inpainting"
+    pipeline = StableDiffusionInpaintPipeline.from_pretrained(home)
     drawn = [portrait("validation", index) for index in range(100)]
     size = (CANVAS, CANVAS)
     empty = [

@@ -21,6 +21,7 @@ from tcig.models.mini.segmenters import WEIGHTS
 
 MEASURES: dict[str, Callable[[Path], dict[str, Figure]]] = {
     "judge": miniatures.judge,
+    "guide": miniatures.guide,
     "vae": miniatures.vae,
     "vqgan": miniatures.vqgan,
     "stable-diffusion": miniatures.text_to_image,
@@ -44,7 +45,7 @@ MEANING = {
 
 
 def figures(card: dict) -> dict[str, Figure]:
-    """All figures of a card that have a target."""
+    """The figures of a card that have a target, and those that were measured."""
     held = {
         name: Figure(card["held_out"][name], target, MEANING[name])
         for name, target in TARGETS.get(card["model"], {}).items()
@@ -56,7 +57,7 @@ def figures(card: dict) -> dict[str, Figure]:
 def table(cards: list[dict]) -> str:
     """Every figure beside its target, and the cards' remarks, as Markdown."""
     rows = [
-        (card["model"], figure.how, f"{figure.value:.3f}", f"{figure.target:.2f}", _verdict(figure))
+        (card["model"], figure.how, f"{figure.value:.3f}", *_verdict(figure))
         for card in cards
         for figure in figures(card).values()
     ]
@@ -66,9 +67,11 @@ def table(cards: list[dict]) -> str:
     return "\n".join([reached, "", *remarks]).strip() + "\n"
 
 
-def _verdict(figure: Figure) -> str:
+def _verdict(figure: Figure) -> tuple[str, str]:
+    if figure.target is None:
+        return "", ""
     missing = figure.target - figure.value
-    return "reached" if missing <= 0 else f"missed by {missing:.3f}"
+    return f"{figure.target:.2f}", "reached" if missing <= 0 else f"missed by {missing:.3f}"
 
 
 def main() -> None:

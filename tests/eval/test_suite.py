@@ -46,6 +46,7 @@ def test_the_table_says_what_is_missed_and_by_how_much():
     measured = {
         "iou": Figure(0.4567, 0.5, "how")._asdict(),
         "psnr": Figure(30, 30, "well")._asdict(),
+        "seconds": Figure(2, None, "open")._asdict(),
     }
     lines = suite.table([{"model": "vae", "measured": measured}]).splitlines()
     assert re.search(r"\| how +\| 0.457 +\| 0.50 +\| missed by 0.043 \|", lines[2])
@@ -79,6 +80,13 @@ def test_reconstructions_reach_what_their_cards_say(tmp_path):
 def test_judge_reaches_what_its_card_says():
     card = CARDS["judge"]["measured"]["iou_image"]
     assert miniatures.ceiling() == pytest.approx(card["value"], abs=5e-3)
+
+
+def test_guide_reads_images_as_its_card_says_and_less_of_what_is_less_formed(tmp_path):
+    measured = miniatures.guide(tmp_path)
+    assert measured["half_formed"].value < measured["reconstructed"].value < measured["real"].value
+    for name, figure in measured.items():
+        assert figure.value == pytest.approx(CARDS["guide"]["measured"][name]["value"], abs=0.01)
 
 
 def test_plain_scenes_hold_two_or_three_large_objects():
