@@ -51,6 +51,7 @@ def test_the_table_says_what_is_missed_and_by_how_much():
     lines = suite.table([{"model": "vae", "measured": measured}]).splitlines()
     assert re.search(r"\| how +\| 0.457 +\| 0.50 +\| missed by 0.043 \|", lines[2])
     assert re.search(r"\| well +\| 30.000 +\| 30.00 +\| reached +\|", lines[3])
+    assert re.search(r"\| open +\| 2.000 +\| +\| +\|", lines[4])
 
 
 def test_the_table_ends_with_the_cards_remarks():
