@@ -13,6 +13,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -82,8 +83,9 @@ class DiffusionTraining(nn.Module):
 
     def forward(self, latents: Tensor, timesteps: Tensor, tokens: Tensor) -> Tensor:
         """The predicted velocity, (B, 4, 16, 16)."""
-        words = self.text_encoder(tokens).last_hidden_state
-        return self.unet(latents, timesteps, words).sample
+        with sdpa_kernel(SDPBackend.MATH):  # compiled, 8 times as fast as flash on a processor
+            words = self.text_encoder(tokens).last_hidden_state
+            return self.unet(latents, timesteps, words).sample
 
 
 class TextToImage(Recipe):
