@@ -31,7 +31,7 @@ from tcig.models.vqgan import load_vqgan
 CANVAS = SCORE = 64
 STEPS, GUIDANCE = 30, 5.0
 """DDIM steps and guidance scale of every figure below."""
-SEEDS, SCENES = 10, 60
+SEEDS, SCENES, OBJECTS = 10, 60, 100
 VISIBLE = 0.02
 """Share of the image from which on a named class counts as found."""
 
@@ -205,16 +205,14 @@ def inpainting(sheets: Path) -> dict[str, Figure]:
 
     home = WEIGHTS / "stable-diffusion-inpainting"
     pipeline = StableDiffusionInpaintPipeline.from_pretrained(home)
-    drawn = [portrait("validation", index) for index in range(100)]
+    drawn = [portrait("validation", index) for index in range(OBJECTS)]
     size = (CANVAS, CANVAS)
     empty = [
         Image.fromarray(backdrop("validation", index)).resize(size, Image.Resampling.LANCZOS)
-        for index in range(100)
+        for index in range(OBJECTS)
     ]
-    truths = [s.things[0].mask for s in drawn]
-    masks = [
-        Image.fromarray(mask).convert("L").resize(size, Image.Resampling.NEAREST) for mask in truths
-    ]
+    truths = [resize_nearest(s.things[0].mask, CANVAS) for s in drawn]
+    masks = [Image.fromarray(truth).convert("L") for truth in truths]
     prompts = [s.captions[-1] for s in drawn]
     images = _batched(pipeline, prompts, image=empty, mask_image=masks, height=CANVAS, width=CANVAS)
     ious = []
@@ -227,7 +225,7 @@ def inpainting(sheets: Path) -> dict[str, Figure]:
         [empty[:20], masks[:20], images[:20]],
         ["background", "mask", "inpainted"],
     )
-    return {"iou": _by_class(ious, 0.45, "judge's IoU of 100 objects in their masks")}
+    return {"iou": _by_class(ious, 0.45, f"judge's IoU of {OBJECTS} objects in their masks")}
 
 
 def _named(images: Sequence[Image.Image]) -> np.ndarray:

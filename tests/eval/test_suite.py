@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from tcig.data.emoji.scenes import PLURALS, portrait
 from tcig.data.files import sha256
+from tcig.data.voc import CLASSES, with_article
 from tcig.eval import miniatures, suite
 from tcig.eval.gallery import CELL, GAP, HEAD, MARGIN, write_grid
 from tcig.eval.miniatures import Figure
@@ -105,6 +107,24 @@ def test_the_scoring_clip_names_portraits():
     size = (miniatures.CANVAS,) * 2
     images = [Image.fromarray(portrait("validation", i).image).resize(size) for i in range(40)]
     assert (miniatures._named(images) == np.arange(40) % 20).mean() > 0.85
+
+
+def test_inpainted_objects_fill_their_masks(tmp_path, monkeypatch):
+    monkeypatch.setattr(miniatures, "OBJECTS", 20)  # one of each class
+    figure = miniatures.inpainting(tmp_path)["iou"]
+    assert "20 objects" in figure.how
+    assert figure.value == pytest.approx(
+        CARDS["stable-diffusion-inpainting"]["measured"]["iou"]["value"], abs=0.08
+    )
+    with Image.open(tmp_path / "inpainting.png") as sheet:
+        assert sheet.size == (MARGIN + 20 * (CELL + GAP), 3 * (CELL + GAP))
+
+
+def test_the_stock_pipeline_draws_what_the_scoring_clip_names():
+    pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS / "stable-diffusion")
+    prompts = [with_article(c.label) for c in CLASSES]
+    images = miniatures._batched(pipeline, prompts, height=64, width=64)
+    assert (miniatures._named(images) == np.arange(20)).mean() >= 0.8
 
 
 def test_a_grid_places_rows_and_columns(tmp_path):
