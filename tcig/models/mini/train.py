@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
     parser.add_argument(
-        "--compile", action="store_true", help="minutes to start, then a third faster; needs g++"
+        "--compile", action="store_true", help="minutes to start, then 3 to 9%% faster; needs g++"
     )
     parser.add_argument("--folder", type=Path, default=Path(".training"))
     parser.add_argument("--continue", dest="continued", action="store_true")

@@ -83,7 +83,7 @@ class DiffusionTraining(nn.Module):
 
     def forward(self, latents: Tensor, timesteps: Tensor, tokens: Tensor) -> Tensor:
         """The predicted velocity, (B, 4, 16, 16)."""
-        with sdpa_kernel(SDPBackend.MATH):  # compiled: 69 images/s, not 50
+        with sdpa_kernel(SDPBackend.MATH):  # on a processor 16% faster than flash
             words = self.text_encoder(tokens).last_hidden_state
             return self.unet(latents, timesteps, words).sample
 
