@@ -71,6 +71,14 @@ class VQGAN(nn.Module):
         return self.decode(self.quantise(self.encode(images)))
 
 
+CALLBACK = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
+"""The class by which Lightning 1.0, with which taming trained, keys its checkpoints' callbacks."""
+
+
+class _Callback:
+    """Stands for `CALLBACK`, so that reading a checkpoint needs neither Lightning nor its code."""
+
+
 def load_vqgan(folder: Path) -> VQGAN:
     """A VQGAN of taming's layout: `model.yaml` beside `model.safetensors` or `last.ckpt`.
 
@@ -87,7 +95,8 @@ def load_vqgan(folder: Path) -> VQGAN:
         if weights.suffix == ".safetensors":
             state = load_file(weights)
         else:
-            state = torch.load(weights, map_location="cpu", weights_only=True)["state_dict"]
+            with torch.serialization.safe_globals([(_Callback, CALLBACK)]):
+                state = torch.load(weights, map_location="cpu", weights_only=True)["state_dict"]
     except Exception as error:  # torch raises nearly anything on what is no checkpoint
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{weights} cannot be read as weights ({reason}).") from None

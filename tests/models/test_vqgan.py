@@ -1,3 +1,6 @@
+import sys
+from types import ModuleType
+
 import pytest
 import torch
 import yaml
@@ -5,7 +8,7 @@ from safetensors.torch import save_file
 from taming.modules.vqvae.quantize import VectorQuantizer
 
 from tcig.data.errors import InputError
-from tcig.models.vqgan import VQGAN, load_vqgan
+from tcig.models.vqgan import CALLBACK, VQGAN, load_vqgan
 
 SETTINGS = {
     "embed_dim": 4,
@@ -123,6 +126,27 @@ def test_faults_are_named(tmp_path, model):
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"model\.safetensors or last\.ckpt"):
         load_vqgan(tmp_path)
+
+
+def test_a_checkpoint_keyed_by_lightnings_callback_loads_without_lightning(
+    tmp_path, model, images, monkeypatch
+):
+    """As Lightning 1.0 wrote them: `callbacks` maps the class itself to its state."""
+    home, _, name = CALLBACK.rpartition(".")
+    owner = ModuleType(home)
+    keyed = type(name, (), {"__module__": home})
+    setattr(owner, name, keyed)
+    write(tmp_path, model.state_dict())
+    (tmp_path / "model.safetensors").unlink()
+    with monkeypatch.context() as patch:
+        for part in ("pytorch_lightning", "pytorch_lightning.callbacks", home):
+            patch.setitem(sys.modules, part, owner)
+        state = {"best_model_score": torch.tensor(0.5), "best_model_path": "last.ckpt"}
+        contents = {"state_dict": model.state_dict(), "callbacks": {keyed: state}}
+        torch.save(contents, tmp_path / "last.ckpt")
+    assert home not in sys.modules
+    with torch.inference_mode():
+        assert torch.equal(load_vqgan(tmp_path)(images), model(images))
 
 
 def test_a_checkpoint_that_holds_code_is_refused(tmp_path, model):
