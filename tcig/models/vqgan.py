@@ -72,7 +72,7 @@ class VQGAN(nn.Module):
 
 
 CALLBACK = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
-"""The class by which Lightning 1.0, with which taming trained, keys its checkpoints' callbacks."""
+"""By which Lightning 1.0.8, which taming's environment.yaml pins, keys a checkpoint's callbacks."""
 
 
 class _Callback:
