@@ -24,6 +24,7 @@ from tcig.data.errors import InputError
 from tcig.data.masks import encode
 from tcig.data.voc import BY_LABEL, COLOURS, VOC_WORDS
 from tcig.models import segmentation
+from tcig.models.devices import device
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,12 @@ class Judge(Protocol):
         """Segments RGB images of one size."""
 
 
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 class SemanticJudge:
     """A network of `tcig.models.segmentation`: the argmax of its logits at its input size."""
 
     def __init__(self, network: segmentation.Network):
         self.network, self.identity = network, network.identity
-        self.device = _device()
+        self.device = device()
         network.module.to(self.device)
 
     @torch.inference_mode()
@@ -91,7 +88,7 @@ class Mask2FormerJudge:
         self.processor, self.model, weights = segmentation.mask2former(name, source)
         self.panoptic = name == "mask2former"
         self.identity = f"{weights} threshold {self.THRESHOLD} overlap {self.OVERLAP}"
-        self.device = _device()
+        self.device = device()
         self.model.to(self.device)
         names = {number: text.lower() for number, text in self.model.config.id2label.items()}
         words = {number: VOC_WORDS.get(text, text) for number, text in names.items()}

@@ -2,6 +2,7 @@
 
     tcig run --methods real paste empty
     tcig run --profile mini --methods real path/to/file.py:MyMethod --samples 2 --limit 24
+    tcig run --methods si multidiffusion --set si.guidance=5 multidiffusion.bootstrapping=code
     tcig run --layouts layouts.jsonl --coco coco --methods real --no-score
 
 Each method's images lie in OUT/METHOD-HASH; a stopped run goes on where it was. Without --layouts
@@ -33,6 +34,8 @@ class Options:
     """The first N layouts in the order of a hash of their ids."""
     out: Path = Path("runs")
     """Where the runs' folders are."""
+    set: tuple[str, ...] = ()
+    """Options of rows, as ROW.OPTION=VALUE: si.guidance=5 tcig.first.iterations=50."""
     no_score: bool = False
     """Only generate."""
 
@@ -46,6 +49,8 @@ def main(argv: list[str]) -> int:
         raise InputError("--samples and --limit count from 1.")
     from tcig.data.files import sha256
     from tcig.data.layout import hash_order, read_manifest
+    from tcig.methods.registry import find_row
+    from tcig.methods.settings import parse_settings
     from tcig.profiles import load_profile
     from tcig.run.generate import generate
     from tcig.run.spec import prepare
@@ -59,7 +64,9 @@ def main(argv: list[str]) -> int:
     name = sha256(manifest)
     coco = options.coco if options.layouts else options.coco or profile.coco
     methods = dict.fromkeys(options.methods)
-    prepared = [prepare(method, profile, coco, name) for method in methods]
+    rows = {method: find_row(method)[0] for method in methods}
+    given = parse_settings(options.set, list(rows.values()))
+    prepared = [prepare(method, profile, coco, name, given[row]) for method, row in rows.items()]
     judges = [] if options.no_score else _judges(profile)
     asked = {"limit": options.limit, "samples": options.samples}
     settings = profile.model_dump(mode="json")

@@ -1,40 +1,83 @@
-"""Methods by name or by file, loaded when asked for."""
+"""Rows by name and methods by file, loaded when asked for."""
 
 import difflib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from tcig.data.errors import InputError
 from tcig.methods.base import Method
 
-METHODS = {
-    "real": "tcig.methods.references:Real",
-    "paste": "tcig.methods.references:Paste",
-    "empty": "tcig.methods.references:Empty",
+
+class Row(NamedTuple):
+    """A row of the table: a method, and what sets it apart from the method's own settings."""
+
+    method: str
+    """Under which a profile has its options."""
+    target: str
+    """`module:Class`."""
+    preset: Mapping[str, Any] = MappingProxyType({})
+    """Options that make the row what it is, dotted where they are nested."""
+
+
+_REFERENCES, _TCIG = "tcig.methods.references", "tcig.methods.two_stage.method:TwoStage"
+ROWS = {
+    "real": Row("real", f"{_REFERENCES}:Real"),
+    "paste": Row("paste", f"{_REFERENCES}:Paste"),
+    "empty": Row("empty", f"{_REFERENCES}:Empty"),
+    "text-only": Row("text-only", "tcig.methods.text_only:TextOnly"),
+    "si": Row("si", "tcig.methods.inpainting:Inpainting"),
+    "bld": Row("bld", "tcig.methods.blended:Blended"),
+    "multidiffusion": Row("multidiffusion", "tcig.methods.multidiffusion:MultiDiffusion"),
+    "multidiffusion-no-bootstrap": Row(
+        "multidiffusion",
+        "tcig.methods.multidiffusion:MultiDiffusion",
+        {"bootstrapping": "off"},
+    ),
+    "tcig": Row("tcig", _TCIG),
+    "tcig-stage1": Row("tcig", _TCIG, {"stages": "first"}),
+    "tcig-two-guides": Row("tcig", _TCIG, {"first.guides": "experts"}),
+    "tcig-no-clip": Row("tcig", _TCIG, {"first.clip_weight": 0.0}),
+    "tcig-no-guidance": Row("tcig", _TCIG, {"first.guide_weight": 0.0}),
+    "tcig-no-stage1": Row("tcig", _TCIG, {"stages": "second"}),
 }
+"""What the table has, by name: the references, the four systems, their ablations."""
 
 
-def find_method(name: str) -> tuple[str, type[Method]]:
-    """The row's name and the class of a method of `METHODS` or of `path/to/file.py:Class`.
+def find_row(name: str) -> tuple[str, Row]:
+    """The row's name and the row, of `ROWS` or of `path/to/file.py:Class`.
 
     Raises:
-        InputError: unknown name, missing file or class, or a class that is no `Method`.
+        InputError: no such row.
     """
-    if name in METHODS:
-        module, _, attribute = METHODS[name].partition(":")
-        return name, getattr(importlib.import_module(module), attribute)
+    if name in ROWS:
+        return name, ROWS[name]
     file, _, attribute = name.rpartition(":")
-    if file.endswith(".py") and attribute in METHODS:
+    if file.endswith(".py") and attribute in ROWS:
         raise InputError(f"{name}: tcig has a row {attribute} of its own, rename the class.")
     if file.endswith(".py") and attribute:
-        return attribute, _from_file(Path(file), attribute)
-    near = difflib.get_close_matches(name, METHODS, 1)
+        return attribute, Row(attribute, name)
+    near = difflib.get_close_matches(name, ROWS, 1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     raise InputError(
-        f"no method {name!r}{hint}: there are {', '.join(METHODS)}, or path/to/file.py:Class."
+        f"no method {name!r}{hint}: there are {', '.join(ROWS)}, or path/to/file.py:Class."
     )
+
+
+def load_method(row: Row) -> type[Method]:
+    """The row's class.
+
+    Raises:
+        InputError: a missing file or class, or a class that is no `Method`.
+    """
+    place, _, attribute = row.target.rpartition(":")
+    if place.endswith(".py"):
+        return _from_file(Path(place), attribute)
+    return getattr(importlib.import_module(place), attribute)
 
 
 def _from_file(path: Path, attribute: str) -> type[Method]:

@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,6 +28,8 @@ class Profile(BaseModel):
     """Samples generated in one call of a method."""
     embedded: bool = False
     """Whether layouts and photographs default to the embedded data set."""
+    methods: dict[str, dict[str, Any]] = {}
+    """Options of methods by name, where they are not the method's own defaults."""
 
     @property
     def coco(self) -> Path | None:

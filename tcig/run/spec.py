@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -11,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from tcig.data.errors import InputError
 from tcig.data.files import sha256
 from tcig.methods.base import Context, Method
-from tcig.methods.registry import find_method
+from tcig.methods.registry import find_row, load_method
+from tcig.methods.settings import build_options
 from tcig.profiles import Profile
 from tcig.seeds import TASK
 
@@ -51,15 +54,24 @@ class RunSpec(BaseModel):
 
 
 def prepare(
-    name: str, profile: Profile, coco: Path | None, manifest: str
+    name: str,
+    profile: Profile,
+    coco: Path | None,
+    manifest: str,
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[RunSpec, Method]:
-    """The spec of the method `name` and the method, ready to generate.
+    """The spec of the row `name` and its method, ready to generate.
+
+    Options come from the method's defaults, then the profile, the row's preset, and `settings`.
 
     Raises:
-        InputError: see `find_method`; or the method cannot be set up.
+        InputError: see `find_row`, `load_method` and `build_options`; or the method cannot be set
+            up.
     """
-    row, kind = find_method(name)
-    options = kind.Options()
+    row, entry = find_row(name)
+    kind = load_method(entry)
+    given = profile.methods.get(entry.method, {})
+    options = build_options(kind.Options, row, given, entry.preset, settings)
     try:
         method = kind(Context(size=profile.size, coco=coco), options)
     except InputError:

@@ -1,0 +1,219 @@
+"""A Stable-Diffusion-family model as plain functions over diffusers.
+
+Latent sizes, scaling factors and what the UNet predicts (noise or v) come from the model's own
+configuration. Latents are (N, C, h, w); texts are (K, L, D), each distinct prompt once.
+"""
+
+import contextlib
+import json
+import warnings
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging
+
+from tcig.data.errors import InputError
+from tcig.models.devices import device
+from tcig.models.weights import identity_of, locate
+
+PARTS = {
+    "unet": UNet2DConditionModel,
+    "vae": AutoencoderKL,
+    "text_encoder": CLIPTextModel,
+    "tokenizer": CLIPTokenizer,
+}
+TEXTS = 1024
+"""Prompts whose embeddings are kept; ours."""
+
+
+class Calls(NamedTuple):
+    """The distinct UNet evaluations of one guided step.
+
+    Evaluation k runs latent `latents[k]` under text `texts[k]`; row n of the result takes its
+    conditional output from evaluation `positive[n]` and its unconditional one from `negative[n]`.
+    """
+
+    latents: Tensor
+    texts: Tensor
+    positive: Tensor
+    negative: Tensor
+
+
+def plan(latents: Tensor, positive: Tensor, negative: Tensor) -> Calls:
+    """Which evaluations give N rows, each pair of latent and text evaluated once.
+
+    Args:
+        latents: of each row, the latent that it denoises, (N,) integers.
+        positive: of each row, its prompt's text, (N,) integers.
+        negative: of each row, its negative prompt's text, (N,) integers.
+    """
+    pairs = torch.stack([latents.repeat(2), torch.cat([positive, negative])], 1)
+    distinct, place = pairs.unique(dim=0, return_inverse=True)
+    return Calls(distinct[:, 0], distinct[:, 1], *place.chunk(2))
+
+
+class Diffusion:
+    """UNet, VAE, text encoder, tokenizer and schedule; in evaluation mode, without gradients."""
+
+    def __init__(self, unet, vae, text_encoder, tokenizer, schedule: dict, identity: str):
+        self.device = device()
+        self.unet, self.vae, self.text_encoder = (
+            part.eval().requires_grad_(False).to(self.device) for part in (unet, vae, text_encoder)
+        )
+        self.tokenizer, self.identity, self._schedule = tokenizer, identity, schedule
+        self._embed = lru_cache(TEXTS)(self._embed)
+
+    @property
+    def channels(self) -> int:
+        """Of a latent."""
+        return self.vae.config.latent_channels
+
+    @property
+    def factor(self) -> int:
+        """Pixels of an image for one of a latent, per side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    def side(self, size: int) -> int:
+        """Side of the latents of images of `size` pixels a side.
+
+        Raises:
+            InputError: the VAE or the UNet cannot halve such an image as often as it does.
+        """
+        multiple = self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        if size % multiple or size < multiple:
+            raise InputError(
+                f"images of {size} px cannot be made by this model: give a multiple of {multiple}."
+            )
+        return size // self.factor
+
+    def schedule(self, steps: int, **changes) -> DDIMScheduler:
+        """The model's own noise schedule, sampled by DDIM in `steps` steps.
+
+        Args:
+            steps: evaluations of the UNet.
+            changes: settings of `DDIMScheduler` in place of the model's.
+        """
+        scheduler = DDIMScheduler.from_config(self._schedule | changes)
+        scheduler.set_timesteps(steps, device=self.device)
+        return scheduler
+
+    def encode_prompts(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Embeddings (K, L, D) of the K distinct prompts, and the row of each prompt, (N,).
+
+        A prompt longer than the text encoder's input is cut, with a warning that says where.
+        """
+        rows = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
+        texts = torch.cat([self._embed(prompt) for prompt in rows])
+        return texts, torch.tensor([rows[prompt] for prompt in prompts])
+
+    @torch.inference_mode()
+    def _embed(self, prompt: str) -> Tensor:
+        length = self.text_encoder.config.max_position_embeddings
+        settings = {"max_length": length, "padding": "max_length", "return_tensors": "pt"}
+        whole = self.tokenizer(prompt).input_ids
+        if len(whole) > length:
+            lost = self.tokenizer.decode(whole[length - 1 : -1]).strip()
+            warnings.warn(
+                f"the text encoder takes {length - 2} tokens: {lost!r} was cut off {prompt!r}",
+                stacklevel=2,
+            )
+        tokens = self.tokenizer(prompt, truncation=True, **settings).input_ids
+        return self.text_encoder(tokens.to(self.device))[0]
+
+    def guided(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        texts: Tensor,
+        calls: Calls,
+        scale: float,
+        extra: Tensor | None = None,
+    ) -> Tensor:
+        """What the UNet predicts under classifier-free guidance (Ho & Salimans 2022), (N, C, h, w).
+
+        Args:
+            latents: (M, C, h, w).
+            timestep: of all of them.
+            texts: (K, L, D).
+            calls: of N rows, see `plan`.
+            scale: 1 is the conditional prediction alone, larger is beyond it.
+            extra: further input channels of each latent (mask and masked image), (M, E, h, w).
+        """
+        inputs = latents if extra is None else torch.cat([latents, extra], 1)
+        outputs = self.unet(
+            inputs[calls.latents], timestep, encoder_hidden_states=texts[calls.texts]
+        ).sample
+        conditional, unconditional = outputs[calls.positive], outputs[calls.negative]
+        return unconditional + scale * (conditional - unconditional)
+
+    def encode(self, images: Tensor, draws: list[torch.Generator] | None = None) -> Tensor:
+        """Latents of images (N, 3, H, W) in [-1, 1]: the posterior's mean.
+
+        Args:
+            images: as said.
+            draws: a generator for each image, to sample the posterior instead.
+        """
+        posterior = self.vae.encode(images.to(self.device)).latent_dist
+        latents = posterior.mode() if draws is None else posterior.sample(draws)
+        return (latents - (self.vae.config.shift_factor or 0)) * self.vae.config.scaling_factor
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images (N, 3, H, W) in [-1, 1] of latents."""
+        latents = latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0)
+        return self.vae.decode(latents).sample.clamp(-1, 1)
+
+
+def to_images(tensors: Tensor) -> list[Image.Image]:
+    """(N, 3, H, W) in [-1, 1] -> RGB images."""
+    pixels = ((tensors + 1) * 127.5).round().byte().movedim(1, -1).cpu().numpy()
+    return [Image.fromarray(np.ascontiguousarray(each)) for each in pixels]
+
+
+@cache
+def load_diffusion(source: str) -> Diffusion:
+    """A Stable-Diffusion-family model: `mini:NAME`, a folder in diffusers' layout, or a hub id.
+
+    Raises:
+        InputError: a part is missing or does not load.
+    """
+    place = locate(source)
+    local = Path(place).is_dir()
+    parts = {}
+    with _quiet():
+        for name, kind in PARTS.items():
+            if local and not (Path(place) / name).is_dir():
+                raise InputError(f"{source} lacks {name}: a Stable Diffusion folder has it.")
+            options = {} if name == "tokenizer" else {"use_safetensors": True}
+            try:
+                parts[name] = kind.from_pretrained(place, subfolder=name, **options)
+            except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+                reason = next(iter(str(error).splitlines()), type(error).__name__)
+                raise InputError(f"{source}: {name} cannot be loaded ({reason}).") from None
+        try:
+            schedule = DDIMScheduler.load_config(place, subfolder="scheduler")
+        except (OSError, json.JSONDecodeError) as error:
+            reason = next(iter(str(error).splitlines()), "")
+            raise InputError(f"{source}: scheduler cannot be loaded ({reason}).") from None
+    revision = parts["unet"].config.get("_commit_hash")
+    identity = identity_of(Path(place)) if local else f"{place}@{revision}"
+    return Diffusion(**parts, schedule=dict(schedule), identity=identity)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without transformers' bar for each file of weights."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
