@@ -40,7 +40,7 @@ ROWS = {
     ),
     "tcig": Row("tcig", _TCIG),
     "tcig-stage1": Row("tcig", _TCIG, {"stages": "first"}),
-    "tcig-two-guides": Row("tcig", _TCIG, {"first.guides": "experts"}),
+    "tcig-two-guides": Row("tcig", _TCIG, {"first.guides": ()}),
     "tcig-no-clip": Row("tcig", _TCIG, {"first.clip_weight": 0.0}),
     "tcig-no-guidance": Row("tcig", _TCIG, {"first.guide_weight": 0.0}),
     "tcig-no-stage1": Row("tcig", _TCIG, {"stages": "second"}),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -53,7 +54,8 @@ def _put(merged: dict, kind: type, path: Sequence[str], value: Any, complaint: s
     if rest:
         _put(merged.setdefault(first, {}), fields[first].type, rest, value, complaint)
     else:
-        merged[first] = value
+        listed = typing.get_origin(fields[first].type) is tuple and isinstance(value, str)
+        merged[first] = [part for part in value.split(",") if part] if listed else value
 
 
 def parse_settings(assignments: Sequence[str], rows: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -47,6 +47,11 @@ class VQGAN(nn.Module):
         """(n_embed, embed_dim)."""
         return self.quantize.embedding.weight
 
+    @property
+    def factor(self) -> int:
+        """Pixels of an image for one code, per side."""
+        return 2 ** (self.decoder.num_resolutions - 1)
+
     def encode(self, images: Tensor) -> Tensor:
         """Latents (B, embed_dim, h, w) before quantisation."""
         return self.quant_conv(self.encoder(images))

@@ -62,7 +62,8 @@ def prepare(
 ) -> tuple[RunSpec, Method]:
     """The spec of the row `name` and its method, ready to generate.
 
-    Options come from the method's defaults, then the profile, the row's preset, and `settings`.
+    Options come from the method's defaults, the profile's for the method, the row's preset, the
+    profile's for the row, and `settings`, the later ones over the earlier.
 
     Raises:
         InputError: see `find_row`, `load_method` and `build_options`; or the method cannot be set
@@ -70,8 +71,9 @@ def prepare(
     """
     row, entry = find_row(name)
     kind = load_method(entry)
-    given = profile.methods.get(entry.method, {})
-    options = build_options(kind.Options, row, given, entry.preset, settings)
+    shared = profile.methods.get(entry.method, {})
+    own = profile.methods.get(row, {}) if row != entry.method else {}
+    options = build_options(kind.Options, row, shared, entry.preset, own, settings)
     try:
         method = kind(Context(size=profile.size, coco=coco), options)
     except InputError:

@@ -1,0 +1,234 @@
+"""Cutouts of an image, augmented, as CLIP sees them in VQGAN+CLIP.
+
+Reference: nerdyrodent/VQGAN-CLIP 592d555, generate.py, MakeCutouts (l. 303-362) for `pooled` and
+MakeCutoutsOrig (l. 476-492) for `crops`; the augmentations are kornia 0.6's there. Unlike there,
+all geometry is one warp with one interpolation, the colours' order is fixed, and every number
+comes from the sample's own generator.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from tcig.methods.draws import gaussian
+
+Style = Literal["pooled", "crops"]
+Augmentations = tuple[Literal["affine", "perspective", "jitter", "erasing", "noise"], ...]
+
+CHANCE = 0.7
+"""Of each augmentation (l. 316-338)."""
+ROTATION, SHIFT, SHEAR = math.radians(15), 0.1, math.radians(5)
+"""Affine: largest angle, share of the side, angle of the x axis's shear (l. 326)."""
+DISTORTION = 0.7
+"""Perspective: how far a corner may move in, as a share of half the side (l. 322)."""
+JITTER = 0.1
+"""Largest change of brightness, contrast, saturation, and hue in turns (l. 316)."""
+ERASED, RATIO = (0.1, 0.4), (0.3, 1 / 0.3)
+"""Erasing: share of the area, ratio of height to width (l. 336)."""
+NOISE = 0.1
+"""Largest standard deviation of the noise (l. 343)."""
+BORDER = {"pooled": 1, "crops": 2}
+"""Samples per pixel and side: crops are reduced by averaging 2x2 samples."""
+
+
+class Drawn(NamedTuple):
+    """The augmentations of N cutouts; None is one that is off."""
+
+    warp: Tensor | None
+    """From places in a cutout to places in its image, both in [-1, 1], (N, 3, 3)."""
+    colours: Tensor | None
+    """Factors of brightness, contrast, saturation, and turns of hue, (N, 4)."""
+    boxes: Tensor | None
+    """Erased pixels: left, top, right, bottom, (N, 4); empty where nothing is erased."""
+    noise: Tensor | None
+    """What is added, (N, 3, size, size)."""
+
+
+def draw_augmentations(
+    draws: Sequence[Generator],
+    cutouts: int,
+    size: int,
+    side: int,
+    style: Style,
+    names: Augmentations,
+) -> Drawn:
+    """Augmentations of `cutouts` cutouts for each of the samples, sample by sample.
+
+    Args:
+        draws: a generator for each sample.
+        cutouts: of each sample.
+        size: side of a cutout, pixels.
+        side: side of the image, pixels.
+        style: of the cutouts.
+        names: of the augmentations that are on.
+    """
+    numbers = torch.stack([torch.rand(cutouts, 24, generator=draw) for draw in draws])
+    shared = numbers[:, :1, 19:24].expand(-1, cutouts, -1).flatten(0, 1)
+    numbers = numbers.flatten(0, 1)
+    warp = torch.eye(3).expand(len(numbers), 3, 3)
+    if style == "crops":
+        warp = _crop(numbers[:, 0:3], size, side) @ warp
+    if "affine" in names:
+        warp = warp @ _affine(numbers[:, 3:7], numbers[:, 7] < CHANCE)
+    if "perspective" in names:
+        corners = DISTORTION * numbers[:, 8:16].unflatten(1, (4, 2))
+        warp = warp @ _perspective(corners * (numbers[:, 16, None, None] < CHANCE))
+    geometric = style == "crops" or {"affine", "perspective"} & set(names)
+    colours = boxes = noise = None
+    if "jitter" in names:
+        chosen = numbers[:, 17, None] < CHANCE
+        jitter = torch.stack([torch.rand(cutouts, 4, generator=draw) for draw in draws])
+        factors = JITTER * (2 * jitter.flatten(0, 1) - 1) * chosen
+        colours = factors + torch.tensor([1.0, 1.0, 1.0, 0.0])
+    if "erasing" in names:  # one box for all cutouts of an image, as same_on_batch there
+        boxes = _boxes(shared, size)
+    if "noise" in names:
+        noise = gaussian(draws, (cutouts, 3, size, size)).flatten(0, 1)
+        noise = noise * (NOISE * numbers[:, 18])[:, None, None, None]
+    return Drawn(warp if geometric else None, colours, boxes, noise)
+
+
+def augmented(images: Tensor, drawn: Drawn, size: int, style: Style) -> Tensor:
+    """Cutouts (N, 3, size, size) of images (B, 3, H, W) in [0, 1], N / B of each, in order."""
+    drawn = Drawn(*(part if part is None else part.to(images.device) for part in drawn))
+    if style == "pooled":
+        pools = F.adaptive_avg_pool2d(images, size), F.adaptive_max_pool2d(images, size)
+        images = sum(pools) / 2
+    count = next(len(part) for part in drawn if part is not None) // len(images)
+    if drawn.warp is None:
+        views = images.repeat_interleave(count, 0)
+    else:
+        views = warp(images, drawn.warp.unflatten(0, (-1, count)), size, BORDER[style])
+    if drawn.colours is not None:
+        views = recolour(views, drawn.colours)
+    if drawn.boxes is not None:
+        views = erase(views, drawn.boxes)
+    return views if drawn.noise is None else views + drawn.noise
+
+
+def warp(images: Tensor, places: Tensor, size: int, density: int = 1) -> Tensor:
+    """Samples (B, 3, H, W) at projective places, bilinear, black outside.
+
+    The n views of an image are one tall grid, so that no image is copied.
+
+    Args:
+        images: as said.
+        places: see `Drawn.warp`, (B, n, 3, 3).
+        size: side of the result.
+        density: samples per pixel and side, averaged.
+
+    Returns:
+        (B n, 3, size, size).
+    """
+    dense = size * density
+    line = (2 * torch.arange(dense, device=images.device) + 1) / dense - 1
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    points = torch.stack([x, y, torch.ones_like(x)], -1).flatten(0, 1)
+    found = points @ places.mT.flatten(0, 1)
+    grid = (found[..., :2] / found[..., 2:]).view(len(images), -1, dense, 2)
+    views = F.grid_sample(images, grid, align_corners=False)
+    views = views.unflatten(2, (-1, dense)).transpose(1, 2).flatten(0, 1)
+    return views if density == 1 else F.avg_pool2d(views, density)
+
+
+def _crop(numbers: Tensor, size: int, side: int) -> Tensor:
+    """Square crops, their side uniform from the cutout's to the image's (cut_pow 1, l. 486-489)."""
+    extent = (numbers[:, 0] * (side - min(side, size)) + min(side, size)).floor() / side
+    room = 1 - extent
+    zero, one = torch.zeros_like(extent), torch.ones_like(extent)
+    shift = room[:, None] * (2 * numbers[:, 1:3] - 1)
+    rows = [extent, zero, shift[:, 0], zero, extent, shift[:, 1], zero, zero, one]
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def _affine(numbers: Tensor, chosen: Tensor) -> Tensor:
+    """Inverses of rotations, shifts and shears of the x axis; the identity where not chosen."""
+    signed = (2 * numbers - 1) * chosen[:, None]
+    angle, shear = ROTATION * signed[:, 0], SHEAR * signed[:, 1]
+    shift = 2 * SHIFT * signed[:, 2:4]
+    zero, one = torch.zeros_like(angle), torch.ones_like(angle)
+    turned = torch.stack([angle.cos(), angle.sin(), -angle.sin(), angle.cos()], -1)
+    sheared = torch.stack([one, -shear.tan(), zero, one], -1)
+    linear = turned.unflatten(-1, (2, 2)) @ sheared.unflatten(-1, (2, 2))
+    forward = torch.cat([linear, shift[..., None]], -1)
+    last = torch.stack([zero, zero, one], -1)[:, None]
+    return torch.linalg.inv(torch.cat([forward, last], 1))
+
+
+def _perspective(inward: Tensor) -> Tensor:
+    """Homographies from the corners moved in to the corners themselves.
+
+    Args:
+        inward: how far each corner moves along x and y, in half sides, (N, 4, 2).
+    """
+    ends = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+    x, y = (ends - ends * inward).unbind(-1)
+    u, v = ends.expand_as(inward).unbind(-1)
+    zero, one = torch.zeros_like(x), torch.ones_like(x)
+    rows_u = torch.stack([x, y, one, zero, zero, zero, -u * x, -u * y], -1)
+    rows_v = torch.stack([zero, zero, zero, x, y, one, -v * x, -v * y], -1)
+    found = torch.linalg.solve(torch.cat([rows_u, rows_v], 1), torch.cat([u, v], 1)[..., None])
+    return torch.cat([found[..., 0], one[:, :1]], -1).unflatten(-1, (3, 3))
+
+
+def _boxes(numbers: Tensor, size: int) -> Tensor:
+    area, tall, across, down, chance = numbers.unbind(-1)
+    low, high = ERASED
+    area = (low + (high - low) * area) * size**2
+    # As likely wider than high as the reverse, each ratio uniform within its half.
+    half, within = (2 * tall).floor(), (2 * tall).frac()
+    ratio = torch.where(half == 0, RATIO[0] + (1 - RATIO[0]) * within, 1 + (RATIO[1] - 1) * within)
+    height = (area * ratio).sqrt().round().clamp(1, size)
+    width = (area / ratio).sqrt().round().clamp(1, size)
+    left, top = (across * (size - width + 1)).floor(), (down * (size - height + 1)).floor()
+    boxes = torch.stack([left, top, left + width, top + height], -1)
+    return boxes * (chance < CHANCE)[:, None]
+
+
+def erase(images: Tensor, boxes: Tensor) -> Tensor:
+    """Blackens a box (left, top, right, bottom; exclusive) in each of N images."""
+    line = torch.arange(images.shape[-1], device=images.device)
+    left, top, right, bottom = boxes[:, :, None].unbind(1)
+    across, down = (line >= left) & (line < right), (line >= top) & (line < bottom)
+    return images * ~(down[:, :, None] & across[:, None, :])[:, None]
+
+
+GREY = (0.299, 0.587, 0.114)
+
+
+def recolour(images: Tensor, factors: Tensor) -> Tensor:
+    """Brightness, contrast, saturation and hue, in this order, clamped after each but hue.
+
+    As kornia's ColorJitter: a product; a blend with the image's mean grey; a blend with each
+    pixel's grey; a turn of the hue in HSV.
+
+    Args:
+        images: (N, 3, H, W).
+        factors: (N, 4), see `Drawn.colours`.
+    """
+    brightness, contrast, saturation, turn = factors[..., None, None, None].unbind(1)
+    weights = torch.tensor(GREY, device=images.device).view(3, 1, 1)
+    images = (images * brightness).clamp(0, 1)
+    mean = (images * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True)
+    images = (mean + (images - mean) * contrast).clamp(0, 1)
+    grey = (images * weights).sum(1, keepdim=True)
+    images = (grey + (images - grey) * saturation).clamp(0, 1)
+    return _turned(images, turn[:, 0])
+
+
+def _turned(images: Tensor, turn: Tensor) -> Tensor:
+    """Adds `turn` (N, 1, 1), in turns, to the hue."""
+    value, largest = images.max(1)
+    chroma = value - images.min(1).values
+    safe = torch.where(chroma == 0, 1.0, chroma)
+    red, green, blue = images.unbind(1)
+    sectors = torch.stack([(green - blue) / safe, (blue - red) / safe + 2, (red - green) / safe + 4])
+    hue = sectors.gather(0, largest[None])[0] / 6 + turn
+    offsets = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(3, 1, 1)
+    place = (offsets + 6 * hue[:, None]) % 6
+    ramp = torch.minimum(place, 4 - place).clamp(0, 1)
+    return value[:, None] - chroma[:, None] * ramp

