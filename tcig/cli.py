@@ -9,6 +9,7 @@ import sys
 COMMANDS = {
     "layouts": "COCO annotations -> a manifest of layouts; count, download, export",
     "run": "generate images with methods, then score them",
+    "sweep": "measure a row under combinations of its options, on layouts for tuning",
     "score": "score a folder of images, anyone's",
     "table": "mean ± std IoU of scored folders, beside the published figures",
 }

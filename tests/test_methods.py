@@ -10,7 +10,7 @@ from tcig.data.layout import Layout, Region
 from tcig.data.masks import encode
 from tcig.methods.base import Context, Method, NoOptions
 from tcig.methods.references import Empty, Paste, Real
-from tcig.methods.registry import METHODS, find_method
+from tcig.methods.registry import find_row, load_method
 from tcig.profiles import load_profile
 from tcig.run.spec import prepare
 
@@ -112,10 +112,11 @@ def test_empty_is_grey_and_no_colour_of_the_palette():
         assert image.getcolors() == [(64, (127, 127, 127))]
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_draws_a_layout_alike_whatever_stands_beside_it(name):
-    row, kind = find_method(name)
+@pytest.mark.parametrize("name", ["real", "paste", "empty"])
+def test_references_draw_a_layout_alike_whatever_stands_beside_it(name):
+    row, entry = find_row(name)
     assert row == name
+    kind = load_method(entry)
     layouts = [
         layout_of(128, "val2017/000000000001.png", cat=(0, 9, 0, 9)),
         layout_of(128, "val2017/000000000002.png", dog=(5, 90, 7, 80)),
@@ -140,7 +141,7 @@ def test_every_method_draws_a_layout_alike_whatever_stands_beside_it(name):
 )
 def test_unknown_names(name, match):
     with pytest.raises(InputError, match=match):
-        find_method(name)
+        find_row(name)
 
 
 GOOD = """
@@ -161,8 +162,9 @@ class Mine(Method):
 def test_a_class_from_a_file(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(GOOD)
-    row, kind = find_method(f"{path}:Mine")
+    row, entry = find_row(f"{path}:Mine")
     assert row == "Mine"
+    kind = load_method(entry)
     assert issubclass(kind, Method)
     assert kind(Context(8), kind.Options()).options.steps == 1
 
@@ -173,7 +175,7 @@ def test_files_of_the_same_name_do_not_mix(tmp_path):
         (tmp_path / folder).mkdir()
         path = tmp_path / folder / "mine.py"
         path.write_text(GOOD.replace("= 1", f"= {steps}"))
-        kinds.append(find_method(f"{path}:Mine")[1])
+        kinds.append(load_method(find_row(f"{path}:Mine")[1]))
     assert [kind.Options().steps for kind in kinds] == [3, 4]
 
 
@@ -228,4 +230,4 @@ def test_a_file_without_a_class_is_told_how_to_name_one(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(GOOD)
     with pytest.raises(InputError, match=r"path/to/file\.py:Class"):
-        find_method(str(path))
+        find_row(str(path))

@@ -55,7 +55,7 @@ class Options(SamplingOptions):
     handover: Literal["latent", "pixels"] = "latent"
     """Source of the next pass: the latent itself, or its decoded image encoded again."""
     dilation: int = 0
-    """So many dilated masks before the raw one, with squares of 3 + 2i cells, largest first, each for
+    """So many dilated masks before the raw one, by squares of 3 + 2i cells, largest first, each for
     an equal share of the steps (image_editor.py, read_mask); off in both published scripts."""
     candidates: int = 1
     """Trials for each pass, of which the best by CLIP on the masked result is kept. The LDM script

@@ -40,9 +40,7 @@ class Options(SamplingOptions):
             within = False
         if not within:
             names = ", ".join(BOOTSTRAPPING)
-            raise ValueError(
-                f"bootstrapping {self.bootstrapping!r} is neither of {names} nor a share from 0 to 1"
-            )
+            raise ValueError(f"{self.bootstrapping!r} is none of {names} and no share from 0 to 1")
         object.__setattr__(self, "bootstrapping", float(share))
 
 
@@ -137,12 +135,9 @@ class MultiDiffusion(SamplingMethod):
         ]
         backdrops = self.backdrops() if steps else latents[:0]
         colours = torch.cat(picked, 1)
-        guidance = options.guidance
-        return to_images(
-            model.decode(
-                sample(model, schedule, latents, regions, guidance, backdrops, colours, callback)
-            )
-        )
+        scale = options.guidance
+        fused = sample(model, schedule, latents, regions, scale, backdrops, colours, callback)
+        return to_images(model.decode(fused))
 
     def regions(self, layouts: Sequence) -> Regions:
         """Background and regions of each layout.

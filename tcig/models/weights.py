@@ -26,7 +26,7 @@ def locate(source: str) -> str:
     if source.startswith((".", "/", "~")) or source.count("/") != 1:
         folder = Path(source).expanduser()
         if not folder.is_dir():
-            raise InputError(f"no folder {source} of weights: give a folder, mini:NAME or a hub id.")
+            raise InputError(f"no folder {source} of weights: give a folder, mini:NAME, a hub id.")
         return str(folder)
     return source
 

@@ -87,6 +87,11 @@ class RunStore:
             write_whole(path, mended)
         self.done = set(kept)
 
+    def seconds(self) -> float:
+        """Mean seconds an image of the rows that are there."""
+        rows = [json.loads(line) for line in (self.folder / "rows.jsonl").open("rb")]
+        return sum(row["seconds"] for row in rows) / max(len(rows), 1)
+
     def image(self, layout: str, sample: int) -> Path:
         """Where the image of a sample is."""
         return self.folder / f"{layout}-{sample}.png"

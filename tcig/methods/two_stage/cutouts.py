@@ -226,7 +226,8 @@ def _turned(images: Tensor, turn: Tensor) -> Tensor:
     chroma = value - images.min(1).values
     safe = torch.where(chroma == 0, 1.0, chroma)
     red, green, blue = images.unbind(1)
-    sectors = torch.stack([(green - blue) / safe, (blue - red) / safe + 2, (red - green) / safe + 4])
+    differences = torch.stack([green - blue, blue - red, red - green]) / safe
+    sectors = differences + torch.tensor([0.0, 2.0, 4.0], device=images.device).view(3, 1, 1, 1)
     hue = sectors.gather(0, largest[None])[0] / 6 + turn
     offsets = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(3, 1, 1)
     place = (offsets + 6 * hue[:, None]) % 6

@@ -178,9 +178,9 @@ def optimise(
 
 def learning_rates(options: FirstOptions) -> list[float]:
     """The rate of each iteration: constant, then falling after 60% to `final_rate` of it."""
-    turn, last = 0.6 * options.iterations, max(options.iterations - 1, 1)
-    falls = ((max(i - turn, 0) / (last - turn)) if last > turn else 0 for i in range(options.iterations))
-    return [options.rate * (1 + (options.final_rate - 1) * min(fall, 1)) for fall in falls]
+    turn, last = 0.6 * options.iterations, options.iterations - 1
+    fallen = [max(i - turn, 0) / (last - turn) for i in range(options.iterations)]
+    return [options.rate * (1 + (options.final_rate - 1) * share) for share in fallen]
 
 
 class FirstStage:

@@ -8,7 +8,6 @@ from functools import cache
 from typing import Literal
 
 import numpy as np
-import torch
 from PIL import Image
 
 from tcig.data.errors import InputError
@@ -94,7 +93,8 @@ class TwoStage(Method):
         keys = [self._key(layout, seed) for layout, seed in zip(layouts, seeds, strict=True)]
         wanted = [n for n, key in enumerate(keys) if callback or key not in _kept]
         if wanted:
-            drawn = self._first([layouts[n] for n in wanted], generators([seeds[n] for n in wanted]), callback)
+            draws = generators([seeds[n] for n in wanted])
+            drawn = self._first([layouts[n] for n in wanted], draws, callback)
             pixels = drawn.mul(255).round().byte().movedim(1, -1).cpu().numpy()
             for n, each in zip(wanted, pixels, strict=True):
                 _kept[keys[n]] = Image.fromarray(np.ascontiguousarray(each))

@@ -15,6 +15,9 @@ from tcig.data.errors import InputError
 from tcig.models.devices import device
 from tcig.models.weights import identity_of, locate
 
+FLAGS = ("nsfw_content_detected", "nsfw_detected")
+"""Under which Stable Diffusion's and DeepFloyd IF's pipelines say what they blackened."""
+
 
 @dataclass(frozen=True)
 class SecondOptions:
@@ -50,7 +53,8 @@ class SecondStage:
         """One output for each image; an image may be given more than once."""
         resample = Image.Resampling[self.options.resample.upper()]
         enlarged = [image.resize((self.size, self.size), resample) for image in images]
-        return self._run(self.pipeline, prompts, draws, image=enlarged, strength=self.options.strength)
+        strength = self.options.strength
+        return self._run(self.pipeline, prompts, draws, image=enlarged, strength=strength)
 
     def draw(self, prompts: Sequence[str], draws: list[torch.Generator]) -> list[Image.Image]:
         """Images from noise alone."""
@@ -69,9 +73,8 @@ class SecondStage:
             generator=draws,
             **inputs,
         )
-        flags = [getattr(output, f"nsfw_{part}", None) for part in ("content_detected", "detected")]
-        blackened = [n for flag in flags if isinstance(flag, list) for n, on in enumerate(flag) if on]
-        if blackened:
+        flags = [getattr(output, name, None) or [] for name in FLAGS]
+        if any(any(each) for each in flags):
             raise InputError(
                 "the pipeline's safety checker blackened the image: set second.safety=false, or "
                 "count it as failed."

@@ -1,0 +1,151 @@
+"""`tcig sweep`: measures a row under combinations of its options, on layouts kept for tuning.
+
+    tcig sweep --row tcig-stage1 --vary "first.rate=0.05 0.1 0.2" "first.guide_weight=10 50"
+    tcig sweep --row multidiffusion --vary "guidance=2 5 9" --limit 48 --table guidance.csv
+    tcig sweep --row si --profile paper --layouts val2014.jsonl --exclude val2017.jsonl \\
+        --vary "guidance=5 7.5 10"
+
+Every combination of the values is a run in OUT, scored by the profile's first judge; the table is
+sorted by iou_image and written after each. A stopped sweep goes on where it was. Without --layouts
+the embedded tuning split is drawn, which shares no scene with the one that is reported.
+"""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+from tcig.commands.parsing import parse
+from tcig.data.errors import InputError
+
+TUNING = 64
+"""Scenes of the embedded tuning split, before the filter."""
+
+
+@dataclass
+class Options:
+    """Arguments of `tcig sweep`."""
+
+    row: str
+    """The row, as in `tcig run --methods`."""
+    vary: tuple[str, ...]
+    """Options with their values, as "OPTION=VALUE VALUE ...", each in quotes."""
+    set: tuple[str, ...] = ()
+    """Options that all trials share, as OPTION=VALUE."""
+    profile: str = "mini"
+    """Size, judges and batch: mini, paper, or a TOML file."""
+    layouts: Path | None = None
+    """Manifest of layouts for tuning."""
+    exclude: Path | None = None
+    """Manifest of the layouts to be reported: none of these is used."""
+    limit: int | None = 24
+    """The first N layouts in the order of a hash of their ids."""
+    out: Path = Path("runs/sweep")
+    """Where the runs' folders are."""
+    table: Path | None = None
+    """CSV to write (default: OUT/ROW.csv)."""
+
+
+def main(argv: list[str]) -> int:
+    """Runs `tcig sweep`; 1 if a sample failed."""
+    options = parse(Options, argv, "sweep", __doc__)
+    axes = [_axis(text) for text in options.vary]
+    shared = dict(_assignment(text) for text in options.set)
+    from tcig.data.files import sha256
+    from tcig.data.layout import hash_order, read_manifest
+    from tcig.eval.judges import load_judge
+    from tcig.methods.registry import find_row
+    from tcig.profiles import load_profile
+    from tcig.run.spec import prepare
+
+    profile = load_profile(options.profile)
+    row, _ = find_row(options.row)
+    options.out.mkdir(parents=True, exist_ok=True)
+    coco, manifest = _tuning(profile, options)
+    _, layouts = read_manifest(manifest)
+    if options.exclude:
+        reported = {layout.id for layout in read_manifest(options.exclude)[1]}
+        layouts = [layout for layout in layouts if layout.id not in reported]
+    chosen = hash_order(layouts)[: options.limit]
+    if not chosen:
+        raise InputError("no layouts are left to tune on.")
+    judge, name = load_judge(profile.judges[0]), sha256(manifest)
+    table = options.table or options.out / f"{row}.csv"
+    trials = [dict(zip((a for a, _ in axes), values, strict=True)) for values in _product(axes)]
+    prepared = [prepare(options.row, profile, coco, name, shared | trial) for trial in trials]
+    records, failed = [], 0
+    for trial, (spec, method) in zip(trials, prepared, strict=True):
+        record = _measure(spec, method, profile, chosen, layouts, name, judge, options.out)
+        failed += record["failed"]
+        records.append(trial | record)
+        _write(table, records)
+    print(table)
+    return 1 if failed else 0
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    option, equals, value = text.partition("=")
+    if not (option and equals):
+        raise InputError(f"{text!r}: give OPTION=VALUE, as in guidance=5.")
+    return option, value
+
+
+def _axis(text: str) -> tuple[str, list[str]]:
+    option, values = _assignment(text)
+    if not values.split():
+        raise InputError(f'{text!r}: give "OPTION=VALUE VALUE ...", as in "guidance=5 7.5".')
+    return option, values.split()
+
+
+def _product(axes: list[tuple[str, list[str]]]):
+    return itertools.product(*(values for _, values in axes))
+
+
+def _tuning(profile, options: Options) -> tuple[Path | None, Path]:
+    """The COCO folder and the manifest to tune on."""
+    from tcig.data.build import build_layouts
+    from tcig.data.emoji.make import make_split
+    from tcig.data.filters import Filter
+    from tcig.data.layout import write_manifest
+
+    if options.layouts:
+        return None, options.layouts
+    if not profile.embedded:
+        raise InputError(
+            f"the profile {profile.name} embeds no data: give --layouts FILE, and what it must not "
+            "share as --exclude FILE."
+        )
+    folder = options.out / "tuning"
+    make_split("tuning", TUNING, folder)
+    manifest = options.out / "tuning.jsonl"
+    write_manifest(manifest, *build_layouts(folder, Filter()))
+    return folder, manifest
+
+
+def _measure(spec, method, profile, chosen, layouts, manifest, judge, out: Path) -> dict:
+    """What one trial reaches: IoU, seconds an image, and its run's folder."""
+    from tcig.eval.score import Sizes, score_folder
+    from tcig.eval.table import measured
+    from tcig.run.generate import generate
+    from tcig.run.store import RunStore
+
+    asked = {"limit": len(chosen), "samples": 1}
+    with RunStore(out, spec, asked, profile.model_dump(mode="json")) as store:
+        failed = generate(method, chosen, 1, profile.batch, store)
+        seconds = store.seconds()
+    reached = {"iou_image": None, "iou_image_std": None, "n": 0}
+    if store.done:
+        sizes = Sizes(profile.size, profile.score_size)
+        score_folder(store.folder, chosen, manifest, judge, sizes)
+        found = measured([store.folder], "none").iloc[0]
+        reached = {key: found[key] for key in reached}
+    return reached | {"failed": failed, "seconds": seconds, "run": store.folder.name}
+
+
+def _write(table: Path, records: list[dict]) -> None:
+    import pandas as pd
+
+    from tcig.data.files import write_whole
+
+    frame = pd.DataFrame(records).sort_values("iou_image", ascending=False, kind="stable")
+    table.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(table, frame.round(4).to_csv(index=False))
