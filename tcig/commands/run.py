@@ -47,6 +47,7 @@ def main(argv: list[str]) -> int:
         raise InputError("give --methods one or more names, or path/to/file.py:Class.")
     if options.samples < 1 or (options.limit is not None and options.limit < 1):
         raise InputError("--samples and --limit count from 1.")
+    from tcig.commands.inputs import manifest_of
     from tcig.data.files import sha256
     from tcig.data.layout import hash_order, read_manifest
     from tcig.methods.registry import find_row
@@ -58,11 +59,10 @@ def main(argv: list[str]) -> int:
 
     profile = load_profile(options.profile)
     options.out.mkdir(parents=True, exist_ok=True)
-    manifest = options.layouts or _embedded(profile, options.out)
+    manifest, coco = manifest_of(profile, options.layouts, options.coco, options.out)
     _, layouts = read_manifest(manifest)
     chosen = hash_order(layouts)[: options.limit]
     name = sha256(manifest)
-    coco = options.coco if options.layouts else options.coco or profile.coco
     methods = dict.fromkeys(options.methods)
     rows = {method: find_row(method)[0] for method in methods}
     given = parse_settings(options.set, list(rows.values()))
@@ -85,21 +85,6 @@ def main(argv: list[str]) -> int:
             for folder in folders:
                 score_folder(folder, layouts, name, judge, sizes)
     return 1 if failed else 0
-
-
-def _embedded(profile, out: Path) -> Path:
-    from tcig.data.build import build_layouts
-    from tcig.data.filters import Filter
-    from tcig.data.layout import write_manifest
-
-    if profile.coco is None:
-        raise InputError(
-            f"the profile {profile.name} embeds no data: make a manifest with `tcig layouts` and "
-            "give it as --layouts FILE."
-        )
-    path = out / f"layouts-{profile.name}.jsonl"
-    write_manifest(path, *build_layouts(profile.coco, Filter()))
-    return path
 
 
 def _judges(profile) -> list:

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
     """Runs `tcig sweep`; 1 if a sample failed."""
     options = parse(Options, argv, "sweep", __doc__)
     axes = [_axis(text) for text in options.vary]
-    shared = dict(_assignment(text) for text in options.set)
+    shared = dict(assignment(text) for text in options.set)
     from tcig.data.files import sha256
     from tcig.data.layout import hash_order, read_manifest
     from tcig.eval.judges import load_judge
@@ -82,7 +82,8 @@ def main(argv: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _assignment(text: str) -> tuple[str, str]:
+def assignment(text: str) -> tuple[str, str]:
+    """`OPTION=VALUE` as a pair."""
     option, equals, value = text.partition("=")
     if not (option and equals):
         raise InputError(f"{text!r}: give OPTION=VALUE, as in guidance=5.")
@@ -90,7 +91,7 @@ def _assignment(text: str) -> tuple[str, str]:
 
 
 def _axis(text: str) -> tuple[str, list[str]]:
-    option, values = _assignment(text)
+    option, values = assignment(text)
     if not values.split():
         raise InputError(f'{text!r}: give "OPTION=VALUE VALUE ...", as in "guidance=5 7.5".')
     return option, values.split()

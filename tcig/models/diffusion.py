@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.utils import logging as loud
 from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
-from transformers.utils import logging
+from transformers.utils import logging as louder
 
 from tcig.data.errors import InputError
 from tcig.models.devices import device
@@ -187,7 +188,7 @@ def load_diffusion(source: str) -> Diffusion:
     place = locate(source)
     local = Path(place).is_dir()
     parts = {}
-    with _quiet():
+    with quiet():
         for name, kind in PARTS.items():
             if local and not (Path(place) / name).is_dir():
                 raise InputError(f"{source} lacks {name}: a Stable Diffusion folder has it.")
@@ -208,12 +209,13 @@ def load_diffusion(source: str) -> Diffusion:
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Without transformers' bar for each file of weights."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+def quiet():
+    """Without the bars that transformers and diffusers show while they read weights from disk."""
+    libraries = [each for each in (loud, louder) if each.is_progress_bar_enabled()]
+    for library in libraries:
+        library.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
-            logging.enable_progress_bar()
+        for library in libraries:
+            library.enable_progress_bar()

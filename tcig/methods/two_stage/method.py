@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from tcig.data.errors import InputError
 from tcig.data.files import sha256
@@ -95,9 +96,8 @@ class TwoStage(Method):
         if wanted:
             draws = generators([seeds[n] for n in wanted])
             drawn = self._first([layouts[n] for n in wanted], draws, callback)
-            pixels = drawn.mul(255).round().byte().movedim(1, -1).cpu().numpy()
-            for n, each in zip(wanted, pixels, strict=True):
-                _kept[keys[n]] = Image.fromarray(np.ascontiguousarray(each))
+            for n, image in zip(wanted, to_pil(drawn), strict=True):
+                _kept[keys[n]] = image
         found = [_kept[key] for key in keys]
         while len(_kept) > KEPT:
             _kept.popitem(last=False)
@@ -112,6 +112,12 @@ class TwoStage(Method):
         own = {k: v for k, v in self._identities.items() if k != "second"}
         parts = [layout.model_dump_json(), seed, self._first.side, own, asdict(self.options.first)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def to_pil(images: Tensor) -> list[Image.Image]:
+    """(B, 3, H, W) in [0, 1] -> RGB images."""
+    pixels = images.mul(255).round().byte().movedim(1, -1).cpu().numpy()
+    return [Image.fromarray(np.ascontiguousarray(each)) for each in pixels]
 
 
 def _second_seed(seed: int) -> int:

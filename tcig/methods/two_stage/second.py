@@ -13,6 +13,7 @@ from PIL import Image
 
 from tcig.data.errors import InputError
 from tcig.models.devices import device
+from tcig.models.diffusion import quiet
 from tcig.models.weights import identity_of, locate
 
 FLAGS = ("nsfw_content_detected", "nsfw_detected")
@@ -94,9 +95,10 @@ def _load(source: str, safety: bool):
         parts = DiffusionPipeline.load_config(place)
         checked = "safety_checker" in parts
         off = {"safety_checker": None, "requires_safety_checker": False}
-        pipeline = AutoPipelineForImage2Image.from_pretrained(
-            place, **(off if checked and not safety else {})
-        )
+        with quiet():
+            pipeline = AutoPipelineForImage2Image.from_pretrained(
+                place, **(off if checked and not safety else {})
+            )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{source} is no pipeline for stage 2 ({reason}).") from None

@@ -1,0 +1,175 @@
+"""Figures after the papers' own: masks in class colours with their names, images beside."""
+
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+from tcig.data.files import write_whole
+from tcig.data.layout import Layout
+from tcig.data.masks import resize_nearest
+from tcig.data.voc import COLOURS
+
+matplotlib.use("Agg")
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+CELL, MASK = 1.45, 256
+"""Side of an image in inches, of a drawn mask in pixels."""
+
+
+def systems_figure(
+    path: Path, layouts: Sequence[Layout], columns: Mapping[str, Sequence[Image.Image]]
+) -> None:
+    """Systems side by side under the same masks, a layout a row (TCIG, Figure 3).
+
+    Args:
+        path: the PNG.
+        layouts: one for each row.
+        columns: each system's images, one for each layout.
+    """
+    rows = [[layout, *images] for layout, *images in zip(layouts, *columns.values(), strict=True)]
+    _write(path, rows, ["mask", *columns], [layout.caption for layout in layouts])
+
+
+def samples_figure(
+    path: Path, layouts: Sequence[Layout], images: Sequence[Image.Image], width: int = 6
+) -> None:
+    """Images under their masks, `width` of them a row (TCIG, Figure 5)."""
+    rows = []
+    for first in range(0, len(layouts), width):
+        part = slice(first, first + width)
+        rows += [list(layouts[part]), list(images[part])]
+    _write(path, rows, [], [], [layout.caption for layout in layouts])
+
+
+def stages_figure(
+    path: Path,
+    layouts: Sequence[Layout],
+    first: Sequence[Sequence[Image.Image]],
+    second: Sequence[Sequence[Sequence[Image.Image]]],
+) -> None:
+    """Masks, images of stage 1, and images of stage 2 for each of them (TCIG, Figure 2).
+
+    Args:
+        path: the PNG.
+        layouts: L of them, one for each row.
+        first: of each layout, its images of stage 1.
+        second: of each layout and each image of stage 1, the images of stage 2.
+    """
+    rows, titles = [], ["mask"]
+    for number, (placed, refined) in enumerate(zip(first[0], second[0], strict=True), start=1):
+        titles += [f"stage 1, start {number}", *(f"stage 2 of {number}" for _ in refined)]
+        del placed
+    for layout, placed, refined in zip(layouts, first, second, strict=True):
+        pairs = zip(placed, refined, strict=True)
+        rows.append([layout, *(image for one, many in pairs for image in (one, *many))])
+    _write(path, rows, titles, [layout.caption for layout in layouts])
+
+
+def course_figure(
+    path: Path, layout: Layout, frames: Mapping[int, Image.Image], curves: Mapping[str, np.ndarray]
+) -> None:
+    """How stage 1 went: its image now and then, and its losses and IoU over the iterations.
+
+    Args:
+        path: the PNG.
+        layout: what was drawn.
+        frames: image by iteration.
+        curves: a value of each iteration by name; `IoU...` has an axis of its own, 0 to 1.
+    """
+    count = len(frames) + 1
+    figure = Figure((CELL * count, CELL + 3.0), layout="constrained")
+    grid = figure.add_gridspec(2, count, height_ratios=[CELL, 2.4])
+    axes = figure.add_subplot(grid[0, 0])
+    _draw(axes, layout)
+    axes.set_title("mask", fontsize=8)
+    for column, (iteration, image) in enumerate(frames.items(), start=1):
+        axes = figure.add_subplot(grid[0, column])
+        _draw(axes, image)
+        axes.set_title(f"iteration {iteration}", fontsize=8)
+    losses = figure.add_subplot(grid[1, :])
+    share = losses.twinx()
+    for number, (name, values) in enumerate(curves.items()):
+        axis = share if name.startswith("IoU") else losses
+        axis.plot(values, color=f"C{number}", label=name, linewidth=1.2)
+    share.set(ylim=(0, 1), ylabel="IoU")
+    losses.set(xlabel="iteration", ylabel="weighted loss", xlim=(0, None), ylim=(0, None))
+    lines = losses.lines + share.lines
+    losses.legend(lines, [line.get_label() for line in lines], loc="center right", fontsize=8)
+    figure.suptitle(f'"{layout.caption}"', fontsize=9)
+    _save(figure, path)
+
+
+def _write(
+    path: Path,
+    rows: Sequence[Sequence[Layout | Image.Image]],
+    titles: Sequence[str],
+    below: Sequence[str],
+    above: Sequence[str] = (),
+) -> None:
+    """A grid of masks and images.
+
+    Args:
+        path: the PNG.
+        rows: what stands in each.
+        titles: of the columns, or none.
+        below: a caption for each row, under it, or none.
+        above: a caption for each mask, over it, in their order, or none.
+    """
+    width = max(map(len, rows))
+    height = CELL + (0.22 if below else 0.2 if above else 0)
+    figure = Figure((CELL * width, height * len(rows) + 0.2), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.02, wspace=0.01, hspace=0.01)
+    captions = iter(above)
+    for number, row in enumerate(rows):
+        for column, cell in enumerate(row):
+            axes = figure.add_subplot(len(rows), width, number * width + column + 1)
+            _draw(axes, cell)
+            if isinstance(cell, Layout) and above:
+                axes.set_title(textwrap.fill(next(captions), 30), fontsize=5.5)
+            elif number == 0 and titles:
+                axes.set_title(textwrap.fill(titles[column], 18), fontsize=7)
+            if below and column == 0:
+                text = f'"{below[number]}"'
+                axes.text(0, -0.04, text, fontsize=6.5, va="top", transform=axes.transAxes)
+    _save(figure, path)
+
+
+def _draw(axes: Axes, cell: Layout | Image.Image) -> None:
+    """A layout's mask with the names of its regions, or an image, its pixels kept square."""
+    axes.set_axis_off()
+    if isinstance(cell, Image.Image):
+        axes.imshow(np.asarray(cell), interpolation="nearest")
+        return
+    palette = np.array(COLOURS, np.uint8)
+    palette[0] = 235
+    labels = cell.class_map(MASK)
+    axes.imshow(palette[labels], interpolation="nearest")
+    outline = [patheffects.withStroke(linewidth=2, foreground="black")]
+    for region in cell.regions:
+        seen = resize_nearest(region.pixels, MASK) & (labels == region.index)
+        if seen.any():
+            y, x = (float(np.median(places)) for places in np.nonzero(seen))
+            axes.text(
+                np.clip(x, 34, MASK - 34),
+                y,
+                region.label,
+                color="white",
+                fontsize=6.5,
+                ha="center",
+                va="center",
+                path_effects=outline,
+            )
+
+
+def _save(figure: Figure, path: Path) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=160, metadata={"Software": None})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, buffer.getvalue())

@@ -1,0 +1,97 @@
+"""`tcig draw`: an image from a prompt and a drawn mask, by any method.
+
+    tcig draw --prompt "a cat and a bus on a green field" --mask mask.png \\
+        --legend "#ff0000=cat" "blue=bus" --out drawn.png
+    tcig draw --prompt "two cats" --mask cat-1.png cat-2.png --method multidiffusion --out cats.png
+    tcig draw --prompt "a dog" --mask masks.json --samples 3 --outputs 2 --out dog.png
+
+A mask is a coloured picture (VOC's palette, or --legend), or pictures named after their classes, or
+a JSON of COCO segmentations. Edges may be soft: they take the nearest colour of the legend. With
+--samples N the files are numbered; for tcig the image of stage 1 stands beside as NAME-stage1.png,
+and --outputs M draws stage 2 that often from each.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tcig.commands.parsing import parse
+from tcig.data.errors import InputError
+
+
+@dataclass
+class Options:
+    """Arguments of `tcig draw`."""
+
+    prompt: str
+    """Of the whole image."""
+    mask: tuple[Path, ...]
+    """What to draw where."""
+    out: Path
+    """PNG to write."""
+    legend: tuple[str, ...] = ()
+    """Classes of the mask's colours, as COLOUR=LABEL: "#ff0000=cat" "0,0,255=bus" "lime=dog"."""
+    method: str = "tcig"
+    """A row of `tcig run`, or path/to/file.py:Class."""
+    profile: str = "mini"
+    """Size and models: mini, paper, or a TOML file."""
+    set: tuple[str, ...] = ()
+    """Options of the method, as OPTION=VALUE."""
+    seed: int = 0
+    """Of the first sample."""
+    samples: int = 1
+    """Images, each from its own start."""
+    outputs: int = 1
+    """Images of stage 2 for each of stage 1."""
+
+
+def main(argv: list[str]) -> int:
+    """Runs `tcig draw`."""
+    options = parse(Options, argv, "draw", __doc__)
+    if options.samples < 1 or options.outputs < 1:
+        raise InputError("--samples and --outputs count from 1.")
+    if options.out.suffix != ".png":
+        raise InputError(f"--out {options.out}: images are PNG.")
+    from tcig.commands.sweep import assignment
+    from tcig.data.drawn import drawn_layout, parse_legend
+    from tcig.methods.two_stage.method import TwoStage
+    from tcig.profiles import load_profile
+    from tcig.run.spec import prepare
+    from tcig.seeds import seed_of
+
+    layout = drawn_layout(options.prompt, options.mask, parse_legend(options.legend))
+    profile = load_profile(options.profile)
+    given = dict(assignment(text) for text in options.set)
+    _, method = prepare(options.method, profile, None, "drawn", given)
+    staged = isinstance(method, TwoStage) and method.options.stages == "both"
+    if options.outputs > 1 and not staged:
+        raise InputError(f"--outputs: {options.method} has no two stages.")
+    layouts = [layout] * options.samples
+    numbers = range(options.seed, options.seed + options.samples)
+    seeds = [seed_of("drawn", number) for number in numbers]
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    if not staged:
+        for number, image in enumerate(method.generate(layouts, seeds)):
+            _save(image, options.out, number, options.samples)
+        return 0
+    placed = method.place(layouts, seeds)
+    for number, (image, seed) in enumerate(zip(placed, seeds, strict=True)):
+        _save(image, options.out, number, options.samples, "-stage1")
+        again = [seed_of(f"drawn {seed}", n) for n in range(options.outputs - 1)]
+        copies = [image] * options.outputs
+        refined = method.refine([layout] * options.outputs, copies, [seed, *again])
+        for output, each in enumerate(refined):
+            suffix = f"-{output}" if options.outputs > 1 else ""
+            _save(each, options.out, number, options.samples, suffix)
+    return 0
+
+
+def _save(image, out: Path, number: int, count: int, suffix: str = "") -> None:
+    import io
+
+    from tcig.data.files import write_whole
+
+    path = out.with_stem(out.stem + (f"-{number}" if count > 1 else "") + suffix)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    write_whole(path, buffer.getvalue())
+    print(path)

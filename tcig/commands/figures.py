@@ -1,0 +1,141 @@
+"""`tcig figures`: pictures of a finished run, after the papers' own figures.
+
+    tcig figures runs --out figures
+    tcig figures runs --layouts layouts.jsonl --profile paper --count 8 --out figures
+
+FOLDER holds runs, as `tcig run` leaves them. Written are `systems.png` (the systems side by side
+under the same masks), `samples.png` (TCIG's images under their masks), and, drawn anew with the
+profile's options, `stages.png` (two starts of stage 1, two outputs of stage 2 for each) and
+`course.png` (stage 1 over its iterations).
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from tcig.commands.parsing import parse
+from tcig.data.errors import InputError
+
+SYSTEMS = ("real", "text-only", "si", "bld", "multidiffusion", "tcig-stage1", "tcig")
+"""Columns of `systems.png`, where they were run."""
+FRAMES = 6
+"""Images of stage 1 in `course.png`."""
+
+
+@dataclass
+class Options:
+    """Arguments of `tcig figures`."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of runs."""
+    out: Path = Path("figures")
+    """Folder to write."""
+    profile: str = "mini"
+    """Of the runs."""
+    layouts: Path | None = None
+    """Manifest of the runs, where it is not the embedded data's."""
+    count: int = 6
+    """Layouts shown, the first in the order of a hash of their ids."""
+
+
+def main(argv: list[str]) -> int:
+    """Runs `tcig figures`."""
+    options = parse(Options, argv, "figures", __doc__)
+    from tcig.commands.inputs import manifest_of
+    from tcig.data.files import sha256
+    from tcig.data.layout import hash_order, read_manifest
+    from tcig.eval.figures import samples_figure, systems_figure
+    from tcig.profiles import load_profile
+    from tcig.run.spec import prepare
+
+    profile = load_profile(options.profile)
+    if not options.folder.is_dir():
+        raise InputError(f"{options.folder} is no folder of runs: make one with `tcig run`.")
+    options.out.mkdir(parents=True, exist_ok=True)
+    manifest, coco = manifest_of(profile, options.layouts, None, options.folder)
+    layouts = hash_order(read_manifest(manifest)[1])
+    runs = _runs(options.folder, sha256(manifest))
+    shown = [row for row in SYSTEMS if row in runs]
+    if not shown:
+        raise InputError(f"{options.folder} has no run of {', '.join(SYSTEMS)} on these layouts.")
+    common = [layout for layout in layouts if all(_image(runs[r], layout) for r in shown)]
+    rows = common[: options.count]
+    if not rows:
+        raise InputError(f"the runs of {', '.join(shown)} have no layout in common.")
+    columns = {row: [_image(runs[row], layout) for layout in rows] for row in shown}
+    systems_figure(options.out / "systems.png", rows, columns)
+    if "tcig" in runs:
+        drawn = common[: 3 * options.count]
+        samples = [_image(runs["tcig"], layout) for layout in drawn]
+        samples_figure(options.out / "samples.png", drawn, samples)
+    _, method = prepare("tcig", profile, coco, sha256(manifest))
+    _stages(options.out / "stages.png", method, rows[:3])
+    _course(options.out / "course.png", method, rows[0])
+    print(options.out)
+    return 0
+
+
+def _runs(folder: Path, manifest: str) -> dict[str, Path]:
+    """The folder of each row's run on this manifest, the newest where there are several."""
+    found = {}
+    for record in sorted(folder.glob("*/run.json"), key=lambda path: path.stat().st_mtime):
+        spec = json.loads(record.read_text())["spec"]
+        if spec["manifest"] == manifest:
+            found[spec["method"]] = record.parent
+    return found
+
+
+def _image(run: Path, layout):
+    from PIL import Image
+
+    path = run / f"{layout.id}-0.png"
+    if not path.exists():
+        return None
+    with Image.open(path) as file:
+        return file.convert("RGB")
+
+
+def _stages(path: Path, method, layouts: list) -> None:
+    """Samples 0 and 1 of stage 1, each refined twice."""
+    from tcig.eval.figures import stages_figure
+    from tcig.seeds import seed_of
+
+    pairs = [(layout, sample) for layout in layouts for sample in (0, 1)]
+    drawn = [layout for layout, _ in pairs]
+    seeds = [seed_of(layout.id, sample) for layout, sample in pairs]
+    first = method.place(drawn, seeds)
+    others = [seed_of(layout.id, sample + 2) for layout, sample in pairs]
+    once, twice = (method.refine(drawn, first, each) for each in (seeds, others))
+    outputs = list(zip(once, twice, strict=True))
+    stages_figure(path, layouts, _in_twos(first), _in_twos(outputs))
+
+
+def _in_twos(values: list) -> list:
+    return [values[n : n + 2] for n in range(0, len(values), 2)]
+
+
+def _course(path: Path, method, layout) -> None:
+    """Stage 1 of one layout, watched."""
+    import numpy as np
+
+    from tcig.eval.figures import course_figure
+    from tcig.methods.two_stage.method import to_pil
+    from tcig.seeds import seed_of
+
+    total = method.options.first.iterations
+    wanted = {round(total * (n / (FRAMES - 1)) ** 2) for n in range(FRAMES)}
+    frames, curves = {}, {}
+
+    def watch(event, iteration, **found):
+        if event == "guide":
+            curves.setdefault("IoU, by the guide", []).append(found["iou"][0].item())
+            return
+        for name, loss in found["losses"].items():
+            curves.setdefault(f"{name} loss", []).append(loss[0].item())
+        if iteration in wanted:
+            frames[iteration] = to_pil(found["images"])[0]
+
+    method.place([layout], [seed_of(layout.id, 0)], watch)
+    course_figure(path, layout, frames, {name: np.array(each) for name, each in curves.items()})
