@@ -1,5 +1,6 @@
 # Sourced by reproduce.sh, tests/run.sh: a virtual environment with the locked packages.
 # Uses the active environment, else .venv; installs only what the lock or pyproject.toml changed.
+# TCIG_TORCH_INDEX takes torch and torchvision from another index, as one of wheels without CUDA.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${VIRTUAL_ENV:-$root/.venv}
@@ -14,10 +15,17 @@ fi
 state=$(cat "$root/requirements.lock" "$root/pyproject.toml" | "$venv/bin/python" -c \
     'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest(), sys.argv[1])' "$root")
 if [ "$(cat "$venv/.tcig-installed" 2>/dev/null)" != "$state" ]; then
-    echo "installing the locked packages (torch with CUDA takes 6 GB on Linux)"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$root/requirements.lock"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-        --no-deps --no-build-isolation --editable "$root"
+    pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
+    if [ -n "${TCIG_TORCH_INDEX:-}" ]; then
+        echo "installing the locked packages, torch from $TCIG_TORCH_INDEX"
+        "${pip[@]}" --no-deps --index-url "$TCIG_TORCH_INDEX" \
+            $(grep -E '^(torch|torchvision)==' "$root/requirements.lock")
+        "${pip[@]}" -r <(grep -vE '^(torch|torchvision|triton|nvidia-|cuda-)' "$root/requirements.lock")
+    else
+        echo "installing the locked packages (torch with CUDA takes 6 GB on Linux)"
+        "${pip[@]}" -r "$root/requirements.lock"
+    fi
+    "${pip[@]}" --no-deps --no-build-isolation --editable "$root"
     echo "$state" >"$venv/.tcig-installed"
 fi
 export PATH="$venv/bin:$PATH"

@@ -11,6 +11,7 @@ COMMANDS = {
     "run": "generate images with methods, then score them",
     "draw": "an image from a prompt and a drawn mask, by any method",
     "figures": "masks and images side by side, the two stages, the course of stage 1",
+    "smoke": "every row on two layouts, against stored ranges",
     "sweep": "measure a row under combinations of its options, on layouts for tuning",
     "score": "score a folder of images, anyone's",
     "table": "mean ± std IoU of scored folders, beside the published figures",

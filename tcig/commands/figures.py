@@ -9,7 +9,6 @@ profile's options, `stages.png` (two starts of stage 1, two outputs of stage 2 f
 `course.png` (stage 1 over its iterations).
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +47,7 @@ def main(argv: list[str]) -> int:
     from tcig.data.layout import hash_order, read_manifest
     from tcig.eval.figures import samples_figure, systems_figure
     from tcig.profiles import load_profile
+    from tcig.run.folders import find_runs, image_of
     from tcig.run.spec import prepare
 
     profile = load_profile(options.profile)
@@ -56,45 +56,25 @@ def main(argv: list[str]) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     manifest, coco = manifest_of(profile, options.layouts, None, options.folder)
     layouts = hash_order(read_manifest(manifest)[1])
-    runs = _runs(options.folder, sha256(manifest))
+    runs = find_runs(options.folder, manifest)
     shown = [row for row in SYSTEMS if row in runs]
     if not shown:
         raise InputError(f"{options.folder} has no run of {', '.join(SYSTEMS)} on these layouts.")
-    common = [layout for layout in layouts if all(_image(runs[r], layout) for r in shown)]
+    common = [layout for layout in layouts if all(image_of(runs[r], layout) for r in shown)]
     rows = common[: options.count]
     if not rows:
         raise InputError(f"the runs of {', '.join(shown)} have no layout in common.")
-    columns = {row: [_image(runs[row], layout) for layout in rows] for row in shown}
+    columns = {row: [image_of(runs[row], layout) for layout in rows] for row in shown}
     systems_figure(options.out / "systems.png", rows, columns)
     if "tcig" in runs:
         drawn = common[: 3 * options.count]
-        samples = [_image(runs["tcig"], layout) for layout in drawn]
+        samples = [image_of(runs["tcig"], layout) for layout in drawn]
         samples_figure(options.out / "samples.png", drawn, samples)
     _, method = prepare("tcig", profile, coco, sha256(manifest))
     _stages(options.out / "stages.png", method, rows[:3])
     _course(options.out / "course.png", method, rows[0])
     print(options.out)
     return 0
-
-
-def _runs(folder: Path, manifest: str) -> dict[str, Path]:
-    """The folder of each row's run on this manifest, the newest where there are several."""
-    found = {}
-    for record in sorted(folder.glob("*/run.json"), key=lambda path: path.stat().st_mtime):
-        spec = json.loads(record.read_text())["spec"]
-        if spec["manifest"] == manifest:
-            found[spec["method"]] = record.parent
-    return found
-
-
-def _image(run: Path, layout):
-    from PIL import Image
-
-    path = run / f"{layout.id}-0.png"
-    if not path.exists():
-        return None
-    with Image.open(path) as file:
-        return file.convert("RGB")
 
 
 def _stages(path: Path, method, layouts: list) -> None:

@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from diffusers.utils import logging as loud
+from diffusers.utils import logging as diffusers_log
 from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
-from transformers.utils import logging as louder
+from transformers.utils import logging as transformers_log
 
 from tcig.data.errors import InputError
 from tcig.models.devices import device
@@ -211,7 +211,9 @@ def load_diffusion(source: str) -> Diffusion:
 @contextlib.contextmanager
 def quiet():
     """Without the bars that transformers and diffusers show while they read weights from disk."""
-    libraries = [each for each in (loud, louder) if each.is_progress_bar_enabled()]
+    libraries = [
+        each for each in (diffusers_log, transformers_log) if each.is_progress_bar_enabled()
+    ]
     for library in libraries:
         library.disable_progress_bar()
     try:

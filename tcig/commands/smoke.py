@@ -1,0 +1,131 @@
+"""`tcig smoke`: every row on two layouts with few steps, against stored ranges.
+
+    tcig smoke --out smoke
+    tcig smoke --measure results/mini/smoke.csv     # stores the ranges anew
+
+Writes the table and a figure to OUT, and fails where a row leaves its range: `paste` and `empty`
+must be exact under the judge `colours`, the other rows within what was measured over threads and
+instruction sets, and a margin. `--measure` runs itself under each of these in turn.
+"""
+
+import math
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tcig.commands.parsing import parse
+from tcig.data.errors import InputError
+from tcig.methods.registry import ROWS
+
+LAYOUTS = 2
+MARGIN = 0.05
+"""Of IoU, beyond the measured ones on both sides; ours."""
+EXACT = {"paste": 1.0, "empty": 0.0}
+"""Rows whose IoU the judge `colours` gives in closed form."""
+MACHINES = (
+    {"OMP_NUM_THREADS": "1"},
+    {"OMP_NUM_THREADS": "2"},
+    {"OMP_NUM_THREADS": "2", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+    {"OMP_NUM_THREADS": "1", "ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
+)
+"""Processors to measure over: environments that torch and oneDNN read."""
+
+
+@dataclass
+class Options:
+    """Arguments of `tcig smoke`."""
+
+    out: Path = Path("runs/smoke")
+    """Folder for `table.md` and `systems.png`."""
+    ranges: Path | None = None
+    """CSV of row, low, high (default: the shipped one)."""
+    measure: Path | None = None
+    """CSV to write instead of checking."""
+
+
+def main(argv: list[str]) -> int:
+    """Runs `tcig smoke`; 1 if a row leaves its range or a sample failed."""
+    options = parse(Options, argv, "smoke", __doc__)
+    import pandas as pd
+
+    from tcig.commands import run
+
+    if options.measure:
+        return _measure(options.measure, options.out)
+    shipped = files("tcig.results") / "mini" / "smoke.csv"
+    try:
+        ranges = pd.read_csv(options.ranges or shipped).set_index("row")
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{options.ranges or shipped} holds no ranges ({error}).") from None
+    missing = sorted(set(ROWS) - set(ranges.index) - set(EXACT))
+    if missing:
+        raise InputError(f"no range is stored for {', '.join(missing)}: make them by --measure.")
+    with TemporaryDirectory() as work:  # anew each time: a run that is there would be kept
+        status = run.main(_arguments(Path(work)))
+        reached = _reached(Path(work), options.out)
+    wrong = 0
+    for row in ROWS:
+        low, high = (EXACT[row],) * 2 if row in EXACT else ranges.loc[row, ["low", "high"]]
+        iou = reached.get(row, math.nan)
+        kept = low <= iou <= high
+        wrong += not kept
+        print(f"{'ok  ' if kept else 'FAIL'} {row:<28} {iou:.3f}  in {low:.3f} .. {high:.3f}")
+    return 1 if status or wrong else 0
+
+
+def _arguments(out: Path) -> list[str]:
+    """Of `tcig run` for all rows."""
+    arguments = ["--profile", "smoke", "--limit", str(LAYOUTS), "--out", str(out)]
+    return [*arguments, "--methods", *ROWS]
+
+
+def _reached(work: Path, out: Path) -> dict[str, float]:
+    """Each row's iou_image of the runs in `work`; writes the table and the figure to `out`."""
+    from tcig.data.files import write_whole
+    from tcig.data.layout import hash_order, read_manifest
+    from tcig.eval.figures import systems_figure
+    from tcig.eval.table import measured, render
+    from tcig.run.folders import find_runs, image_of
+
+    out.mkdir(parents=True, exist_ok=True)
+    manifest = work / "layouts-smoke.jsonl"
+    runs = find_runs(work, manifest)
+    runs = {row: runs[row] for row in ROWS if row in runs}
+    frame = measured(list(runs.values()), "none")
+    write_whole(out / "table.md", render(frame, ["iou_image", "iou_foreground"], "md"))
+    layouts = hash_order(read_manifest(manifest)[1])[:LAYOUTS]
+    columns = {row: [image_of(run, layout) for layout in layouts] for row, run in runs.items()}
+    whole = {row: images for row, images in columns.items() if None not in images}
+    systems_figure(out / "systems.png", layouts, whole)
+    reached = {}
+    for record in frame.to_dict("records"):
+        judge = "colours" if record["row"] in EXACT else "miniature"
+        if record["judge"] == judge and record["ignore"] == "none":
+            reached[record["row"]] = record["iou_image"]
+    return reached
+
+
+def _measure(target: Path, out: Path) -> int:
+    """Stores each row's range over `MACHINES`, each in a process of its own."""
+    import pandas as pd
+
+    from tcig.data.files import write_whole
+
+    found = []
+    for machine in MACHINES:
+        print(" ".join(f"{key}={value}" for key, value in machine.items()), flush=True)
+        with TemporaryDirectory() as work:
+            command = [sys.executable, "-m", "tcig.cli", "run", *_arguments(Path(work))]
+            if subprocess.run(command, env=os.environ | machine).returncode:
+                raise InputError(f"the rows cannot be measured under {machine}: see above.")
+            found.append(_reached(Path(work), out))
+    frame = pd.DataFrame(found).drop(columns=list(EXACT))
+    low, high = (frame.min() - MARGIN).clip(0), (frame.max() + MARGIN).clip(upper=1)
+    table = pd.DataFrame({"low": low, "high": high, "spread": frame.max() - frame.min()})
+    write_whole(target, table.round(4).to_csv(index_label="row"))
+    print(table.round(4).to_string())
+    return 0
