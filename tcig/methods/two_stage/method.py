@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor
 
 from tcig.data.errors import InputError
-from tcig.data.files import sha256
 from tcig.methods.base import Method
 from tcig.methods.draws import generators
 from tcig.methods.two_stage.first import FirstOptions, FirstStage
@@ -21,7 +20,7 @@ from tcig.methods.two_stage.second import SecondOptions, SecondStage
 from tcig.models.clip import load_clip
 from tcig.models.devices import device
 from tcig.models.vqgan import load_vqgan
-from tcig.models.weights import folder_of
+from tcig.models.weights import folder_of, identity_of
 
 KEPT = 2048
 """Images of stage 1 that a process keeps for rows that share them; ours."""
@@ -129,8 +128,7 @@ def _second_seed(seed: int) -> int:
 @cache
 def _vqgan(source: str):
     folder = folder_of(source)
-    weights = next(p for n in ("model.safetensors", "last.ckpt") if (p := folder / n).is_file())
-    return load_vqgan(folder).to(device()), sha256(weights)
+    return load_vqgan(folder).to(device()), identity_of(folder)
 
 
 @cache
