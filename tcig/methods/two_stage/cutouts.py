@@ -1,7 +1,7 @@
 """Cutouts of an image, augmented, as CLIP sees them in VQGAN+CLIP.
 
 Reference: nerdyrodent/VQGAN-CLIP 592d555, generate.py, MakeCutouts (l. 303-362) for `pooled` and
-MakeCutoutsOrig (l. 476-492) for `crops`; the augmentations are kornia 0.6's there. Unlike there,
+MakeCutoutsOrig (l. 476-492) for `crops`; the augmentations are kornia's there. Unlike there,
 all geometry is one warp with one interpolation, the colours' order is fixed, and every number
 comes from the sample's own generator.
 """
@@ -26,7 +26,7 @@ ROTATION, SHIFT, SHEAR = math.radians(15), 0.1, math.radians(5)
 DISTORTION = 0.7
 """Perspective: how far a corner may move in, as a share of half the side (l. 322)."""
 JITTER = 0.1
-"""Largest change of brightness, contrast, saturation, and hue in turns (l. 316)."""
+"""Largest change of brightness, contrast, saturation, and hue, this in turns (l. 316)."""
 ERASED, RATIO = (0.1, 0.4), (0.3, 1 / 0.3)
 """Erasing: share of the area, ratio of height to width (l. 336)."""
 NOISE = 0.1
@@ -41,7 +41,7 @@ class Drawn(NamedTuple):
     warp: Tensor | None
     """From places in a cutout to places in its image, both in [-1, 1], (N, 3, 3)."""
     colours: Tensor | None
-    """Factors of brightness, contrast, saturation, and turns of hue, (N, 4)."""
+    """Brightness less 1 to add, factors of contrast and saturation, turns of hue, (N, 4)."""
     boxes: Tensor | None
     """Erased pixels: left, top, right, bottom, (N, 4); empty where nothing is erased."""
     noise: Tensor | None
@@ -197,39 +197,26 @@ def erase(images: Tensor, boxes: Tensor) -> Tensor:
     return images * ~(down[:, :, None] & across[:, None, :])[:, None]
 
 
-GREY = (0.299, 0.587, 0.114)
-
-
 def recolour(images: Tensor, factors: Tensor) -> Tensor:
-    """Brightness, contrast, saturation and hue, in this order, clamped after each but hue.
+    """Brightness, contrast, saturation and hue, in this order.
 
-    As kornia's ColorJitter: a product; a blend with the image's mean grey; a blend with each
-    pixel's grey; a turn of the hue in HSV.
+    As ColorJitter of kornia 0.5.4, which requirements.txt there pins: brightness is added and
+    contrast multiplied, each clamped to [0, 1]; saturation multiplies HSV's S, clamped likewise.
 
     Args:
         images: (N, 3, H, W).
         factors: (N, 4), see `Drawn.colours`.
     """
     brightness, contrast, saturation, turn = factors[..., None, None, None].unbind(1)
-    weights = torch.tensor(GREY, device=images.device).view(3, 1, 1)
-    images = (images * brightness).clamp(0, 1)
-    mean = (images * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True)
-    images = (mean + (images - mean) * contrast).clamp(0, 1)
-    grey = (images * weights).sum(1, keepdim=True)
-    images = (grey + (images - grey) * saturation).clamp(0, 1)
-    return _turned(images, turn[:, 0])
-
-
-def _turned(images: Tensor, turn: Tensor) -> Tensor:
-    """Adds `turn` (N, 1, 1), in turns, to the hue."""
+    images = ((images + brightness - 1).clamp(0, 1) * contrast).clamp(0, 1)
     value, largest = images.max(1)
-    chroma = value - images.min(1).values
-    safe = torch.where(chroma == 0, 1.0, chroma)
+    chroma = value - images.amin(1)
     red, green, blue = images.unbind(1)
-    differences = torch.stack([green - blue, blue - red, red - green]) / safe
-    sectors = differences + torch.tensor([0.0, 2.0, 4.0], device=images.device).view(3, 1, 1, 1)
-    hue = sectors.gather(0, largest[None])[0] / 6 + turn
-    offsets = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(3, 1, 1)
-    place = (offsets + 6 * hue[:, None]) % 6
-    ramp = torch.minimum(place, 4 - place).clamp(0, 1)
-    return value[:, None] - chroma[:, None] * ramp
+    differences = torch.stack([green - blue, blue - red, red - green])
+    sectors = torch.tensor([0.0, 2.0, 4.0], device=images.device).view(3, 1, 1, 1)
+    hues = differences / torch.where(chroma == 0, 1.0, chroma) + sectors
+    hue = hues.gather(0, largest[None])[0] + 6 * turn[:, 0]
+    chroma = value * (chroma / (value + 1e-6) * saturation[:, 0]).clamp(0, 1)
+    channels = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(3, 1, 1)
+    place = (channels + hue[:, None]) % 6
+    return value[:, None] - chroma[:, None] * torch.minimum(place, 4 - place).clamp(0, 1)

@@ -74,6 +74,22 @@ class FirstOptions:
             raise ValueError("guides is empty: name one or more")
 
 
+def start_image(start: str) -> Path:
+    """The file of an image to start from.
+
+    Raises:
+        InputError: it is none that can be opened.
+    """
+    try:
+        with Image.open(start):
+            return Path(start)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(
+            f"first.start {start!r} is none of {', '.join(STARTS)} and no image ({reason})."
+        ) from None
+
+
 def start_latents(vqgan: VQGAN, start: str, side: int, draws: Sequence[Generator]) -> Tensor:
     """Latents to begin with, (len(draws), D, h, w), for images of `side` pixels.
 
@@ -94,14 +110,8 @@ def start_latents(vqgan: VQGAN, start: str, side: int, draws: Sequence[Generator
     elif start == "pixels":
         images = torch.stack([torch.rand(shape, generator=draw) for draw in draws]) * 2 - 1
     else:
-        try:
-            with Image.open(Path(start)) as file:
-                resized = file.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
-        except OSError as error:
-            reason = error.strerror or error
-            raise InputError(
-                f"first.start {start!r} is none of {', '.join(STARTS)} and no image ({reason})."
-            ) from None
+        with Image.open(start_image(start)) as file:
+            resized = file.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
         images = torch.from_numpy(np.array(resized)).movedim(-1, 0)[None] / 127.5 - 1
     latents = vqgan.encode(images.to(vqgan.codebook.device))
     return latents.expand(len(draws), -1, -1, -1)

@@ -12,9 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from tcig.data.errors import InputError
+from tcig.data.files import sha256
 from tcig.methods.base import Method
 from tcig.methods.draws import generators
-from tcig.methods.two_stage.first import FirstOptions, FirstStage
+from tcig.methods.two_stage.first import STARTS, FirstOptions, FirstStage, start_image
 from tcig.methods.two_stage.guides import load_guide
 from tcig.methods.two_stage.second import SecondOptions, SecondStage
 from tcig.models.clip import load_clip
@@ -64,6 +65,8 @@ class TwoStage(Method):
                 f"stage 1 cannot make images of {side} px: give first.size a multiple of "
                 f"{vqgan.factor}."
             )
+        if options.start not in STARTS:
+            self._identities["start"] = sha256(start_image(options.start))
         clip = _clip(options.clip) if options.clip_weight else None
         if clip:
             self._identities["clip"] = clip.identity

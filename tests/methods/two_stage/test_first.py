@@ -129,7 +129,7 @@ def test_rates_are_constant_or_fall_after_sixty_percent():
 
 @pytest.mark.parametrize("style", ["pooled", "crops"])
 def test_a_layout_is_drawn_as_if_alone(vqgan, clip, layouts, style):
-    """Within 2 grey levels at 3 iterations: convolutions round differently at another batch size."""
+    """Within 2 grey levels after 3 iterations: a convolution rounds by its batch size."""
     stage = FirstStage(options(style=style), vqgan, clip, 64)
     seeds = [11, 12, 13]
     together = stage(layouts, generators(seeds))
