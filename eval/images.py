@@ -88,6 +88,7 @@ class RunRecord(BaseModel):
 
         method: str
         manifest: str
+        weights: dict[str, str] = {}
 
     spec: Spec
     asked: Asked

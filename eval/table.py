@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tcig.data.errors import InputError
+from tcig.eval.images import read_run
 from tcig.eval.iou import NAMES, Reduction, Samples, reduce
 from tcig.eval.published import published
 from tcig.eval.stored import Score, dense, read_scores
@@ -18,6 +19,8 @@ ORACLES = {"paste": "oracle"}
 """Rows that read the truth: they check the plumbing and are no method."""
 GUIDES = ("guide", "deeplabv3_resnet101")
 """Judges that guide TCIG: their rows stand below those of the independent ones."""
+GUIDE = "guide "
+"""Begins the names of a run's weights that are guides."""
 CONDITIONS = ("row", "judge", "identity", "manifest", "image_size", "score_size", "resized")
 """What of a score goes into a record as it is."""
 CEILING = "real"
@@ -41,7 +44,8 @@ def measured(folders: Sequence[Path], ignore: Literal["none", "dropped"]) -> pd.
             row `real` is given both ways.
 
     Returns:
-        Columns `CONDITIONS`, `samples` (a hash of which they are), `ignore`, `n`, `failed`, and
+        Columns `CONDITIONS`, `samples` (a hash of which they are), `ignore`, `guided` (whether the
+        judge's own network guided the images), `n`, `failed`, and
         for every name of `tcig.eval.iou.NAMES` its mean, `{name}_std` and `{name}_n`.
 
     Raises:
@@ -57,9 +61,11 @@ def measured(folders: Sequence[Path], ignore: Literal["none", "dropped"]) -> pd.
             raise InputError(f"{folder} holds no scores: run `tcig score` on it first.")
         scored |= found
     for place in scored:
+        guides = _guides(place)
         for score, rows in read_scores(place):
             both = ("none", "dropped") if score.row == CEILING else (ignore,)
-            records += [_record(score, rows, each) for each in both]
+            guided = score.identity in guides
+            records += [_record(score, rows, each) | {"guided": guided} for each in both]
     frame = pd.DataFrame(records)
     for judge, rows in frame.groupby("judge"):
         for column in ("identity", "score_size"):
@@ -78,6 +84,13 @@ def measured(folders: Sequence[Path], ignore: Literal["none", "dropped"]) -> pd.
     order = {judge: (judge in GUIDES, place) for place, judge in enumerate(frame["judge"].unique())}
     by_judge = sorted(frame.index, key=lambda row: order[frame["judge"][row]])
     return frame.loc[by_judge].reset_index(drop=True)
+
+
+def _guides(folder: Path) -> set[str]:
+    """Identities of the networks that guided a run's images."""
+    run = read_run(folder)
+    weights = run.spec.weights if run else {}
+    return {identity for part, identity in weights.items() if part.startswith(GUIDE)}
 
 
 def _record(score: Score, rows: list[dict], ignore: Literal["none", "dropped"]) -> dict:
@@ -119,6 +132,7 @@ def figures(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 def _label(record: dict) -> str:
     notes = [ORACLES[record["row"]]] if record["row"] in ORACLES else []
+    notes += ["judged by its guide"] if record["guided"] else []
     notes += ["dropped objects ignored"] if record["ignore"] == "dropped" else []
     notes += ["resized"] if record["resized"] else []
     return f"{record['row']} ({', '.join(notes)})" if notes else record["row"]

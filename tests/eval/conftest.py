@@ -126,8 +126,10 @@ def paint(layouts, tmp_path):
 def record_run(manifest):
     """Writes a `run.json` as `tcig run` does."""
 
-    def write(folder, limit=None, samples=1, manifest=manifest, method="tcig", score_size=16):
-        spec = {"method": method, "manifest": manifest, "size": SIDE}
+    def write(
+        folder, limit=None, samples=1, manifest=manifest, method="tcig", score_size=16, weights=()
+    ):
+        spec = {"method": method, "manifest": manifest, "size": SIDE, "weights": dict(weights)}
         profile = {"name": "tiny", "size": SIDE, "score_size": score_size}
         profile |= {"judges": ["colours"], "batch": 1, "embedded": False}
         asked = {"limit": limit, "samples": samples}

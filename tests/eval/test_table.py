@@ -338,3 +338,16 @@ def test_a_resized_row_says_so(paint, layouts, manifest):
     for folder, resize in zip(folders, (False, True), strict=True):
         score_folder(folder, layouts, manifest, ("colours", ColourJudge()), Sizes(32, 32, resize))
     assert list(figures(measured(folders, "none"), [])["row"][:2]) == ["a", "b (resized)"]
+
+
+def test_a_row_judged_by_its_own_guide_says_so(paint, layouts, manifest, record_run):
+    folders = {name: paint(name=name) for name in ("own", "other", "unguided")}
+    identity = ColourJudge().identity
+    record_run(folders["own"], method="own", weights={"guide x": identity})
+    record_run(folders["other"], method="other", weights={"guide x": "0", "clip": identity})
+    for folder in folders.values():
+        score_folder(folder, layouts, manifest, ("colours", ColourJudge()), Sizes(32, 32))
+    frame = measured(list(folders.values()), "none")
+    assert frame["guided"].tolist() == [True, False, False]
+    shown = figures(frame, [])["row"][:3].tolist()
+    assert shown == ["own (judged by its guide)", "other", "unguided"]
