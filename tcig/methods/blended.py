@@ -36,10 +36,10 @@ class Variant(NamedTuple):
 
 
 VARIANTS = {
-    # text_editing_SD2.py: skip l. 53 and 108-110, noise l. 98-104, blending l. 133-137; its
-    # scheduler (l. 47-53) is diffusers' default in all but its betas: offset 0.
+    # text_editing_SD2.py: skip l. 77 and 114-116, noise l. 106-110, blending l. 139-143; its
+    # scheduler (l. 58-64) is diffusers' default in all but its betas: offset 0.
     "sd2": Variant(skip=0.25, from_noise=True, after=True, steps_offset=0),
-    # ddim.py, ddim_sampling: x_T from the source, blending before p_sample_ddim.
+    # ddim.py: x_T from the source l. 201-208, blending before p_sample_ddim l. 222-229.
     "ldm": Variant(skip=0.0, from_noise=False, after=False, steps_offset=None),
 }
 
@@ -56,10 +56,10 @@ class Options(SamplingOptions):
     """Source of the next pass: the latent itself, or its decoded image encoded again."""
     dilation: int = 0
     """So many dilated masks before the raw one, by squares of 3 + 2i cells, largest first, each for
-    an equal share of the steps (image_editor.py, read_mask); off in both published scripts."""
+    an equal share of the steps (image_editor.py l. 67-71); off in both published scripts."""
     candidates: int = 1
     """Trials for each pass, of which the best by CLIP on the masked result is kept. The LDM script
-    makes 4 (image_editor.py, --n_samples), and shows them all in that order."""
+    makes 4 (image_editor.py l. 161), and shows them all in that order."""
     clip: str = ""
     """Folder of the CLIP that ranks candidates (published: ViT-B/16), or `mini:NAME`."""
     coverage: float | None = None
@@ -197,8 +197,8 @@ class Blended(SamplingMethod):
         return found.unflatten(0, (-1, count))[torch.arange(len(best)), best]
 
     def _rank(self, latents: Tensor, mask: Tensor, prompts: list[str]) -> Tensor:
-        """CLIP's similarity of each masked result with its prompt (image_editor.py,
-        _get_sorted_results_by_CLIP: the mask's outside is black)."""
+        """CLIP's similarity of each masked result with its prompt (image_editor.py
+        l. 331-357: outside the mask it is black)."""
         images = (self.model.decode(latents) + 1) / 2
         hole = F.interpolate(mask, images.shape[-2:])
         size = (self.clip.size, self.clip.size)

@@ -17,9 +17,9 @@ from tcig.models.diffusion import Diffusion, plan, to_images
 
 BOOTSTRAPPING = {"paper": 0.2, "code": 0.4, "off": 0.0}
 """Share of the steps. The paper's 20% (section 5.2, T_init = 800 of 1000), the 20 of 50 steps of
-the released code (l. 179), and none, the ablation of its Table 2."""
+the released code (l. 191), and none, the ablation of its Table 2."""
 BACKDROPS = 20
-"""Random colours in the pool: as many as the released code draws (l. 96)."""
+"""Random colours in the pool: as many as the released code draws (l. 112)."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def sample(
     colours: Tensor,
     callback: Callable[..., None] | None = None,
 ) -> Tensor:
-    """Samples B latents, each step fusing the denoised regions (Eq. 5; l. 103-143).
+    """Samples B latents, each step fusing the denoised regions (l. 125-157).
 
     While bootstrapping, every foreground region has a latent of its own. After it, all regions of a
     sample denoise the same latent, and what they share is evaluated once: the unconditional
@@ -81,7 +81,7 @@ def sample(
     Args:
         model: as said.
         schedule: with its timesteps set.
-        latents: of pure noise, (B, C, h, w); also noises the backdrops (l. 110).
+        latents: of pure noise, (B, C, h, w); also noises the backdrops (l. 119, 136).
         regions: of all samples.
         guidance: its scale.
         backdrops: latents of constant colours, (P, C, h, w).
@@ -98,7 +98,7 @@ def sample(
     seen = masks.masked_fill(regions.background[:, None, None, None], 1)
     start = latents[of]
     weight = torch.zeros_like(latents[:, :1]).index_add_(0, of, masks).clamp(min=1)
-    # Where nothing lies (never, as backgrounds fill) the published code leaves 0 as well (l. 141).
+    # Where nothing lies (never, as backgrounds fill) the published code leaves 0 as well (l. 157).
     for step, t in enumerate(schedule.timesteps):
         current = latents[of]
         if step < len(colours):
@@ -142,7 +142,7 @@ class MultiDiffusion(SamplingMethod):
     def regions(self, layouts: Sequence) -> Regions:
         """Background and regions of each layout.
 
-        The background's mask is what the regions leave (l. 188-189).
+        The background's mask is what the regions leave (l. 201-203).
         """
         masks, prompts, sample_of, background = [], [], [], []
         for number, layout in enumerate(layouts):
@@ -166,7 +166,7 @@ class MultiDiffusion(SamplingMethod):
         """The pool of random colours as latents, (BACKDROPS, C, side, side), encoded once.
 
         One pool serves all samples, its draws come from a seed of its own; the released code
-        draws a pool for every image (l. 96) and notes that it need not.
+        draws a pool for every image (l. 110-112) and notes that it need not.
         """
         if not hasattr(self, "_backdrops"):
             draw = torch.Generator().manual_seed(0)

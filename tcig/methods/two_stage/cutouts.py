@@ -1,7 +1,7 @@
 """Cutouts of an image, augmented, as CLIP sees them in VQGAN+CLIP.
 
-Reference: nerdyrodent/VQGAN-CLIP 592d555, generate.py, MakeCutouts (l. 303-362) for `pooled` and
-MakeCutoutsOrig (l. 476-492) for `crops`; the augmentations are kornia's there. Unlike there,
+Reference: nerdyrodent/VQGAN-CLIP 592d555, generate.py, MakeCutouts (l. 303-361) for `pooled` and
+MakeCutoutsOrig (l. 492-510) for `crops`; the augmentations are kornia's there. Unlike there,
 all geometry is one warp with one interpolation, the colours' order is fixed, and every number
 comes from the sample's own generator.
 """
@@ -20,17 +20,17 @@ Style = Literal["pooled", "crops"]
 Augmentations = tuple[Literal["affine", "perspective", "jitter", "erasing", "noise"], ...]
 
 CHANCE = 0.7
-"""Of each augmentation (l. 316-338)."""
+"""Of each augmentation (l. 314-332)."""
 ROTATION, SHIFT, SHEAR = math.radians(15), 0.1, math.radians(5)
-"""Affine: largest angle, share of the side, angle of the x axis's shear (l. 326)."""
+"""Affine: largest angle, share of the side, angle of the x axis's shear (l. 324)."""
 DISTORTION = 0.7
-"""Perspective: how far a corner may move in, as a share of half the side (l. 322)."""
+"""Perspective: how far a corner may move in, as a share of half the side (l. 320)."""
 JITTER = 0.1
-"""Largest change of brightness, contrast, saturation, and hue, this in turns (l. 316)."""
+"""Largest change of brightness, contrast, saturation, and hue, this in turns (l. 314)."""
 ERASED, RATIO = (0.1, 0.4), (0.3, 1 / 0.3)
-"""Erasing: share of the area, ratio of height to width (l. 336)."""
+"""Erasing: share of the area, ratio of height to width (l. 332)."""
 NOISE = 0.1
-"""Largest standard deviation of the noise (l. 343)."""
+"""Largest standard deviation of the noise (l. 337)."""
 BORDER = {"pooled": 1, "crops": 2}
 """Samples per pixel and side: crops are reduced by averaging 2x2 samples."""
 
@@ -136,7 +136,7 @@ def warp(images: Tensor, places: Tensor, size: int, density: int = 1) -> Tensor:
 
 
 def _crop(numbers: Tensor, size: int, side: int) -> Tensor:
-    """Square crops, their side uniform from the cutout's to the image's (cut_pow 1, l. 486-489)."""
+    """Square crops, their side uniform from the cutout's to the image's (cut_pow 1, l. 505)."""
     extent = (numbers[:, 0] * (side - min(side, size)) + min(side, size)).floor() / side
     room = 1 - extent
     zero, one = torch.zeros_like(extent), torch.ones_like(extent)

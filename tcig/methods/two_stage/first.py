@@ -93,8 +93,8 @@ def start_image(start: str) -> Path:
 def start_latents(vqgan: VQGAN, start: str, side: int, draws: Sequence[Generator]) -> Tensor:
     """Latents to begin with, (len(draws), D, h, w), for images of `side` pixels.
 
-    `codes` are random entries of the codebook, the paper's random vector (generate.py l. 614-624);
-    `pixels` a random image, encoded (l. 351-353, 600-605).
+    `codes` are random entries of the codebook, the paper's random vector (generate.py l. 608-616);
+    `pixels` a random image; images are encoded to codes (l. 194-196, 590-600).
 
     Raises:
         InputError: the image cannot be read.
@@ -113,12 +113,12 @@ def start_latents(vqgan: VQGAN, start: str, side: int, draws: Sequence[Generator
         with Image.open(start_image(start)) as file:
             resized = file.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
         images = torch.from_numpy(np.array(resized)).movedim(-1, 0)[None] / 127.5 - 1
-    latents = vqgan.encode(images.to(vqgan.codebook.device))
+    latents = vqgan.quantise(vqgan.encode(images.to(vqgan.codebook.device)))
     return latents.expand(len(draws), -1, -1, -1)
 
 
 class _ClampPixels(torch.autograd.Function):
-    """Clamps to [0, 1]; the gradient passes unless it would leave further (l. 258-270)."""
+    """Clamps to [0, 1]; the gradient passes unless it would leave further (l. 258-269)."""
 
     @staticmethod
     def forward(ctx, images: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ def optimise(
 ) -> Tensor:
     """Descends the sum of `losses` from `latents`, each sample as if alone.
 
-    After every step a latent is clamped to the codebook's range, per channel (generate.py, train).
+    After every step a latent is clamped to the codebook's range, per channel (generate.py l. 753-754).
 
     Args:
         vqgan: as said.

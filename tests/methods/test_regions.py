@@ -1,0 +1,130 @@
+"""Masks on the grid against exact integer arithmetic in loops, and the order of painting."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from tcig.data.layout import Layout, Region
+from tcig.data.masks import encode
+from tcig.methods.regions import grid_masks, painting_order, passes
+
+quick = settings(max_examples=40, deadline=None, database=None)
+ORDERS = ["large-first", "small-first", "given"]
+pixels = st.integers(1, 12).flatmap(lambda side: arrays(bool, (side, side))).filter(np.any)
+areas = st.lists(st.integers(1, 6), min_size=1, max_size=6)
+
+
+def layout_of(*masks):
+    regions = [
+        Region(annotation=number, label="cat", mask=encode(mask))
+        for number, mask in enumerate(masks)
+    ]
+    return Layout(id="1", image="", side=len(masks[0]), caption="", regions=tuple(regions))
+
+
+def rows_of(*heights):
+    """A layout of masks that are so many rows high."""
+    return layout_of(*(np.arange(8)[:, None].repeat(8, 1) < height for height in heights))
+
+
+def nearest(mask, side):
+    """What lies at the cells' centres, cell i's being (2i + 1) S / 2 side."""
+    found = np.zeros((side, side), bool)
+    for i, j in np.ndindex(found.shape):
+        row, column = ((2 * k + 1) * len(mask) // (2 * side) for k in (i, j))
+        found[i, j] = mask[row, column]
+    return found
+
+
+def covered(mask, side):
+    """Parts that lie in each cell, of S * S: in units of 1/side pixel everything is whole."""
+    native = len(mask)
+    found = np.zeros((side, side), int)
+    for i, j, row, column in itertools.product(*[range(side)] * 2, *[range(native)] * 2):
+        height, width = (
+            min((cell + 1) * native, (pixel + 1) * side) - max(cell * native, pixel * side)
+            for cell, pixel in ((i, row), (j, column))
+        )
+        found[i, j] += int(mask[row, column]) * max(height, 0) * max(width, 0)
+    return found
+
+
+def agrees(mask, side, coverage, expected, refused):
+    if not expected.any():
+        with refused("layout 1: region 1 (cat) vanishes", f"{side}x{side}"):
+            grid_masks(layout_of(mask), side, coverage)
+        return
+    found = grid_masks(layout_of(mask), side, coverage)
+    assert (found.shape, found.dtype) == ((1, 1, side, side), torch.float32)
+    assert np.array_equal(found[0, 0].numpy(), expected)
+
+
+@quick
+@given(pixels, st.integers(1, 16))
+def test_a_cell_has_what_lies_at_its_centre(refused, mask, side):
+    agrees(mask, side, None, nearest(mask, side), refused)
+
+
+@quick
+@given(pixels, st.integers(1, 7), st.data())
+def test_a_cell_belongs_to_a_region_from_a_share_on(refused, mask, side, data):
+    parts = data.draw(st.integers(0, mask.size - 1)) + 0.5  # no cell has just as much
+    agrees(mask, side, parts / mask.size, covered(mask, side) >= parts, refused)
+
+
+@pytest.mark.parametrize("coverage", [0.25, 0.5, 0.75, 1.0])
+def test_the_share_itself_is_enough(coverage):
+    mask = np.zeros((8, 8), bool)
+    mask[:2], mask[2:4, ::2], mask[4, ::2] = True, True, True
+    shares = np.array([1, 0.5, 0.25, 0])[:, None].repeat(4, 1)
+    assert np.array_equal(grid_masks(layout_of(mask), 4, coverage)[0, 0], shares >= coverage)
+
+
+def test_every_region_has_its_own_mask_in_the_layouts_order(layouts):
+    layout = layouts["7"]
+    found = grid_masks(layout, 16)
+    assert found.shape == (4, 1, 16, 16)
+    for region, mask in zip(layout.regions, found[:, 0], strict=True):
+        assert np.array_equal(mask, nearest(region.pixels, 16))
+
+
+def test_a_region_that_vanishes_is_named(box_layout, refused):
+    layout = box_layout(32, identity="7_b", cat=(0, 16, 0, 16), dog=(0, 1, 0, 1))
+    with refused("layout 7_b: region 2 (dog) vanishes", "4x4", "larger"):
+        grid_masks(layout, 4)
+    assert grid_masks(layout, 32)[1].sum() == 1
+
+
+def test_regions_of_the_same_cells_are_named(box_layout, refused):
+    layout = box_layout(32, identity="8", bus=(0, 32, 0, 8), cat=(0, 16, 0, 16), dog=(0, 15, 1, 16))
+    with refused("layout 8: region 3 (dog)", "cells of region 2 (cat)"):
+        grid_masks(layout, 4)
+    assert len(grid_masks(layout, 32)) == 3
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [("large-first", [2, 0, 3, 1]), ("small-first", [1, 0, 3, 2]), ("given", [0, 1, 2, 3])],
+)
+def test_painting_order_is_by_area_and_keeps_equals_in_place(order, expected):
+    assert painting_order(rows_of(3, 1, 5, 3), order) == expected
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@quick
+@given(layouts=st.lists(areas, min_size=1, max_size=5))
+def test_passes_paint_every_region_once_in_order_one_of_a_layout_at_a_time(order, layouts):
+    layouts = [rows_of(*heights) for heights in layouts]
+    found = list(passes(layouts, order))
+    for painted in found:
+        numbers = [n for n, _ in painted]
+        assert len(set(numbers)) == len(numbers) > 0
+    for number, layout in enumerate(layouts):
+        own = [region for painted in found for n, region in painted if n == number]
+        assert own == painting_order(layout, order)
+    assert len(found) == max(len(layout.regions) for layout in layouts)
