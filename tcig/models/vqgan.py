@@ -65,7 +65,7 @@ class VQGAN(nn.Module):
     def quantise(self, latents: Tensor) -> Tensor:
         """The nearest codes, with the gradient passed straight through to `latents`."""
         nearest = F.embedding(self.codes(latents), self.codebook).movedim(-1, 1)
-        return latents + (nearest - latents).detach()
+        return nearest + (latents - latents.detach())
 
     def decode(self, quantised: Tensor) -> Tensor:
         """Images (B, 3, H, W), about [-1, 1], not clamped."""

@@ -74,7 +74,7 @@ def refused():
     @contextmanager
     def check(*parts):
         with pytest.raises(InputError) as caught:
-            yield
+            yield caught
         text = str(caught.value)
         assert "\n" not in text
         assert "  " not in text

@@ -150,15 +150,15 @@ def optimise(
 ) -> Tensor:
     """Descends the sum of `losses` from `latents`, each sample as if alone.
 
-    After every step a latent is clamped to the codebook's range, per channel (generate.py l. 753-754).
+    After every step a latent is clamped to the codebook's range, per channel (l. 753-754).
 
     Args:
         vqgan: as said.
         latents: to start from, (B, D, h, w).
         losses: images (B, 3, H, W) in [0, 1] and the iteration -> named losses, (B,) each.
         rates: Adam's learning rate of each iteration.
-        callback: called with `iteration`, its `images` and its `losses` before each step, and with
-            the last images and no losses at the end.
+        callback: called with each `iteration`, the `images` and `latents` before its step and its
+            `losses`, and at the end with the last ones and no losses.
 
     Returns:
         Images (B, 3, H, W) in [0, 1].
@@ -171,6 +171,7 @@ def optimise(
         adam.param_groups[0]["lr"] = rate
         images = synthesise(vqgan, latents)
         found = losses(images, iteration)
+        before = latents.detach().clone() if callback else None
         adam.zero_grad()
         sum(found.values()).sum().backward()
         adam.step()
@@ -178,11 +179,13 @@ def optimise(
             latents.copy_(latents.clamp(low, high))
         if callback:
             detached = {name: loss.detach() for name, loss in found.items()}
-            callback("iteration", iteration=iteration, images=images.detach(), losses=detached)
+            seen = {"images": images.detach(), "latents": before, "losses": detached}
+            callback("iteration", iteration=iteration, **seen)
     with torch.no_grad():
         images = synthesise(vqgan, latents)
     if callback:
-        callback("iteration", iteration=len(rates), images=images, losses={})
+        seen = {"images": images, "latents": latents.detach(), "losses": {}}
+        callback("iteration", iteration=len(rates), **seen)
     return images
 
 

@@ -1,0 +1,164 @@
+"""Seconds per image of MultiDiffusion and of stage 1: one layout, eight at once, and as published.
+
+    python tests/benchmarks/methods.py [--published ADAPTER.py] [--rounds 5]
+
+ADAPTER.py runs the published programs in the same process and on the same networks; it has
+
+    multidiffusion(model, masks, prompts, steps, guidance, bootstrapping)
+    vqgan_clip(vqgan, clip, text, iterations, cutouts)
+
+with a `tcig.models.diffusion.Diffusion`, masks (R, 1, 16, 16), the background's first, and a loaded
+VQGAN and CLIP. Each way takes its turn, so that the machine's drift hits all; one turn before
+the first is not counted. Prints medians as Markdown, and how much of the time is spent outside the
+networks: 1 - (the same forward and backward passes alone) / (the whole).
+"""
+
+import argparse
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from tcig.data.build import build_layouts
+from tcig.data.emoji import FOLDER
+from tcig.data.filters import Filter
+from tcig.methods.base import Context
+from tcig.methods.draws import generators
+from tcig.methods.multidiffusion import MultiDiffusion, Options
+from tcig.methods.two_stage.first import FirstOptions, FirstStage
+from tcig.models.clip import load_clip
+from tcig.models.vqgan import load_vqgan
+from tcig.models.weights import folder_of
+
+STEPS, GUIDANCE, SIZE, MANY = 50, 7.5, 64, 8
+ITERATIONS, CUTOUTS = 10, 32
+
+
+def layouts(regions: int, count: int) -> list:
+    """Embedded layouts with so many regions."""
+    found = [each for each in build_layouts(FOLDER, Filter())[1] if len(each.regions) == regions]
+    return (found * count)[:count]
+
+
+def multidiffusion_ways(published) -> dict[str, tuple[Callable, int]]:
+    """Name -> (what to time, images that it draws)."""
+    ways = {}
+    many = layouts(3, MANY)
+    for share in ("paper", "code"):
+        options = Options("mini:stable-diffusion", STEPS, GUIDANCE, bootstrapping=share)
+        method = MultiDiffusion(Context(SIZE), options)
+        name = f"MultiDiffusion, bootstrapping {options.bootstrapping:.0%}"
+        if published:
+            regions = method.regions(many[:1])
+            prompts = [many[0].caption, *(region.prompt for region in many[0].regions)]
+            steps = round(options.bootstrapping * STEPS)
+            arguments = (method.model, regions.masks, prompts, STEPS, GUIDANCE, steps)
+            ways[f"{name}: published"] = (lambda a=arguments: published.multidiffusion(*a), 1)
+        ways[f"{name}: 1"] = (lambda m=method: m.generate(many[:1], [0]), 1)
+        ways[f"{name}: {MANY} at once"] = (lambda m=method: m.generate(many, range(MANY)), MANY)
+    return ways
+
+
+def stage_ways(published) -> dict[str, tuple[Callable, int]]:
+    """Stage 1 without a guide, as the published loop, and with one."""
+    vqgan, clip = load_vqgan(folder_of("mini:vqgan")), load_clip(folder_of("mini:clip"))
+    many, ways = layouts(3, MANY), {}
+    shared = {"iterations": ITERATIONS, "cutouts": CUTOUTS, "guides": ("mini:guide",)}
+    for name, weight in (("VQGAN+CLIP", 0.0), ("stage 1", 10.0)):
+        stage = FirstStage(FirstOptions(guide_weight=weight, **shared), vqgan, clip, SIZE)
+        if published and not weight:
+            text = many[0].caption
+            arguments = (vqgan, clip, text, ITERATIONS, CUTOUTS)
+            ways[f"{name}: published"] = (lambda a=arguments: published.vqgan_clip(*a), 1)
+        ways[f"{name}: 1"] = (lambda s=stage: s(many[:1], generators([0])), 1)
+        ways[f"{name}: {MANY} at once"] = (lambda s=stage: s(many, generators(range(MANY))), MANY)
+    return ways
+
+
+def outside() -> dict[str, tuple[Callable, Callable]]:
+    """Name -> (the whole, its networks' passes alone), for eight layouts."""
+    many = layouts(3, MANY)
+    options = Options("mini:stable-diffusion", STEPS, GUIDANCE, bootstrapping="off")
+    method = MultiDiffusion(Context(SIZE), options)
+    model = method.model
+    rows = MANY * len({region.prompt for region in many[0].regions}) + 2 * MANY
+    latents = torch.randn(rows, model.channels, method.side, method.side)
+    texts = model.encode_prompts(["a cat"])[0].expand(rows, -1, -1)
+
+    @torch.inference_mode()
+    def unet_alone():
+        for t in model.schedule(STEPS).timesteps:
+            model.unet(latents, t, encoder_hidden_states=texts)
+        model.decode(latents[:MANY])
+
+    vqgan, clip = load_vqgan(folder_of("mini:vqgan")), load_clip(folder_of("mini:clip"))
+    settings = {"iterations": ITERATIONS, "cutouts": 8, "guides": ("mini:guide",)}
+    stage = FirstStage(FirstOptions(guide_weight=10.0, **settings), vqgan, clip, SIZE)
+    from tcig.methods.two_stage.guides import load_guide
+
+    guide = load_guide("mini:guide").module
+    codes = torch.randn(MANY, vqgan.codebook.shape[1], 16, 16)
+    views, large = torch.rand(8 * MANY, 3, SIZE, SIZE), torch.rand(MANY, 3, 128, 128)
+
+    def passes_alone():
+        for _ in range(ITERATIONS):
+            for network, inputs in (
+                (vqgan.decode, codes),
+                (clip.encode_images, views),
+                (guide, large),
+            ):
+                network(inputs.requires_grad_()).sum().backward()
+        with torch.no_grad():
+            vqgan.decode(codes)
+
+    return {
+        "MultiDiffusion after bootstrapping": (
+            lambda: method.generate(many, range(MANY)),
+            unet_alone,
+        ),
+        "stage 1": (lambda: stage(many, generators(range(MANY))), passes_alone),
+    }
+
+
+def timed(ways: dict[str, Callable], rounds: int) -> dict[str, float]:
+    """Median seconds of each, in turns."""
+    seconds = {name: [] for name in ways}
+    for _ in range(1 + rounds):
+        for name, work in ways.items():
+            started = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(taken[1:]) for name, taken in seconds.items()}
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--published", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    published = None
+    if arguments.published:
+        spec = importlib.util.spec_from_file_location("published", arguments.published)
+        published = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(published)
+    ways = multidiffusion_ways(published) | stage_ways(published)
+    found = timed({name: work for name, (work, _) in ways.items()}, arguments.rounds)
+    per_image = {name: found[name] / count for name, (_, count) in ways.items()}
+    print("| way | s an image | times as fast as published | as one alone |\n|---|---|---|---|")
+    for name, seconds in per_image.items():
+        kind = name.rsplit(": ", 1)[0]
+        bases = (per_image.get(f"{kind}: published"), per_image[f"{kind}: 1"])
+        ratios = " | ".join(f"{base / seconds:.2f}" if base else "" for base in bases)
+        print(f"| {name} | {seconds:.3f} | {ratios} |")
+    print("\n| what | share of the time outside the networks |\n|---|---|")
+    for name, (whole, alone) in outside().items():
+        taken = timed({"whole": whole, "alone": alone}, arguments.rounds)
+        print(f"| {name} | {1 - taken['alone'] / taken['whole']:.1%} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Our samplers against what the published implementations computed; see README.md here."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from tcig.methods import blended, multidiffusion
+from tcig.methods.multidiffusion import Regions
+from tcig.methods.two_stage.cutouts import Drawn, augmented, erase, recolour, warp
+from tcig.methods.two_stage.first import optimise, spherical_distance
+from tcig.models.clip import load_clip
+from tcig.models.diffusion import load_diffusion, plan
+from tcig.models.vqgan import load_vqgan
+from tcig.models.weights import folder_of
+
+TOLERANCE = 1e-4
+PROMPTS = ["a cat, a bus and a dog on a green field", "a cat", "a bus", "a dog"]
+
+
+def golden(name):
+    return load_file(Path(__file__).parent / f"{name}.safetensors")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_diffusion("mini:stable-diffusion")
+
+
+def difference(a, b):
+    return (a - b).abs().max().item()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("name", "negatives"),
+    [
+        ("boot0", [""] * 4),
+        ("boot2", [""] * 4),
+        ("boot4", [""] * 4),
+        ("negative", ["a boat", "a car", "a car", "a car"]),
+    ],
+)
+def test_multidiffusion(model, name, negatives):
+    stored = golden(f"multidiffusion_{name}")
+    texts, rows = model.encode_prompts(PROMPTS + negatives)
+    background = torch.tensor([True, False, False, False])
+    regions = Regions(
+        stored["masks"], torch.zeros(4, dtype=torch.long), background, texts, rows[:4], rows[4:]
+    )
+    backdrops = stored.get("backgrounds", stored["initial"][:0])
+    drawn = stored.get("indices", torch.zeros(0, 3, dtype=torch.long))
+    colours = F.pad(drawn, (1, 0))
+    seen = []
+    latents = multidiffusion.sample(
+        model,
+        model.schedule(10),
+        stored["initial"],
+        regions,
+        7.5,
+        backdrops,
+        colours,
+        lambda event, step, latents: seen.append(latents),
+    )
+    assert model.schedule(10).timesteps.tolist() == stored["timesteps"].tolist()
+    for step, expected in zip(seen, stored["latents"], strict=True):
+        assert difference(step[0], expected) < TOLERANCE
+    assert difference(latents, stored["final"]) < TOLERANCE
+
+
+@torch.inference_mode()
+def test_blended_latent_diffusion(model):
+    stored = golden("blended_latent_diffusion")
+    image = stored["image"].movedim(-1, 0)[None] / 127.5 - 1
+    assert difference(model.encode(image), stored["source"]) < TOLERANCE
+    variant = blended.VARIANTS["sd2"]
+    schedule = model.schedule(10, steps_offset=variant.steps_offset)
+    timesteps = schedule.timesteps[int(10 * variant.skip) :]
+    assert timesteps.tolist() == stored["timesteps"].tolist()
+    texts, rows = model.encode_prompts(["a cat", "a bus", ""])
+    latents = blended.sample(
+        model,
+        schedule,
+        timesteps,
+        stored["initial"],
+        stored["source"].expand(2, -1, -1, -1),
+        [stored["latent_mask"]],
+        stored["noise"],
+        texts,
+        plan(torch.arange(2), rows[:2], rows[2:].expand(2)),
+        7.5,
+        variant.after,
+    )
+    assert difference(latents, stored["final"]) < TOLERANCE
+
+
+def test_vqgan_clip_loop():
+    stored = golden("vqgan_clip_loop")
+    noises = torch.cat([golden(f"vqgan_clip_noise_{n}")["noises"] for n in (0, 1)])
+    vqgan, clip = load_vqgan(folder_of("mini:vqgan")), load_clip(folder_of("mini:clip"))
+    start = vqgan.codebook[stored["start_indices"].view(1, 16, 16)].movedim(-1, 1)
+    text = clip.encode_texts(["a cat and a bus"])
+    assert difference(text, F.normalize(stored["embed"], dim=-1)) < TOLERANCE
+    seen, found = [], []
+
+    def losses(images, iteration):
+        drawn = Drawn(None, None, None, stored["facs"][iteration] * noises[iteration])
+        views = clip.encode_images(augmented(images, drawn, clip.size, "pooled"))
+        loss = spherical_distance(views, text).mean()[None]
+        found.append(loss.item())
+        return {"clip": loss}
+
+    def watch(event, iteration, latents, **_):
+        seen.append(latents)
+
+    optimise(vqgan, start, losses, [0.1] * 6, watch)
+    assert found == pytest.approx(stored["loss"].tolist(), abs=1e-5)
+    for latents, expected in zip(seen[1:], stored["z"], strict=True):
+        assert difference(latents, expected) < TOLERANCE
+
+
+def test_pooling():
+    stored = golden("vqgan_clip_pooling")
+    silent = Drawn(None, None, None, torch.zeros(1, 3, 64, 64))
+    views = augmented(stored["image"], silent, 64, "pooled")
+    assert difference(views, stored["pooled"]) < 1e-6
+
+
+def test_distance():
+    stored = golden("vqgan_clip_distance")
+    a, b = F.normalize(stored["input"], dim=-1), F.normalize(stored["embed"], dim=-1)
+    assert difference(spherical_distance(a, b), stored["distance"]) < 1e-6
+    pairs = spherical_distance(a[:, None], b[None])
+    assert pairs.mean().item() == pytest.approx(stored["mean"].item(), abs=1e-6)
+
+
+@pytest.mark.parametrize(("name", "spread"), [("affine", 1.0), ("perspective", 64 / 63)])
+def test_a_warp_by_kornias_matrix(name, spread):
+    """Its perspective reads the image at 64/63 of the distance from the centre; ours does not."""
+    stored = golden(f"vqgan_clip_{name}")
+    image = golden("vqgan_clip_image")["image"]
+    pixels = torch.tensor([[2 / 63, 0, -1], [0, 2 / 63, -1], [0, 0, 1]], dtype=torch.float64)
+    forward = pixels @ stored["transform"].double() @ torch.linalg.inv(pixels)
+    places = torch.linalg.inv(forward) @ torch.diag(torch.tensor([spread, spread, 1.0]).double())
+    views = warp(image, places.float()[None], 64)
+    chosen = stored["applied"].bool()
+    assert chosen.sum() == 4
+    assert difference(views[chosen], stored["output"][chosen]) < TOLERANCE
+
+
+def test_erasing():
+    stored = golden("vqgan_clip_erasing")
+    x, y, width, height = stored["boxes"][0].tolist()
+    box = torch.tensor([[x, y, x + width, y + height]])
+    found = erase(golden("vqgan_clip_image")["image"], box)
+    assert torch.equal(found, stored["output"])
+
+
+def test_colours():
+    stored = golden("vqgan_clip_jitter")
+    assert stored["order"].tolist() == [0, 1, 2, 3]
+    image = golden("vqgan_clip_image")["image"]
+    names = ("brightness", "contrast", "saturation", "hue")
+    factors = torch.stack([stored[name] for name in names], 1)
+    views = recolour(image.expand(6, -1, -1, -1), factors)
+    assert difference(views, stored["output"]) < TOLERANCE

@@ -1,0 +1,214 @@
+"""Layers of options, their types, and the wording of refusals."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from tcig.methods.base import NoOptions
+from tcig.methods.blended import Options as Blended
+from tcig.methods.multidiffusion import Options as MultiDiffusion
+from tcig.methods.settings import build_options, parse_settings
+from tcig.methods.two_stage.method import Options as TwoStage
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: float = 0.5
+    names: tuple[str, ...] = ("x",)
+    marks: tuple[Literal["a", "b"], ...] = ()
+
+    def __post_init__(self):
+        if self.rate < 0:
+            raise ValueError(f"rate {self.rate} is below 0")
+
+
+@dataclass(frozen=True)
+class Outer:
+    steps: int = 50
+    share: float | None = None
+    flag: bool = False
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_without_layers_there_are_the_defaults():
+    assert build_options(Outer, "row") == build_options(Outer, "row", {}, {}) == Outer()
+
+
+def test_later_layers_have_rank_and_leave_the_rest():
+    profile = {"steps": 1, "share": 0.1, "inner": {"rate": 2.0, "names": ["p"]}}
+    preset = {"steps": 2, "inner.rate": 3.0}
+    line = {"steps": "3"}
+    found = build_options(Outer, "row", profile, preset, line)
+    assert found == Outer(3, 0.1, inner=Inner(3.0, ("p",)))
+    assert build_options(Outer, "row", line, preset, profile) == Outer(
+        1, 0.1, inner=Inner(2.0, ("p",))
+    )
+    assert profile["inner"] == {"rate": 2.0, "names": ["p"]}
+
+
+@pytest.mark.parametrize(
+    "layer", [{"inner.rate": 2}, {"inner": {"rate": 2}}, {"inner": {"rate": "2"}}]
+)
+def test_nested_options_are_dotted_or_nested(layer):
+    assert build_options(Outer, "row", {"inner": {"names": ["q"]}}, layer) == Outer(
+        inner=Inner(2.0, ("q",))
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ("a,b", ("a", "b")),
+        ("a", ("a",)),
+        ("", ()),
+        (",a,", ("a",)),
+        (["a", "b,c"], ("a", "b,c")),
+        ((), ()),
+    ],
+)
+def test_a_text_is_split_where_a_tuple_is_meant(value, names):
+    assert build_options(Outer, "row", {"inner.names": value}).inner.names == names
+
+
+def test_a_text_is_not_split_elsewhere():
+    assert build_options(Blended, "bld", {"negative": "a,b"}).negative == "a,b"
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        ({"steps": "7"}, Outer(steps=7)),
+        ({"share": "0.25"}, Outer(share=0.25)),
+        ({"flag": "true"}, Outer(flag=True)),
+        ({"flag": "0"}, Outer(flag=False)),
+        ({"inner.marks": "b,a"}, Outer(inner=Inner(marks=("b", "a")))),
+    ],
+)
+def test_texts_become_what_the_field_is(layer, expected):
+    found = build_options(Outer, "row", layer)
+    assert found == expected
+    assert type(found.steps) is int
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (
+            {"stepps": 1},
+            "row: no option 'stepps' (did you mean steps?): there are steps, share, flag, inner.",
+        ),
+        ({"qqqq": 1}, "row: no option 'qqqq': there are steps, share, flag, inner."),
+        ({"": 1}, "row: no option '': there are steps, share, flag, inner."),
+        (
+            {"inner.rates": 1},
+            "row: no option 'inner.rates' (did you mean rate?): there are rate, names, marks.",
+        ),
+        (
+            {"iner": {"rate": 1}},
+            "row: no option 'iner.rate' (did you mean inner?): "
+            "there are steps, share, flag, inner.",
+        ),
+        ({"steps.x": 1}, "row: no option 'steps.x': there are steps, share, flag, inner."),
+        ({"steps": {"x": 1}}, "row: no option 'steps.x': there are steps, share, flag, inner."),
+        ({"inner.rate.x": 1}, "row: no option 'inner.rate.x': there are rate, names, marks."),
+        ({"inner": 1}, "row: no option 'inner': there are steps, share, flag, inner."),
+        ({"inner.": 1}, "row: no option 'inner.': there are rate, names, marks."),
+    ],
+)
+def test_an_option_that_does_not_exist(layer, message, refused):
+    with refused(message) as caught:
+        build_options(Outer, "row", layer)
+    assert str(caught.value) == message
+
+
+def test_a_method_without_options_says_so(refused):
+    with refused("empty: no option 'steps': there are none."):
+        build_options(NoOptions, "empty", {"steps": 1})
+
+
+@pytest.mark.parametrize(
+    ("layer", "parts"),
+    [
+        ({"steps": "many"}, ("row: steps: ", "valid integer")),
+        ({"steps": "2.5"}, ("row: steps: ", "valid integer")),
+        ({"steps": None}, ("row: steps: ", "valid integer")),
+        ({"share": "half"}, ("row: share: ", "valid number")),
+        ({"flag": "maybe"}, ("row: flag: ", "valid boolean")),
+        ({"inner.rate": "fast"}, ("row: inner.rate: ", "valid number")),
+        ({"inner.marks": "a,c"}, ("row: inner.marks: ", "'a' or 'b'")),
+        ({"inner.names": 3}, ("row: inner.names: ", "valid tuple")),
+    ],
+)
+def test_a_value_that_an_option_cannot_take(layer, parts, refused):
+    with refused(*parts):
+        build_options(Outer, "row", layer)
+
+
+@pytest.mark.parametrize(
+    ("value", "share"),
+    [("paper", 0.2), ("code", 0.4), ("off", 0.0), (0.3, 0.3), ("0.3", 0.3), (0, 0.0), ("1", 1.0)],
+)
+def test_bootstrapping_is_a_name_or_a_share(value, share):
+    found = build_options(MultiDiffusion, "multidiffusion", {"bootstrapping": value})
+    assert found.bootstrapping == share
+    assert type(found.bootstrapping) is float
+
+
+@pytest.mark.parametrize("value", ["x", 2, "-0.1", "nan", ""])
+def test_bootstrapping_is_nothing_else(value, refused):
+    with refused("multidiffusion: ", "is none of paper, code, off and no share from 0 to 1."):
+        build_options(MultiDiffusion, "multidiffusion", {"bootstrapping": value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer", "message"),
+    [
+        (Blended, {"candidates": "0"}, "row: candidates count from 1, dilation from 0."),
+        (Blended, {"dilation": -1}, "row: candidates count from 1, dilation from 0."),
+        (Blended, {"candidates": 2}, "row: several candidates need a clip to rank them."),
+        (TwoStage, {"second.strength": "2"}, "row: second: strength 2.0 is no share from 0 to 1."),
+        (TwoStage, {"first.guides": ""}, "row: first: guides is empty: name one or more."),
+        (
+            TwoStage,
+            {"first.clip_weight": 0, "first.guide_weight": 0},
+            "row: first: clip_weight and guide_weight are both 0: nothing is optimised.",
+        ),
+    ],
+)
+def test_options_that_do_not_go_together(kind, layer, message, refused):
+    with refused(message) as caught:
+        build_options(kind, "row", layer)
+    assert str(caught.value) == message
+
+
+def test_options_that_go_together():
+    found = build_options(Blended, "bld", {"candidates": "4", "clip": "mini:clip"})
+    assert (found.candidates, found.clip) == (4, "mini:clip")
+
+
+def test_assignments_are_sorted_by_row():
+    found = parse_settings(
+        ["si.guidance=5", "tcig.first.rate=0.1", "si.negative=a=b.c", "si.guidance=6", "bld.clip="],
+        ["si", "bld", "tcig", "real"],
+    )
+    assert found == {
+        "si": {"guidance": "6", "negative": "a=b.c"},
+        "bld": {"clip": ""},
+        "tcig": {"first.rate": "0.1"},
+        "real": {},
+    }
+    built = build_options(TwoStage, "tcig", {"first": {"rate": 9.0}}, found["tcig"])
+    assert built.first.rate == 0.1
+
+
+@pytest.mark.parametrize("text", ["", "si", "si.guidance", "guidance=5", "si.=5", "=", "si=4.5"])
+def test_an_assignment_of_another_form(text, refused):
+    with refused(f"--set {text!r}: give ROW.OPTION=VALUE"):
+        parse_settings([text], ["si"])
+
+
+@pytest.mark.parametrize("text", ["bld.steps=5", ".steps=5", "sii.steps=5"])
+def test_an_assignment_to_a_row_that_is_not_run(text, refused):
+    with refused(f"--set {text!r}: the rows here are si, real."):
+        parse_settings([text], ["si", "real"])

@@ -1,0 +1,416 @@
+"""The diffusion component against plain calls of its networks and diffusers' own pipeline."""
+
+import copy
+import json
+import re
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tcig.data.errors import InputError
+from tcig.data.layout import Layout, Region
+from tcig.data.masks import encode
+from tcig.data.voc import BY_LABEL
+from tcig.methods.base import Context
+from tcig.methods.draws import gaussian, generators
+from tcig.methods.text_only import TextOnly
+from tcig.models.diffusion import Diffusion, load_diffusion, plan, to_images
+from tcig.models.weights import identity_of, locate
+
+MINI, INPAINTING = "mini:stable-diffusion", "mini:stable-diffusion-inpainting"
+CAPTIONS = ["a cat and a bus on a green field", "two boats in the dark", "a cow"]
+SEEDS = [3, 1, 4]
+LABELS = [label for label in BY_LABEL if " " not in label]
+
+
+@pytest.fixture(autouse=True)
+def _without_gradients():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_diffusion(MINI)
+
+
+@pytest.fixture
+def fresh(model):
+    """The same networks with nothing kept."""
+    parts = (model.unet, model.vae, model.text_encoder, model.tokenizer)
+    return Diffusion(*parts, schedule={}, identity="")
+
+
+@pytest.fixture
+def calls_of():
+    """The batch sizes of a network's calls, as they come."""
+    handles = []
+
+    def watch(network):
+        sizes = []
+        handles.append(
+            network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+        )
+        return sizes
+
+    yield watch
+    for handle in handles:
+        handle.remove()
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def layout_of(caption):
+    region = Region(annotation=1, label="cat", mask=encode(np.ones((4, 4), bool)))
+    return Layout(id="1", image="", side=4, caption=caption, regions=(region,))
+
+
+def pixels_of(images):
+    return np.stack([np.asarray(image) for image in images]).astype(int)
+
+
+rows = st.lists(st.tuples(*[st.integers(0, 3)] * 3), min_size=1, max_size=12)
+
+
+@settings(max_examples=60, deadline=None, database=None)
+@given(rows)
+def test_a_plan_gives_each_row_its_pairs_and_evaluates_none_twice(asked):
+    calls = plan(*torch.tensor(asked).T)
+    pairs = list(zip(calls.latents.tolist(), calls.texts.tolist(), strict=True))
+    assert len(set(pairs)) == len(pairs)
+    assert [pairs[k] for k in calls.positive] == [(n, positive) for n, positive, _ in asked]
+    assert [pairs[k] for k in calls.negative] == [(n, negative) for n, _, negative in asked]
+    assert set(pairs) == {(n, text) for n, *texts in asked for text in texts}
+
+
+ASKED = {  # rows of latent, prompt, negative prompt; how many evaluations that needs
+    "separate": ([(0, 0, 3), (1, 1, 3), (2, 2, 3)], 6),
+    "shared unconditional": ([(0, 0, 3), (0, 1, 3), (0, 2, 3), (1, 0, 3)], 6),
+    "equal prompts": ([(0, 1, 3), (0, 1, 3), (1, 1, 3)], 4),
+    "prompt of one is negative of another": ([(2, 0, 3), (2, 3, 0)], 2),
+}
+
+
+@pytest.fixture(scope="module", params=[MINI, INPAINTING])
+def precise(request):
+    """A model whose UNet is of float64, so that rounding is far below 1e-9."""
+    model = load_diffusion(request.param)
+    unet = copy.deepcopy(model.unet).double()
+    parts = (unet, model.vae, model.text_encoder, model.tokenizer)
+    return Diffusion(*parts, schedule={}, identity="")
+
+
+@pytest.mark.parametrize("scale", [1.0, 5.0])
+@pytest.mark.parametrize("case", ASKED)
+def test_guidance_is_that_of_the_unet_called_row_by_row(precise, scale, case, calls_of):
+    (asked, evaluations), unet = ASKED[case], precise.unet
+    latents, t = normal(3, 4, 16, 16).double().to(precise.device), torch.tensor(401)
+    texts, found = precise.encode_prompts([*CAPTIONS, ""])
+    assert found.tolist() == [0, 1, 2, 3]
+    texts, inpainting = texts.double(), unet.config.in_channels == 9
+    extra = normal(3, 5, 16, 16, seed=1).to(latents) if inpainting else None
+    sizes = calls_of(unet)
+    found = precise.guided(latents, t, texts, plan(*torch.tensor(asked).T), scale, extra)
+    assert sum(sizes) == evaluations
+    for (n, positive, negative), row in zip(asked, found, strict=True):
+        given = latents[n] if extra is None else torch.cat([latents[n], extra[n]])
+        conditional, plain = (
+            unet(given[None], t, encoder_hidden_states=texts[k : k + 1]).sample[0]
+            for k in (positive, negative)
+        )
+        expected = (1 - scale) * plain + scale * conditional
+        torch.testing.assert_close(row, expected, rtol=0, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def shifted(model):
+    """The model with an untrained VAE that has a shift."""
+    torch.manual_seed(0)
+    vae = AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * 2,
+        up_block_types=["UpDecoderBlock2D"] * 2,
+        block_out_channels=[8, 16],
+        norm_num_groups=4,
+        scaling_factor=1.5,
+        shift_factor=0.25,
+    )
+    parts = (model.unet, vae, model.text_encoder, model.tokenizer)
+    return Diffusion(*parts, schedule={}, identity="")
+
+
+of_both = pytest.mark.parametrize(
+    ("kind", "scale", "shift"), [("model", 0.6184, 0), ("shifted", 1.5, 0.25)]
+)
+
+
+@of_both
+def test_latents_are_those_of_the_vae_scaled_and_shifted(kind, scale, shift, request):
+    model = request.getfixturevalue(kind)
+    images = normal(2, 3, 32, 32).clamp(-1, 1).to(model.device)
+    posterior = model.vae.encode(images).latent_dist
+    found = model.encode(images)
+    assert found.shape[2:] == (model.side(32),) * 2
+    torch.testing.assert_close(found, (posterior.mean - shift) * scale, rtol=1e-5, atol=1e-6)
+    noise = gaussian([*generators(SEEDS[:2])], found.shape[1:]).to(found)
+    expected = (posterior.mean + posterior.std * noise - shift) * scale
+    sampled = model.encode(images, generators(SEEDS[:2]))
+    torch.testing.assert_close(sampled, expected, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(sampled, found)
+
+
+@of_both
+def test_images_are_those_of_the_vae_clamped(kind, scale, shift, request):
+    model = request.getfixturevalue(kind)
+    latents = 4 * normal(2, 4, 8, 8).to(model.device)
+    plain = model.vae.decode(latents / scale + shift).sample
+    assert plain.abs().max() > 1
+    expected = plain.clamp(-1, 1)
+    torch.testing.assert_close(model.decode(latents), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_pixels_are_rounded():
+    grey = torch.tensor([-1, -1 + 0.9 / 127.5, 0.002, 1]).expand(2, 3, 1, 4)
+    for image in to_images(grey):
+        assert (image.mode, image.size) == ("RGB", (4, 1))
+        assert np.asarray(image)[0].tolist() == [[value] * 3 for value in (0, 1, 128, 255)]
+
+
+@pytest.mark.parametrize(("size", "side"), [(16, 4), (64, 16), (96, 24)])
+def test_the_side_of_latents(model, size, side):
+    assert model.side(size) == side
+    blank = torch.zeros(1, 3, size, size, device=model.device)
+    assert model.encode(blank).shape == (1, model.channels, side, side)
+
+
+@pytest.mark.parametrize("size", [72, 65, 8, 0, -16])
+def test_sizes_that_cannot_be_made(model, size):
+    with pytest.raises(InputError) as caught:
+        model.side(size)
+    text = f"images of {size} px cannot be made by this model: give a multiple of 16."
+    assert str(caught.value) == text
+
+
+def test_a_size_that_the_unet_can_halve_but_not_the_vae(shifted):
+    assert shifted.side(8) == 4
+    with pytest.raises(InputError, match="multiple of 8"):
+        shifted.side(12)
+
+
+def test_distinct_prompts_are_embedded_once_and_kept(fresh, calls_of):
+    sizes = calls_of(fresh.text_encoder)
+    texts, found = fresh.encode_prompts(["a cat", "", "a cat", "a dog", ""])
+    assert found.tolist() == [0, 1, 0, 2, 1]
+    assert (len(texts), len(sizes)) == (3, 3)
+    again, found = fresh.encode_prompts(["a dog", "a cat", "a cow"])
+    assert found.tolist() == [0, 1, 2]
+    assert len(sizes) == 4
+    assert torch.equal(again[:2], texts[[2, 0]])
+    for prompt, text in zip(["a cat", "", "a dog"], texts, strict=True):
+        tokens = fresh.tokenizer(prompt, padding="max_length", return_tensors="pt").input_ids
+        expected = fresh.text_encoder(tokens.to(fresh.device)).last_hidden_state[0]
+        torch.testing.assert_close(text, expected, rtol=0, atol=1e-5)
+
+
+def test_what_is_cut_off_a_prompt_is_said_once(fresh):
+    length = fresh.text_encoder.config.max_position_embeddings
+    prompt = " ".join(LABELS * 4)
+    whole, kept = (fresh.tokenizer(prompt, truncation=cut).input_ids for cut in (False, True))
+    assert len(kept) == length < len(whole)
+    with pytest.warns(UserWarning, match=f"the text encoder takes {length - 2} tokens") as caught:
+        texts, _ = fresh.encode_prompts([prompt])
+    (warning,) = caught
+    lost = re.search(r": '(.+)' was cut off '", str(warning.message))[1]
+    lost_tokens = fresh.tokenizer(lost, add_special_tokens=False).input_ids
+    assert kept[:-1] + lost_tokens + whole[-1:] == whole
+    assert repr(prompt) in str(warning.message)
+    expected = fresh.text_encoder(torch.tensor([kept], device=fresh.device))[0]
+    torch.testing.assert_close(texts, expected, rtol=0, atol=1e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fresh.encode_prompts([prompt])
+
+
+def test_a_prompt_that_just_fits_is_not_cut(fresh):
+    length = fresh.text_encoder.config.max_position_embeddings
+    word = next(w for w in LABELS if len(fresh.tokenizer(w).input_ids) == 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fresh.encode_prompts([" ".join([word] * (length - 2))])
+    with pytest.warns(UserWarning, match=f"{word!r} was cut off"):
+        fresh.encode_prompts([" ".join([word] * (length - 1))])
+
+
+def test_noise_of_a_sample_depends_on_its_seed_alone():
+    together = gaussian(generators(SEEDS), (4, 2, 2))
+    for seed, noise in zip(SEEDS, together, strict=True):
+        assert torch.equal(noise, normal(4, 2, 2, seed=seed))
+    draws = generators(SEEDS[:1])
+    assert not torch.equal(gaussian(draws, (4,)), gaussian(draws, (4,)))
+
+
+def draw(source, **options):
+    settings = {"weights": str(source), "steps": 4, "guidance": 3.0} | options
+    method = TextOnly(Context(64), TextOnly.Options(**settings))
+    return pixels_of(method.generate([layout_of(each) for each in CAPTIONS], SEEDS))
+
+
+def draw_by_diffusers(folder, negative=""):
+    pipe = StableDiffusionPipeline.from_pretrained(
+        folder,
+        scheduler=DDIMScheduler.from_pretrained(folder, subfolder="scheduler"),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    images = pipe(
+        CAPTIONS,
+        height=64,
+        width=64,
+        num_inference_steps=4,
+        guidance_scale=3.0,
+        negative_prompt=[negative] * len(CAPTIONS),
+        latents=gaussian(generators(SEEDS), (4, 16, 16)),
+    ).images
+    return pixels_of(images)
+
+
+@pytest.mark.parametrize("negative", ["", "a cat"])
+def test_images_are_those_of_diffusers_pipeline(negative):
+    found, expected = draw(MINI, negative=negative), draw_by_diffusers(locate(MINI), negative)
+    assert found.shape == (3, 64, 64, 3)
+    assert found.std() > 10
+    assert np.abs(found - expected).max() <= 1
+
+
+@pytest.fixture(scope="module")
+def predicting_noise(tmp_path_factory):
+    """A folder with the shipped VAE and text encoder and an untrained UNet that predicts noise."""
+    home, shipped = tmp_path_factory.mktemp("epsilon") / "model", Path(locate(MINI))
+    shutil.copytree(shipped, home, ignore=shutil.ignore_patterns("unet"))
+    torch.manual_seed(0)
+    UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=128,
+        attention_head_dim=4,
+        norm_num_groups=4,
+    ).save_pretrained(home / "unet")
+    path = home / "scheduler" / "scheduler_config.json"
+    config = json.loads(path.read_text()) | {"prediction_type": "epsilon"}
+    path.write_text(json.dumps(config))
+    return home
+
+
+def test_a_model_that_predicts_noise_is_sampled_as_by_diffusers(predicting_noise, monkeypatch):
+    found, expected = draw(predicting_noise), draw_by_diffusers(predicting_noise)
+    assert np.abs(found - expected).max() <= 1
+    monkeypatch.setitem(
+        load_diffusion(str(predicting_noise))._schedule, "prediction_type", "v_prediction"
+    )
+    assert np.abs(draw(predicting_noise) - expected).max() > 10
+
+
+def test_the_schedule_is_the_models_own_but_for_changes(model):
+    assert model.schedule(4).config.prediction_type == "v_prediction"
+    assert model.schedule(4).timesteps.tolist() == [751, 501, 251, 1]
+    assert model.schedule(4, steps_offset=0).timesteps.tolist() == [750, 500, 250, 0]
+    assert model.schedule(2).timesteps.tolist() == [501, 1]
+
+
+def test_a_model_is_loaded_once_and_knows_its_folder(predicting_noise):
+    model = load_diffusion(str(predicting_noise))
+    assert load_diffusion(str(predicting_noise)) is model
+    assert model.identity == identity_of(predicting_noise) != load_diffusion(MINI).identity
+    for network in (model.unet, model.vae, model.text_encoder):
+        assert not network.training
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.fixture
+def broken(predicting_noise, tmp_path):
+    """A folder of links to that of the model, so that a part can be damaged."""
+    for file in predicting_noise.rglob("*"):
+        if file.is_file():
+            link = tmp_path / "model" / file.relative_to(predicting_noise)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file)
+    return tmp_path / "model"
+
+
+def shorten(path):
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[: len(content) // 2])
+
+
+UNET, VAE = (f"{part}/diffusion_pytorch_model.safetensors" for part in ("unet", "vae"))
+
+
+def test_the_folder_of_links_loads(broken):
+    assert load_diffusion(str(broken)).identity == identity_of(broken)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer"])
+def test_a_folder_that_lacks_a_part(broken, part):
+    shutil.rmtree(broken / part)
+    with pytest.raises(InputError) as caught:
+        load_diffusion(str(broken))
+    assert str(caught.value) == f"{broken} lacks {part}: a Stable Diffusion folder has it."
+
+
+@pytest.mark.parametrize(
+    ("damage", "file"),
+    [
+        (shorten, UNET),
+        (shorten, VAE),
+        (shorten, "unet/config.json"),
+        (shorten, "text_encoder/config.json"),
+        (shorten, "tokenizer/tokenizer.json"),
+        (shorten, "scheduler/scheduler_config.json"),
+        (Path.unlink, UNET),
+        (Path.unlink, VAE),
+        (Path.unlink, "vae/config.json"),
+        (Path.unlink, "text_encoder/model.safetensors"),
+        (Path.unlink, "scheduler/scheduler_config.json"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_damaged_or_missing_files_are_one_line(broken, damage, file):
+    damage(broken / file)
+    with pytest.raises(InputError) as caught:
+        load_diffusion(str(broken))
+    text = str(caught.value)
+    assert text.startswith(f"{broken}: {file.split('/')[0]} cannot be loaded (")
+    assert text.endswith(").")
+    assert "\n" not in text
+
+
+def test_weights_of_other_shapes_than_configured(broken):
+    path = broken / "unet" / "config.json"
+    config = json.loads(path.read_text()) | {"block_out_channels": [16, 16]}
+    path.unlink()
+    path.write_text(json.dumps(config))
+    with pytest.raises(InputError, match=": unet cannot be loaded ") as caught:
+        load_diffusion(str(broken))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["nowhere", "./no/where", "mini:nothing"])
+def test_a_folder_that_there_is_not(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"^no .*{source}") as caught:
+        load_diffusion(source)
+    assert "\n" not in str(caught.value)

