@@ -19,8 +19,8 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-CELL, MASK = 1.45, 256
-"""Side of an image in inches, of a drawn mask in pixels."""
+CELL, GAP, TEXT, MASK = 1.45, 0.03, 0.2, 256
+"""Side of an image, gap and height of a caption in inches; side of a drawn mask in pixels."""
 
 
 def systems_figure(
@@ -122,22 +122,25 @@ def _write(
         below: a caption for each row, under it, or none.
         above: a caption for each mask, over it, in their order, or none.
     """
-    width = max(map(len, rows))
-    height = CELL + (0.22 if below else 0.2 if above else 0)
-    figure = Figure((CELL * width, height * len(rows) + 0.2), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.02, wspace=0.01, hspace=0.01)
-    captions = iter(above)
+    columns = max(map(len, rows))
+    head, foot = (TEXT if above else 0), (TEXT if below else 0)
+    step, top = head + CELL + foot + GAP, (2 * TEXT if titles else 0)
+    width, height = columns * (CELL + GAP), len(rows) * step + top
+    figure, captions = Figure((width, height)), iter(above)
     for number, row in enumerate(rows):
+        bottom = height - top - number * step - head - CELL
         for column, cell in enumerate(row):
-            axes = figure.add_subplot(len(rows), width, number * width + column + 1)
+            left = column * (CELL + GAP)
+            place = (left / width, bottom / height, CELL / width, CELL / height)
+            axes = figure.add_axes(place)
             _draw(axes, cell)
             if isinstance(cell, Layout) and above:
-                axes.set_title(textwrap.fill(next(captions), 30), fontsize=5.5)
+                axes.set_title(textwrap.fill(next(captions), 30), fontsize=5.5, pad=2)
             elif number == 0 and titles:
-                axes.set_title(textwrap.fill(titles[column], 18), fontsize=7)
-            if below and column == 0:
-                text = f'"{below[number]}"'
-                axes.text(0, -0.04, text, fontsize=6.5, va="top", transform=axes.transAxes)
+                axes.set_title(textwrap.fill(titles[column], 18), fontsize=7, pad=3)
+        if below:
+            text = f'"{below[number]}"'
+            figure.text(0.02 / width, (bottom - 0.03) / height, text, fontsize=6.5, va="top")
     _save(figure, path)
 
 

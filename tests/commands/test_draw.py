@@ -1,0 +1,83 @@
+"""`tcig draw`: files, seeds and refusals."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+
+@pytest.fixture
+def mask(tmp_path):
+    image = Image.new("RGB", (90, 90), "white")
+    ImageDraw.Draw(image).ellipse((10, 10, 70, 60), "red")
+    path = tmp_path / "mask.png"
+    image.save(path)
+    return path
+
+
+@pytest.fixture
+def draw(tcig, quick, mask, tmp_path):
+    def call(*extra):
+        settings = ("--profile", quick, "--mask", mask, "--out", tmp_path / "out" / "cat.png")
+        return tcig("draw", "--prompt", "a cat", "--legend", "red=cat", *settings, *extra)
+
+    return call
+
+
+def drawn(folder):
+    return {path.name: np.asarray(Image.open(path)) for path in folder.glob("*.png")}
+
+
+def test_both_stages_are_written(draw, tmp_path):
+    status, printed = draw()
+    assert status == 0
+    files = drawn(tmp_path / "out")
+    assert files.keys() == {"cat.png", "cat-stage1.png"}
+    assert printed.out.splitlines() == [
+        str(tmp_path / "out" / name) for name in ("cat-stage1.png", "cat.png")
+    ]
+    assert all(image.shape == (64, 64, 3) for image in files.values())
+    assert (files["cat.png"] != files["cat-stage1.png"]).any()
+
+
+def test_samples_and_outputs_are_numbered_and_differ(draw, tmp_path):
+    assert draw("--samples", 2, "--outputs", 2)[0] == 0
+    files = drawn(tmp_path / "out")
+    names = [f"cat-{n}{end}.png" for n in (0, 1) for end in ("-stage1", "-0", "-1")]
+    assert sorted(files) == sorted(names)
+    for name in names[1:]:
+        assert (files[name] != files[names[0]]).any()
+    assert (files["cat-0-0.png"] != files["cat-0-1.png"]).any()
+
+
+def test_a_sample_has_its_seed_whatever_else_is_drawn(draw, tmp_path):
+    draw("--samples", 2, "--method", "multidiffusion")
+    both = drawn(tmp_path / "out")
+    draw("--seed", 1, "--method", "multidiffusion")
+    alone = drawn(tmp_path / "out")["cat.png"].astype(int)
+    assert np.abs(alone - both["cat-1.png"]).max() <= 2
+    assert np.abs(alone - both["cat-0.png"]).max() > 20
+
+
+def test_options_reach_the_method(draw, tmp_path):
+    draw("--set", "stages=first")
+    assert drawn(tmp_path / "out").keys() == {"cat.png"}
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (("--method", "multidiffusion", "--outputs", 2), "multidiffusion has no two stages"),
+        (("--samples", 0), "count from 1"),
+        (("--out", "cat.jpg"), "images are PNG"),
+        (("--set", "strength"), "give OPTION=VALUE"),
+        (("--set", "strength=1"), "no option 'strength'"),
+        (("--method", "tcg"), "did you mean tcig"),
+        (("--legend", "blue=cat"), "colours that the legend lacks: #ff0000"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_sentence(draw, tmp_path, extra, said):
+    status, printed = draw(*extra)
+    assert status == 2
+    assert said in printed.err
+    assert printed.err.count("\n") == 1
+    assert not list(tmp_path.glob("out/*.png"))

@@ -1,0 +1,76 @@
+"""`tcig figures`: what is written, and that it can be read."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tcig.data.build import build_layouts
+from tcig.data.emoji import FOLDER
+from tcig.data.filters import Filter
+from tcig.data.layout import hash_order
+from tcig.eval.figures import course_figure, samples_figure, stages_figure, systems_figure
+
+
+@pytest.fixture(scope="module")
+def layouts():
+    return hash_order(build_layouts(FOLDER, Filter())[1])[:3]
+
+
+def flat(colour):
+    return Image.new("RGB", (64, 64), colour)
+
+
+def share(path, colour):
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    return (pixels == np.array(colour)).all(-1).mean()
+
+
+def test_systems_stand_beside_their_masks(layouts, tmp_path):
+    columns = {"red": [flat((255, 0, 0))] * 3, "blue": [flat((0, 0, 255))] * 3}
+    systems_figure(tmp_path / "systems.png", layouts, columns)
+    assert share(tmp_path / "systems.png", (255, 0, 0)) == pytest.approx(0.25, abs=0.06)
+    assert share(tmp_path / "systems.png", (0, 0, 255)) == pytest.approx(0.25, abs=0.06)
+    assert share(tmp_path / "systems.png", (235, 235, 235)) > 0.08
+
+
+def test_samples_stand_under_their_masks(layouts, tmp_path):
+    samples_figure(tmp_path / "samples.png", layouts, [flat((255, 0, 0))] * 3, width=2)
+    assert share(tmp_path / "samples.png", (255, 0, 0)) > 0.2
+
+
+def test_each_output_stands_after_its_start(layouts, tmp_path):
+    first = [[flat((255, 0, 0)), flat((0, 255, 0))]] * 3
+    second = [[[flat((0, 0, 255))] * 2] * 2] * 3
+    stages_figure(tmp_path / "stages.png", layouts, first, second)
+    reds, blues = (share(tmp_path / "stages.png", c) for c in ((255, 0, 0), (0, 0, 255)))
+    assert blues == pytest.approx(4 * reds, rel=0.1)
+
+
+def test_a_course_has_frames_and_curves(layouts, tmp_path):
+    frames = {0: flat((255, 0, 0)), 9: flat((0, 255, 0))}
+    curves = {"clip loss": np.linspace(1, 0, 10), "IoU, by the guide": np.linspace(0, 1, 10)}
+    course_figure(tmp_path / "course.png", layouts[0], frames, curves)
+    assert share(tmp_path / "course.png", (255, 0, 0)) > 0.05
+    assert share(tmp_path / "course.png", (31, 119, 180)) > 0.0005
+
+
+def test_the_command_draws_a_finished_run(tcig, quick, tmp_path):
+    runs, out = tmp_path / "runs", tmp_path / "figures"
+    rows = ("real", "text-only", "tcig")
+    settings = ("--profile", quick)
+    assert tcig("run", "--methods", *rows, "--limit", 2, "--out", runs, *settings)[0] == 0
+    status, printed = tcig("figures", runs, "--out", out, "--count", 2, *settings)
+    assert (status, printed.out) == (0, f"{out}\n")
+    names = {"systems.png", "samples.png", "stages.png", "course.png"}
+    assert {path.name for path in out.iterdir()} == names
+    for name in names:
+        assert np.asarray(Image.open(out / name).convert("L")).std() > 20
+
+
+def test_the_command_says_what_it_lacks(tcig, quick, tmp_path):
+    status, printed = tcig("figures", tmp_path / "none", "--profile", quick)
+    assert status == 2
+    assert "is no folder of runs: make one with `tcig run`" in printed.err
+    status, printed = tcig("figures", tmp_path, "--profile", quick, "--out", tmp_path / "out")
+    assert status == 2
+    assert "has no run of real" in printed.err
