@@ -29,7 +29,7 @@ from tcig.methods.base import Context
 from tcig.methods.draws import generators
 from tcig.methods.multidiffusion import MultiDiffusion, Options
 from tcig.methods.two_stage.first import FirstOptions, FirstStage
-from tcig.models.clip import load_clip
+from tcig.models.clip import folded, load_clip
 from tcig.models.vqgan import load_vqgan
 from tcig.models.weights import folder_of
 
@@ -64,7 +64,7 @@ def multidiffusion_ways(published) -> dict[str, tuple[Callable, int]]:
 
 def stage_ways(published) -> dict[str, tuple[Callable, int]]:
     """Stage 1 without a guide, as the published loop, and with one."""
-    vqgan, clip = load_vqgan(folder_of("mini:vqgan")), load_clip(folder_of("mini:clip"))
+    vqgan, clip = load_vqgan(folder_of("mini:vqgan")), folded(load_clip(folder_of("mini:clip")))
     many, ways = layouts(3, MANY), {}
     shared = {"iterations": ITERATIONS, "cutouts": CUTOUTS, "guides": ("mini:guide",)}
     for name, weight in (("VQGAN+CLIP", 0.0), ("stage 1", 10.0)):
@@ -94,7 +94,7 @@ def outside() -> dict[str, tuple[Callable, Callable]]:
             model.unet(latents, t, encoder_hidden_states=texts)
         model.decode(latents[:MANY])
 
-    vqgan, clip = load_vqgan(folder_of("mini:vqgan")), load_clip(folder_of("mini:clip"))
+    vqgan, clip = load_vqgan(folder_of("mini:vqgan")), folded(load_clip(folder_of("mini:clip")))
     settings = {"iterations": ITERATIONS, "cutouts": 8, "guides": ("mini:guide",)}
     stage = FirstStage(FirstOptions(guide_weight=10.0, **settings), vqgan, clip, SIZE)
     from tcig.methods.two_stage.guides import load_guide

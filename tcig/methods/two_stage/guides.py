@@ -1,6 +1,7 @@
 """Segmentation guides: experts for their classes, chosen by a layout's, and their loss (Eq. 1)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -13,6 +14,7 @@ from tcig.data.errors import InputError
 from tcig.data.layout import Layout
 from tcig.data.voc import LABELS
 from tcig.models.devices import device
+from tcig.models.frozen import fold_batchnorms
 from tcig.models.segmentation import Network, deeplabv3_resnet101, miniature
 from tcig.models.weights import MINIATURE
 
@@ -37,8 +39,7 @@ def load_guide(source: str) -> Network:
             f"no guide {source!r}: there are mini:guide, mini:guide-animals, mini:guide-objects, "
             "deeplabv3_resnet101 and deeplabv3_resnet101=FILE."
         )
-    network.module.to(device())
-    return network
+    return replace(network, module=fold_batchnorms(network.module).to(device()))
 
 
 def choose(guides: Sequence[str], layout: Layout) -> list[str]:

@@ -18,7 +18,7 @@ from tcig.methods.draws import generators
 from tcig.methods.two_stage.first import STARTS, FirstOptions, FirstStage, start_image
 from tcig.methods.two_stage.guides import load_guide
 from tcig.methods.two_stage.second import SecondOptions, SecondStage
-from tcig.models.clip import load_clip
+from tcig.models.clip import folded, load_clip
 from tcig.models.devices import device
 from tcig.models.vqgan import load_vqgan
 from tcig.models.weights import folder_of, identity_of
@@ -138,4 +138,4 @@ def _vqgan(source: str):
 def _clip(source: str):
     clip = load_clip(folder_of(source))
     clip.module.to(device())
-    return clip
+    return folded(clip)
