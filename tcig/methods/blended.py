@@ -55,8 +55,9 @@ class Options(SamplingOptions):
     handover: Literal["latent", "pixels"] = "latent"
     """Source of the next pass: the latent itself, or its decoded image encoded again."""
     dilation: int = 0
-    """So many dilated masks before the raw one, by squares of 3 + 2i cells, largest first, each for
-    an equal share of the steps (image_editor.py l. 67-71); off in both published scripts."""
+    """So many dilated masks before the raw one, by squares of 3 + 2i cells, largest first
+    (image_editor.py l. 67-71), each of the n masks for steps // n + 1 steps, so that the last may
+    get fewer (ddim.py l. 225); off in both published scripts."""
     candidates: int = 1
     """Trials for each pass, of which the best by CLIP on the masked result is kept. The LDM script
     makes 4 (image_editor.py l. 161), and shows them all in that order."""
@@ -66,6 +67,7 @@ class Options(SamplingOptions):
     """Share of a latent cell from which on a region has it; None: nearest, as the scripts."""
 
     def __post_init__(self):
+        super().__post_init__()
         if self.candidates < 1 or self.dilation < 0:
             raise ValueError("candidates count from 1, dilation from 0")
         if self.candidates > 1 and not self.clip:

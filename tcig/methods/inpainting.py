@@ -14,7 +14,6 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 from torch.nn import functional as F
 
-from tcig.data.errors import InputError
 from tcig.methods.draws import generators
 from tcig.methods.regions import Order, grid_masks, passes
 from tcig.methods.sampling import SamplingMethod, SamplingOptions
@@ -71,15 +70,7 @@ class Inpainting(SamplingMethod):
     """Stable Diffusion inpainting, once for the background and once for each region."""
 
     Options = Options
-
-    def __init__(self, context, options):
-        super().__init__(context, options)
-        channels = self.model.unet.config.in_channels
-        if channels != 2 * self.model.channels + 1:
-            raise InputError(
-                f"{options.weights} is no inpainting model: its UNet takes {channels} channels, "
-                f"{2 * self.model.channels + 1} are needed."
-            )
+    masked = True
 
     @torch.inference_mode()
     def generate(self, layouts, seeds, callback=None):

@@ -33,6 +33,7 @@ class Options(SamplingOptions):
     """Share of a latent cell from which on a region has it; None: nearest, as the code."""
 
     def __post_init__(self):
+        super().__post_init__()
         share = BOOTSTRAPPING.get(self.bootstrapping, self.bootstrapping)
         try:
             within = 0 <= float(share) <= 1

@@ -48,13 +48,12 @@ def grid_masks(layout: Layout, side: int, coverage: float | None = None) -> Tens
 def _grid_mask(pixels: np.ndarray, side: int, coverage: float | None) -> np.ndarray:
     if coverage is None:
         return resize_nearest(pixels, side)
-    edges = np.linspace(0, len(pixels), side + 1)
-    summed = np.pad(pixels.cumsum(0).cumsum(1), ((1, 0), (1, 0))).astype(float)
-    at = [np.interp(edges, np.arange(len(column)), column) for column in summed.T]
-    rows = np.stack(at, 1)
-    integral = np.stack([np.interp(edges, np.arange(len(row)), row) for row in rows])
-    shares = np.diff(np.diff(integral, axis=0), axis=1) / (len(pixels) / side) ** 2
-    return shares >= coverage
+    # In units in which pixels are `side` long and cells len(pixels): all overlaps are integers.
+    native = len(pixels)
+    starts, cells = side * np.arange(native), native * np.arange(side)[:, None]
+    ends = np.minimum(starts + side, cells + native)
+    overlap = (ends - np.maximum(starts, cells)).clip(min=0)
+    return overlap @ pixels @ overlap.T >= coverage * native**2
 
 
 def painting_order(layout: Layout, order: Order) -> list[int]:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
+from tcig.data.errors import InputError
 from tcig.methods.base import Method
 from tcig.methods.draws import gaussian
 from tcig.models.diffusion import Calls, Diffusion, load_diffusion, plan
@@ -24,15 +26,32 @@ class SamplingOptions:
     negative: str = ""
     """Negative prompt."""
 
+    def __post_init__(self):
+        if self.steps < 1:
+            raise ValueError(f"steps {self.steps}: they count from 1")
+        coverage = getattr(self, "coverage", None)
+        if coverage is not None and not 0 < coverage <= 1:
+            raise ValueError(f"coverage {coverage} is no share above 0")
+
 
 class SamplingMethod(Method):
     """A method with one diffusion model, loaded once for all rows of its weights."""
 
     Options = SamplingOptions
+    masked: ClassVar[bool] = False
+    """Whether the UNet also reads a mask and the masked image's latent."""
 
     def __init__(self, context, options):
         super().__init__(context, options)
         self.model: Diffusion = load_diffusion(options.weights)
+        channels = self.model.unet.config.in_channels
+        wanted = 2 * self.model.channels + 1 if self.masked else self.model.channels
+        if channels != wanted:
+            raise InputError(
+                f"{options.weights}: its UNet takes {channels} channels, {wanted} are needed: give "
+                f"{'an inpainting' if self.masked else 'a text-to-image'} model."
+            )
+        self.model.schedule(options.steps)  # refuses too many
         self.side = self.model.side(context.size)
         """Of the latents."""
 

@@ -30,9 +30,21 @@ def build_options(kind: type, name: str, *layers: Mapping[str, Any]) -> Any:
         return TypeAdapter(kind).validate_python(merged)
     except ValidationError as error:
         problem = error.errors()[0]
-        option = ".".join(str(part) for part in problem["loc"] if isinstance(part, str))
+        option = ".".join(_option(kind, problem["loc"]))
         reason = problem["msg"].removeprefix("Value error, ")
         raise InputError(f"{name}: {f'{option}: ' if option else ''}{reason}.") from None
+
+
+def _option(kind: type, place: Sequence) -> Iterable[str]:
+    """The names of options at the head of pydantic's place; then come branches of unions."""
+    for part in place:
+        fields = {field.name: field.type for field in dataclasses.fields(kind)}
+        if part not in fields:
+            return
+        yield part
+        if not dataclasses.is_dataclass(fields[part]):
+            return
+        kind = fields[part]
 
 
 def _flat(layer: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -54,8 +66,9 @@ def _put(merged: dict, kind: type, path: Sequence[str], value: Any, complaint: s
     if rest:
         _put(merged.setdefault(first, {}), fields[first].type, rest, value, complaint)
     else:
-        listed = typing.get_origin(fields[first].type) is tuple and isinstance(value, str)
-        merged[first] = [part for part in value.split(",") if part] if listed else value
+        if isinstance(value, str) and typing.get_origin(fields[first].type) is tuple:
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        merged[first] = value
 
 
 def parse_settings(assignments: Sequence[str], rows: Sequence[str]) -> dict[str, dict[str, str]]:

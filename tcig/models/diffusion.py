@@ -5,7 +5,6 @@ configuration. Latents are (N, C, h, w); texts are (K, L, D), each distinct prom
 """
 
 import contextlib
-import json
 import warnings
 from collections.abc import Sequence
 from functools import cache, lru_cache
@@ -101,8 +100,16 @@ class Diffusion:
         Args:
             steps: evaluations of the UNet.
             changes: settings of `DDIMScheduler` in place of the model's.
+
+        Raises:
+            InputError: more steps than the model was trained with timesteps.
         """
         scheduler = DDIMScheduler.from_config(self._schedule | changes)
+        if steps > scheduler.config.num_train_timesteps:
+            raise InputError(
+                f"{steps} steps are more than the model's {scheduler.config.num_train_timesteps} "
+                "timesteps: take fewer."
+            )
         scheduler.set_timesteps(steps, device=self.device)
         return scheduler
 
@@ -188,24 +195,38 @@ def load_diffusion(source: str) -> Diffusion:
     place = locate(source)
     local = Path(place).is_dir()
     parts = {}
-    with quiet():
-        for name, kind in PARTS.items():
-            if local and not (Path(place) / name).is_dir():
-                raise InputError(f"{source} lacks {name}: a Stable Diffusion folder has it.")
-            options = {} if name == "tokenizer" else {"use_safetensors": True}
-            try:
-                parts[name] = kind.from_pretrained(place, subfolder=name, **options)
-            except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-                reason = next(iter(str(error).splitlines()), type(error).__name__)
-                raise InputError(f"{source}: {name} cannot be loaded ({reason}).") from None
-        try:
-            schedule = DDIMScheduler.load_config(place, subfolder="scheduler")
-        except (OSError, json.JSONDecodeError) as error:
-            reason = next(iter(str(error).splitlines()), "")
-            raise InputError(f"{source}: scheduler cannot be loaded ({reason}).") from None
+    for name, kind in PARTS.items():
+        if local and not (Path(place) / name).is_dir():
+            raise InputError(f"{source} lacks {name}: a Stable Diffusion folder has it.")
+        with quiet(), _refused(f"{source}: {name}"):
+            parts[name] = _part(place, name, kind)
+    with _refused(f"{source}: scheduler"):
+        schedule = DDIMScheduler.load_config(place, subfolder="scheduler")
+        DDIMScheduler.from_config(schedule)
     revision = parts["unet"].config.get("_commit_hash")
     identity = identity_of(Path(place)) if local else f"{place}@{revision}"
     return Diffusion(**parts, schedule=dict(schedule), identity=identity)
+
+
+def _part(place: str, name: str, kind: type):
+    """A part of the model; a network has every one of its tensors from the file."""
+    if name == "tokenizer":
+        return kind.from_pretrained(place, subfolder=name)
+    options = {"use_safetensors": True, "output_loading_info": True}
+    module, loading = kind.from_pretrained(place, subfolder=name, **options)
+    if loading["missing_keys"]:
+        raise ValueError(f"the weights lack {sorted(loading['missing_keys'])[0]}")
+    return module
+
+
+@contextlib.contextmanager
+def _refused(what: str):
+    """Turns whatever the libraries raise on unusable files into one sentence."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise InputError(f"{what} cannot be loaded ({reason[:300]}).") from None
 
 
 @contextlib.contextmanager

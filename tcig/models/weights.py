@@ -18,15 +18,21 @@ def locate(source: str) -> str:
         InputError: no such shipped model, or a path that is no folder.
     """
     if source.startswith(MINIATURE):
-        folder = WEIGHTS / source.removeprefix(MINIATURE)
-        if not folder.is_dir():
+        name = source.removeprefix(MINIATURE)
+        folder = WEIGHTS / name
+        if not name or not folder.is_dir():
             there = ", ".join(sorted(path.name for path in WEIGHTS.iterdir() if path.is_dir()))
             raise InputError(f"no miniature model {source!r}: there are {there}.")
         return str(folder)
     if source.startswith((".", "/", "~")) or source.count("/") != 1:
-        folder = Path(source).expanduser()
-        if not folder.is_dir():
-            raise InputError(f"no folder {source} of weights: give a folder, mini:NAME, a hub id.")
+        try:
+            folder = Path(source).expanduser()
+        except RuntimeError:  # ~ of an unknown user
+            folder = None
+        if not source or folder is None or not folder.is_dir():
+            raise InputError(
+                f"no folder {source!r} of weights: give a folder, mini:NAME or a hub id."
+            )
         return str(folder)
     return source
 

@@ -64,14 +64,14 @@ def multidiffusion_ways(published) -> dict[str, tuple[Callable, int]]:
 
 def stage_ways(published) -> dict[str, tuple[Callable, int]]:
     """Stage 1 without a guide, as the published loop, and with one."""
-    vqgan, clip = load_vqgan(folder_of("mini:vqgan")), folded(load_clip(folder_of("mini:clip")))
-    many, ways = layouts(3, MANY), {}
+    vqgan, plain = load_vqgan(folder_of("mini:vqgan")), load_clip(folder_of("mini:clip"))
+    clip, many, ways = folded(plain), layouts(3, MANY), {}
     shared = {"iterations": ITERATIONS, "cutouts": CUTOUTS, "guides": ("mini:guide",)}
     for name, weight in (("VQGAN+CLIP", 0.0), ("stage 1", 10.0)):
         stage = FirstStage(FirstOptions(guide_weight=weight, **shared), vqgan, clip, SIZE)
         if published and not weight:
             text = many[0].caption
-            arguments = (vqgan, clip, text, ITERATIONS, CUTOUTS)
+            arguments = (vqgan, plain, text, ITERATIONS, CUTOUTS)
             ways[f"{name}: published"] = (lambda a=arguments: published.vqgan_clip(*a), 1)
         ways[f"{name}: 1"] = (lambda s=stage: s(many[:1], generators([0])), 1)
         ways[f"{name}: {MANY} at once"] = (lambda s=stage: s(many, generators(range(MANY))), MANY)

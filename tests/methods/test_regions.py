@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from tcig.data.layout import Layout, Region
 from tcig.data.masks import encode
-from tcig.methods.regions import grid_masks, painting_order, passes
+from tcig.methods.regions import _grid_mask, grid_masks, painting_order, passes
 
 quick = settings(max_examples=40, deadline=None, database=None)
 ORDERS = ["large-first", "small-first", "given"]
@@ -128,3 +128,8 @@ def test_passes_paint_every_region_once_in_order_one_of_a_layout_at_a_time(order
         own = [region for painted in found for n, region in painted if n == number]
         assert own == painting_order(layout, order)
     assert len(found) == max(len(layout.regions) for layout in layouts)
+
+
+@pytest.mark.parametrize(("native", "side"), [(512, 96), (427, 96), (427, 64), (8, 8)])
+def test_a_whole_region_covers_every_cell_wholly(native, side):
+    assert _grid_mask(np.ones((native, native), bool), side, 1.0).all()

@@ -5,11 +5,14 @@ from typing import Literal
 
 import pytest
 
+from tcig.data.errors import InputError
 from tcig.methods.base import NoOptions
 from tcig.methods.blended import Options as Blended
 from tcig.methods.multidiffusion import Options as MultiDiffusion
 from tcig.methods.settings import build_options, parse_settings
 from tcig.methods.two_stage.method import Options as TwoStage
+from tcig.profiles import load_profile
+from tcig.run.spec import prepare
 
 
 @dataclass(frozen=True)
@@ -212,3 +215,35 @@ def test_an_assignment_of_another_form(text, refused):
 def test_an_assignment_to_a_row_that_is_not_run(text, refused):
     with refused(f"--set {text!r}: the rows here are si, real."):
         parse_settings([text], ["si", "real"])
+
+
+@pytest.mark.parametrize(
+    ("row", "settings", "said"),
+    [
+        ("text-only", {"steps": 0}, "steps 0: they count from 1"),
+        ("text-only", {"steps": 1001}, "1001 steps are more than"),
+        ("si", {"coverage": 0}, "coverage 0.0 is no share above 0"),
+        ("bld", {"coverage": 1.5}, "coverage 1.5 is no share above 0"),
+        ("multidiffusion", {"steps": -1}, "steps -1: they count from 1"),
+        ("multidiffusion", {"bootstrapping": [1]}, "multidiffusion: bootstrapping: "),
+        ("bld", {"weights": "mini:stable-diffusion-inpainting"}, "takes 9 channels, 4 are needed"),
+        ("text-only", {"weights": "mini:stable-diffusion-inpainting"}, "give a text-to-image"),
+        ("si", {"weights": "mini:stable-diffusion"}, "4 channels, 9 are needed: give an inpaint"),
+    ],
+)
+def test_what_a_sampler_cannot_do_is_refused_at_once(row, settings, said):
+    with pytest.raises(InputError) as caught:
+        prepare(row, load_profile("mini"), None, "0" * 64, settings)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_list_on_the_command_line_may_have_spaces():
+    _, method = prepare(
+        "tcig-stage1",
+        load_profile("mini"),
+        None,
+        "0" * 64,
+        {"first.guides": "mini:guide-animals, mini:guide"},
+    )
+    assert method.options.first.guides == ("mini:guide-animals", "mini:guide")

@@ -13,6 +13,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from tcig.data.errors import InputError
 from tcig.data.layout import Layout, Region
@@ -109,26 +110,27 @@ def precise(request):
     return Diffusion(*parts, schedule={}, identity="")
 
 
-@pytest.mark.parametrize("scale", [1.0, 5.0])
 @pytest.mark.parametrize("case", ASKED)
-def test_guidance_is_that_of_the_unet_called_row_by_row(precise, scale, case, calls_of):
+def test_guidance_is_that_of_the_unet_called_row_by_row(precise, case, calls_of):
     (asked, evaluations), unet = ASKED[case], precise.unet
     latents, t = normal(3, 4, 16, 16).double().to(precise.device), torch.tensor(401)
     texts, found = precise.encode_prompts([*CAPTIONS, ""])
     assert found.tolist() == [0, 1, 2, 3]
     texts, inpainting = texts.double(), unet.config.in_channels == 9
     extra = normal(3, 5, 16, 16, seed=1).to(latents) if inpainting else None
-    sizes = calls_of(unet)
-    found = precise.guided(latents, t, texts, plan(*torch.tensor(asked).T), scale, extra)
-    assert sum(sizes) == evaluations
-    for (n, positive, negative), row in zip(asked, found, strict=True):
+    sizes, calls = calls_of(unet), plan(*torch.tensor(asked).T)
+    strong, unguided = (
+        precise.guided(latents, t, texts, calls, scale, extra) for scale in (5.0, 1.0)
+    )
+    assert sizes == [evaluations] * 2
+    for (n, positive, negative), *rows in zip(asked, strong, unguided, strict=True):
         given = latents[n] if extra is None else torch.cat([latents[n], extra[n]])
         conditional, plain = (
             unet(given[None], t, encoder_hidden_states=texts[k : k + 1]).sample[0]
             for k in (positive, negative)
         )
-        expected = (1 - scale) * plain + scale * conditional
-        torch.testing.assert_close(row, expected, rtol=0, atol=1e-9)
+        expected = [5 * conditional - 4 * plain, conditional]
+        torch.testing.assert_close(rows, expected, rtol=0, atol=1e-9)
 
 
 @pytest.fixture(scope="module")
@@ -356,6 +358,13 @@ def shorten(path):
     path.write_bytes(content[: len(content) // 2])
 
 
+def lose_a_tensor(path):
+    tensors = load_file(path)
+    del tensors[sorted(tensors)[0]]
+    path.unlink()
+    save_file(tensors, path, {"format": "pt"})
+
+
 UNET, VAE = (f"{part}/diffusion_pytorch_model.safetensors" for part in ("unet", "vae"))
 
 
@@ -377,6 +386,10 @@ def test_a_folder_that_lacks_a_part(broken, part):
         (shorten, UNET),
         (shorten, VAE),
         (shorten, "unet/config.json"),
+        (shorten, "text_encoder/model.safetensors"),
+        (lose_a_tensor, UNET),
+        (lose_a_tensor, VAE),
+        (lose_a_tensor, "text_encoder/model.safetensors"),
         (shorten, "text_encoder/config.json"),
         (shorten, "tokenizer/tokenizer.json"),
         (shorten, "scheduler/scheduler_config.json"),
@@ -396,6 +409,7 @@ def test_damaged_or_missing_files_are_one_line(broken, damage, file):
     assert text.startswith(f"{broken}: {file.split('/')[0]} cannot be loaded (")
     assert text.endswith(").")
     assert "\n" not in text
+    assert "  " not in text
 
 
 def test_weights_of_other_shapes_than_configured(broken):
@@ -414,3 +428,8 @@ def test_a_folder_that_there_is_not(source, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=f"^no .*{source}") as caught:
         load_diffusion(source)
     assert "\n" not in str(caught.value)
+
+
+def test_more_steps_than_timesteps_are_refused():
+    with pytest.raises(InputError, match="1001 steps are more than the model's 1000 timesteps"):
+        load_diffusion("mini:stable-diffusion").schedule(1001)
