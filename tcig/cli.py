@@ -5,6 +5,7 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 
 COMMANDS = {
     "layouts": "COCO annotations -> a manifest of layouts; count, download, export",
@@ -31,6 +32,7 @@ Exit status: 0 all well; 1 some samples failed, the rest is written; 2 unusable 
 def main(argv: list[str] | None = None) -> int:
     """Runs a subcommand; a user's mistake is one sentence on standard error and status 2."""
     argv = sys.argv[1:] if argv is None else argv
+    warnings.formatwarning = lambda message, *_: f"tcig: warning: {message}\n"
     try:
         status = _main(argv)
         sys.stdout.flush()

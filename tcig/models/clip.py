@@ -1,6 +1,7 @@
 """CLIP through open_clip, from a model folder."""
 
 import copy
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,7 +40,14 @@ class Clip:
         return F.normalize(self.module.encode_image(normalised), dim=-1)
 
     def encode_texts(self, texts: list[str]) -> Tensor:
-        """Unit vectors (len(texts), D)."""
+        """Unit vectors (len(texts), D); a longer text is cut, with a warning that says where."""
+        room = self.tokenizer.context_length - 2
+        for text in dict.fromkeys(texts):
+            if len(tokens := self.tokenizer.encode(text)) > room:
+                lost = self.tokenizer.decode(tokens[room:]).strip()
+                warnings.warn(
+                    f"CLIP takes {room} tokens: {lost!r} was cut off {text!r}", stacklevel=2
+                )
         device = next(self.module.parameters()).device
         return F.normalize(self.module.encode_text(self.tokenizer(texts).to(device)), dim=-1)
 

@@ -126,7 +126,7 @@ class Diffusion:
     def _embed(self, prompt: str) -> Tensor:
         length = self.text_encoder.config.max_position_embeddings
         settings = {"max_length": length, "padding": "max_length", "return_tensors": "pt"}
-        whole = self.tokenizer(prompt).input_ids
+        whole = self.tokenizer(prompt, verbose=False).input_ids
         if len(whole) > length:
             lost = self.tokenizer.decode(whole[length - 1 : -1]).strip()
             warnings.warn(

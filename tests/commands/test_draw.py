@@ -1,5 +1,8 @@
 """`tcig draw`: files, seeds and refusals."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -81,3 +84,16 @@ def test_what_cannot_be_drawn_is_one_sentence(draw, tmp_path, extra, said):
     assert said in printed.err
     assert printed.err.count("\n") == 1
     assert not list(tmp_path.glob("out/*.png"))
+
+
+def test_a_prompt_that_is_too_long_is_drawn_and_what_was_cut_is_said(quick, mask, tmp_path):
+    long = " ".join(["cat"] * 60 + ["bus"])
+    settings = ["--profile", quick, "--mask", mask, "--legend", "red=cat", "--prompt", long]
+    command = [sys.executable, "-m", "tcig.cli", "draw", "--method", "multidiffusion", *settings]
+    done = subprocess.run(
+        [*command, "--out", tmp_path / "cat.png"], capture_output=True, text=True, check=True
+    )
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("tcig: warning: the text encoder takes 38 tokens: 'cat cat")
+    assert "bus' was cut off" in line
+    assert (tmp_path / "cat.png").exists()

@@ -3,9 +3,10 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from tcig.data.errors import InputError
-from tcig.models.clip import load_clip
+from tcig.models.clip import folded, load_clip
 from tcig.models.mini.loop import Trainer
 from tcig.models.mini.recipes.clips import GuidingClip, ScoringClip
 
@@ -71,3 +72,22 @@ def test_faults_are_named(tmp_path, folder):
     (tmp_path / "open_clip_config.json").write_text("{}")
     with pytest.raises(InputError, match="cannot be loaded as a CLIP"):
         load_clip(tmp_path)
+
+
+def test_a_text_that_is_too_long_is_cut_and_said(folder):
+    clip = load_clip(folder)
+    words = ["cat"] * 38 + ["dog", "bus"]
+    with pytest.warns(UserWarning, match=r"CLIP takes 38 tokens: 'dog bus' was cut off 'cat cat"):
+        cut = clip.encode_texts([" ".join(words)])
+    assert torch.equal(cut, clip.encode_texts([" ".join(words[:38])]))
+
+
+def test_folding_changes_nothing_but_rounding(folder):
+    clip = load_clip(folder)
+    fast = folded(clip)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert fast.encode_images(images).allclose(clip.encode_images(images), atol=1e-5)
+    assert torch.equal(fast.encode_texts(["a cat"]), clip.encode_texts(["a cat"]))
+    convolutional = any(isinstance(m, nn.BatchNorm2d) for m in clip.module.visual.modules())
+    assert (fast is clip) == (not convolutional)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in fast.module.visual.modules())
