@@ -29,12 +29,15 @@ from tcig.methods.base import Context
 from tcig.methods.draws import generators
 from tcig.methods.multidiffusion import MultiDiffusion, Options
 from tcig.methods.two_stage.first import FirstOptions, FirstStage
+from tcig.methods.two_stage.guides import load_guide
 from tcig.models.clip import folded, load_clip
 from tcig.models.vqgan import load_vqgan
 from tcig.models.weights import folder_of
 
 STEPS, GUIDANCE, SIZE, MANY = 50, 7.5, 64, 8
-ITERATIONS, CUTOUTS = 10, 32
+ITERATIONS = 10
+CUTOUTS = {"VQGAN+CLIP": 32, "stage 1": 8}
+"""As published, and as in the profile `mini`."""
 
 
 def layouts(regions: int, count: int) -> list:
@@ -66,12 +69,13 @@ def stage_ways(published) -> dict[str, tuple[Callable, int]]:
     """Stage 1 without a guide, as the published loop, and with one."""
     vqgan, plain = load_vqgan(folder_of("mini:vqgan")), load_clip(folder_of("mini:clip"))
     clip, many, ways = folded(plain), layouts(3, MANY), {}
-    shared = {"iterations": ITERATIONS, "cutouts": CUTOUTS, "guides": ("mini:guide",)}
+    shared = {"iterations": ITERATIONS, "guides": ("mini:guide",)}
     for name, weight in (("VQGAN+CLIP", 0.0), ("stage 1", 10.0)):
-        stage = FirstStage(FirstOptions(guide_weight=weight, **shared), vqgan, clip, SIZE)
+        options = FirstOptions(guide_weight=weight, cutouts=CUTOUTS[name], **shared)
+        stage = FirstStage(options, vqgan, clip, SIZE)
         if published and not weight:
             text = many[0].caption
-            arguments = (vqgan, plain, text, ITERATIONS, CUTOUTS)
+            arguments = (vqgan, plain, text, ITERATIONS, options.cutouts)
             ways[f"{name}: published"] = (lambda a=arguments: published.vqgan_clip(*a), 1)
         ways[f"{name}: 1"] = (lambda s=stage: s(many[:1], generators([0])), 1)
         ways[f"{name}: {MANY} at once"] = (lambda s=stage: s(many, generators(range(MANY))), MANY)
@@ -84,7 +88,7 @@ def outside() -> dict[str, tuple[Callable, Callable]]:
     options = Options("mini:stable-diffusion", STEPS, GUIDANCE, bootstrapping="off")
     method = MultiDiffusion(Context(SIZE), options)
     model = method.model
-    rows = MANY * len({region.prompt for region in many[0].regions}) + 2 * MANY
+    rows = sum(len({region.prompt for region in each.regions}) + 2 for each in many)
     latents = torch.randn(rows, model.channels, method.side, method.side)
     texts = model.encode_prompts(["a cat"])[0].expand(rows, -1, -1)
 
@@ -97,8 +101,6 @@ def outside() -> dict[str, tuple[Callable, Callable]]:
     vqgan, clip = load_vqgan(folder_of("mini:vqgan")), folded(load_clip(folder_of("mini:clip")))
     settings = {"iterations": ITERATIONS, "cutouts": 8, "guides": ("mini:guide",)}
     stage = FirstStage(FirstOptions(guide_weight=10.0, **settings), vqgan, clip, SIZE)
-    from tcig.methods.two_stage.guides import load_guide
-
     guide = load_guide("mini:guide").module
     codes = torch.randn(MANY, vqgan.codebook.shape[1], 16, 16)
     views, large = torch.rand(8 * MANY, 3, SIZE, SIZE), torch.rand(MANY, 3, 128, 128)
