@@ -22,7 +22,7 @@ from tcig.data.errors import InputError
 from tcig.methods.registry import ROWS
 
 LAYOUTS = 2
-MARGIN = 0.05
+MARGIN = 0.08
 """Of IoU, beyond the measured ones on both sides; ours."""
 EXACT = {"paste": 1.0, "empty": 0.0}
 """Rows whose IoU the judge `colours` gives in closed form."""
