@@ -411,5 +411,5 @@ def test_inpainting_sees_the_last_pass_blanked_in_the_mask(
 
 
 def test_inpainting_needs_nine_channels(sampler, refused):
-    with refused("mini:stable-diffusion is no inpainting model", "takes 4 channels, 9 are needed"):
+    with refused("takes 4 channels, 9 are needed: give an inpainting model"):
         sampler(Inpainting, weights="mini:stable-diffusion")
