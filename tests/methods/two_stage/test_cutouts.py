@@ -34,6 +34,13 @@ def test_without_augmentations_a_pooled_cutout_of_its_own_size_is_the_image():
     assert torch.equal(views, original.repeat_interleave(3, 0))
 
 
+def test_with_all_augmentations_off_cutouts_are_the_image():
+    original = images(2, 16)
+    drawn = draw_augmentations(generators([0, 1]), 3, 16, 16, "pooled", ())
+    views = augmented(original, drawn, 16, "pooled")
+    assert views.allclose(original.repeat_interleave(3, 0), atol=1e-5)
+
+
 def test_pooling_is_the_mean_of_average_and_maximum():
     original = images(1, 8)
     drawn = draw_augmentations(generators([0]), 1, 4, 8, "pooled", ("noise",))

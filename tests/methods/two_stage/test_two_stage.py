@@ -117,6 +117,11 @@ def test_what_cannot_be_set_up_is_one_sentence(first, match):
     assert "\n" not in str(caught.value)
 
 
+def test_without_its_loss_no_clip_need_be_given():
+    first = FirstOptions(**vars(FIRST) | {"clip": "", "clip_weight": 0.0})
+    assert "clip" not in tcig(stages="first", first=first).weights
+
+
 def test_ablations_load_only_what_they_use():
     rows = {
         "tcig": {"vqgan", "clip", "guide mini:guide", "second"},
