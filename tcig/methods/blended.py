@@ -1,7 +1,7 @@
 """Blended Latent Diffusion (BLD; Avrahami et al. 2023, arXiv 2206.02779), progressive.
 
 Background from the caption by plain text-to-image, then each region blended into what is there, as
-MultiDiffusion's paper uses it (section 5.2). Reference: omriav/blended-latent-diffusion 09565c5;
+MultiDiffusion's paper uses it. Reference: omriav/blended-latent-diffusion 09565c5;
 `sd2` is scripts/text_editing_SD2.py, `ldm` the paper's own, ldm/models/diffusion/ddim.py.
 """
 
@@ -101,7 +101,7 @@ def sample(
         timesteps: those to run, T of them.
         latents: to start from, (N, C, h, w).
         source: latents of the image to blend into, (N, C, h, w).
-        masks: one or more, each (N, 1, h, w), for equal shares of the steps in order.
+        masks: one or more, each (N, 1, h, w), in order for T // n + 1 steps each.
         noises: for each step, (N, C, h, w).
         texts: (K, L, D).
         calls: of each latent under its prompt.
@@ -143,7 +143,7 @@ class Blended(SamplingMethod):
         """Draws all layouts at once, pass by pass."""
         draws = generators(seeds)
         masks = [grid_masks(layout, self.side, self.options.coverage) for layout in layouts]
-        latents = self._background(draws, [layout.caption for layout in layouts])
+        latents = self.text_to_image(draws, [layout.caption for layout in layouts])
         for painted in passes(layouts, self.options.order):
             rows = torch.tensor([n for n, _ in painted])
             mask = torch.stack([masks[n][r] for n, r in painted]).to(self.model.device)
@@ -155,15 +155,6 @@ class Blended(SamplingMethod):
             if callback:
                 callback("pass", rows=rows.tolist(), latents=latents)
         return to_images(self.model.decode(latents))
-
-    def _background(self, draws: list[Generator], captions: list[str]) -> Tensor:
-        latents = self.start(draws)
-        texts, calls = self.prompted(captions)
-        schedule = self.model.schedule(self.options.steps)
-        for t in schedule.timesteps:
-            noise = self.model.guided(latents, t, texts, calls, self.options.guidance)
-            latents = schedule.step(noise, t, latents).prev_sample
-        return latents
 
     def _paint(
         self, draws: list[Generator], source: Tensor, mask: Tensor, prompts: list[str]

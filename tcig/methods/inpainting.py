@@ -1,9 +1,10 @@
 """Stable Inpainting (SI), progressive: the background, then each region in its mask.
 
-As MultiDiffusion's paper uses it (arXiv 2302.08113, section 5.2): "auto-regressively", background
-from the caption, then every object with its mask and "a {label}". Order and checkpoint are not
-published. The nine channels are those of Rombach et al.'s inpainting model: noisy latent, mask,
-latent of the masked image.
+As MultiDiffusion's paper uses it (arXiv 2302.08113): auto-regressive, the background from the
+caption, then every object with its mask and "a {label}". Order and checkpoint are not published.
+
+The nine channels are those of Rombach et al.'s inpainting model: noisy latent, mask, latent of the
+masked image.
 """
 
 from dataclasses import dataclass

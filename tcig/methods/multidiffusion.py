@@ -16,7 +16,7 @@ from tcig.methods.sampling import SamplingMethod, SamplingOptions
 from tcig.models.diffusion import Diffusion, plan, to_images
 
 BOOTSTRAPPING = {"paper": 0.2, "code": 0.4, "off": 0.0}
-"""Share of the steps. The paper's 20% (section 5.2, T_init = 800 of 1000), the 20 of 50 steps of
+"""Share of the steps. The paper's 20% (T_init = 800 of 1000), the 20 of 50 steps of
 the released code (l. 191), and none, the ablation of its Table 2."""
 BACKDROPS = 20
 """Random colours in the pool: as many as the released code draws (l. 112)."""

@@ -70,3 +70,13 @@ class SamplingMethod(Method):
         texts, rows = self.model.encode_prompts([*prompts, self.options.negative])
         empty = rows[-1].expand(len(prompts))
         return texts, plan(torch.arange(len(prompts)), rows[:-1], empty)
+
+    def text_to_image(self, draws: Sequence[Generator], prompts: Sequence[str]) -> Tensor:
+        """Latents of the prompts alone, from noise by DDIM, (len(draws), C, side, side)."""
+        latents = self.start(draws)
+        texts, calls = self.prompted(prompts)
+        schedule = self.model.schedule(self.options.steps)
+        for t in schedule.timesteps:
+            noise = self.model.guided(latents, t, texts, calls, self.options.guidance)
+            latents = schedule.step(noise, t, latents).prev_sample
+        return latents

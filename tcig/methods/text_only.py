@@ -13,10 +13,6 @@ class TextOnly(SamplingMethod):
     @torch.inference_mode()
     def generate(self, layouts, seeds, callback=None):
         """Draws the captions."""
-        latents = self.start(generators(seeds))
-        texts, calls = self.prompted([layout.caption for layout in layouts])
-        schedule = self.model.schedule(self.options.steps)
-        for t in schedule.timesteps:
-            noise = self.model.guided(latents, t, texts, calls, self.options.guidance)
-            latents = schedule.step(noise, t, latents).prev_sample
+        captions = [layout.caption for layout in layouts]
+        latents = self.text_to_image(generators(seeds), captions)
         return to_images(self.model.decode(latents))

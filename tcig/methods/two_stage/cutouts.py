@@ -31,7 +31,7 @@ ERASED, RATIO = (0.1, 0.4), (0.3, 1 / 0.3)
 """Erasing: share of the area, ratio of height to width (l. 332)."""
 NOISE = 0.1
 """Largest standard deviation of the noise (l. 337)."""
-BORDER = {"pooled": 1, "crops": 2}
+DENSITY = {"pooled": 1, "crops": 2}
 """Samples per pixel and side: crops are reduced by averaging 2x2 samples."""
 
 
@@ -77,7 +77,7 @@ def draw_augmentations(
     if "perspective" in names:
         corners = DISTORTION * numbers[:, 8:16].unflatten(1, (4, 2))
         warp = warp @ _perspective(corners * (numbers[:, 16, None, None] < CHANCE))
-    geometric = style == "crops" or {"affine", "perspective"} & set(names)
+    geometric = style == "crops" or {"affine", "perspective"} & set(names) or not names
     colours = boxes = noise = None
     if "jitter" in names:
         chosen = numbers[:, 17, None] < CHANCE
@@ -102,7 +102,7 @@ def augmented(images: Tensor, drawn: Drawn, size: int, style: Style) -> Tensor:
     if drawn.warp is None:
         views = images.repeat_interleave(count, 0)
     else:
-        views = warp(images, drawn.warp.unflatten(0, (-1, count)), size, BORDER[style])
+        views = warp(images, drawn.warp.unflatten(0, (-1, count)), size, DENSITY[style])
     if drawn.colours is not None:
         views = recolour(views, drawn.colours)
     if drawn.boxes is not None:

@@ -50,7 +50,7 @@ class FirstOptions:
     """Share of the rate that the last iteration has; it falls linearly after 60% of them."""
     clip_weight: float = 1.0
     """a_c of Eq. 2."""
-    guide_weight: float = 50.0
+    guide_weight: float = 10.0
     """a_s of Eq. 2, the same for every guide."""
     prediction: Prediction = "softmax"
     """m_p of Eq. 1."""

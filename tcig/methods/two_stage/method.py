@@ -54,7 +54,8 @@ class TwoStage(Method):
             self._identities["second"] = self._second.identity
 
     def _first_stage(self, options: FirstOptions) -> FirstStage:
-        for part in ("vqgan", "clip"):
+        needed = ["vqgan", *(["clip"] if options.clip_weight else [])]
+        for part in needed:
             if not getattr(options, part):
                 raise InputError(f"first.{part} is not set: give a folder of its weights.")
         vqgan, identity = _vqgan(options.vqgan)
