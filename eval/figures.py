@@ -19,8 +19,8 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-CELL, GAP, TEXT, MASK = 1.45, 0.03, 0.2, 256
-"""Side of an image, gap and height of a caption in inches; side of a drawn mask in pixels."""
+CELL, GAP, LINE, MASK = 1.45, 0.03, 0.12, 256
+"""Side of an image, gap and height of a line of text in inches; side of a drawn mask in pixels."""
 
 
 def systems_figure(
@@ -123,24 +123,31 @@ def _write(
         above: a caption for each mask, over it, in their order, or none.
     """
     columns = max(map(len, rows))
-    head, foot = (TEXT if above else 0), (TEXT if below else 0)
-    step, top = head + CELL + foot + GAP, (2 * TEXT if titles else 0)
-    width, height = columns * (CELL + GAP), len(rows) * step + top
-    figure, captions = Figure((width, height)), iter(above)
-    for number, row in enumerate(rows):
-        bottom = height - top - number * step - head - CELL
+    captions = iter(textwrap.fill(caption, 30) for caption in above)
+    heads = [[""] * len(row) for row in rows]
+    for row, names in zip(rows, heads, strict=True):
         for column, cell in enumerate(row):
+            if above and isinstance(cell, Layout):
+                names[column] = next(captions)
+    if titles:
+        heads[0] = [textwrap.fill(title, 18) for title in titles]
+    room = [LINE * max(name.count("\n") + bool(name) for name in names) for names in heads]
+    foot = LINE * 2 if below else 0
+    width = columns * (CELL + GAP)
+    height = sum(room) + len(rows) * (CELL + foot + GAP)
+    figure, bottom = Figure((width, height)), height
+    for number, (row, names) in enumerate(zip(rows, heads, strict=True)):
+        bottom -= room[number] + CELL
+        for column, (cell, name) in enumerate(zip(row, names, strict=True)):
             left = column * (CELL + GAP)
             place = (left / width, bottom / height, CELL / width, CELL / height)
             axes = figure.add_axes(place)
             _draw(axes, cell)
-            if isinstance(cell, Layout) and above:
-                axes.set_title(textwrap.fill(next(captions), 30), fontsize=5.5, pad=2)
-            elif number == 0 and titles:
-                axes.set_title(textwrap.fill(titles[column], 18), fontsize=7, pad=3)
+            axes.set_title(name, fontsize=7 if titles else 5.5, pad=2)
         if below:
             text = f'"{below[number]}"'
             figure.text(0.02 / width, (bottom - 0.03) / height, text, fontsize=6.5, va="top")
+        bottom -= foot + GAP
     _save(figure, path)
 
 
