@@ -13,4 +13,7 @@ def generators(seeds: Sequence[int]) -> list[Generator]:
 
 def gaussian(draws: Sequence[Generator], shape: tuple[int, ...]) -> Tensor:
     """Standard normal noise, (len(draws), *shape)."""
-    return torch.stack([torch.randn(shape, generator=draw) for draw in draws])
+    noise = torch.empty(len(draws), *shape)
+    for row, draw in zip(noise, draws, strict=True):
+        row.normal_(generator=draw)
+    return noise

@@ -64,7 +64,7 @@ class VQGAN(nn.Module):
 
     def quantise(self, latents: Tensor) -> Tensor:
         """The nearest codes, with the gradient passed straight through to `latents`."""
-        nearest = F.embedding(self.codes(latents), self.codebook).movedim(-1, 1)
+        nearest = F.embedding(self.codes(latents), self.codebook).movedim(-1, 1).contiguous()
         return nearest + (latents - latents.detach())
 
     def decode(self, quantised: Tensor) -> Tensor:

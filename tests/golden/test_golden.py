@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from tcig.methods import blended, multidiffusion
 from tcig.methods.multidiffusion import Regions
 from tcig.methods.two_stage import first
-from tcig.methods.two_stage.cutouts import Drawn, augmented, erase, recolour, warp
+from tcig.methods.two_stage.colours import recolour
+from tcig.methods.two_stage.cutouts import Drawn, augmented, erase, warp
 from tcig.methods.two_stage.first import optimise, spherical_distance, synthesise
 from tcig.models.clip import load_clip
 from tcig.models.diffusion import load_diffusion, plan

@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from tcig.methods.draws import gaussian
+from tcig.methods.two_stage.colours import recolour
 
 Style = Literal["pooled", "crops"]
 Augmentations = tuple[Literal["affine", "perspective", "jitter", "erasing", "noise"], ...]
@@ -41,7 +42,7 @@ class Drawn(NamedTuple):
     warp: Tensor | None
     """From places in a cutout to places in its image, both in [-1, 1], (N, 3, 3)."""
     colours: Tensor | None
-    """Brightness less 1 to add, factors of contrast and saturation, turns of hue, (N, 4)."""
+    """Factors of `recolour`, (N, 4)."""
     boxes: Tensor | None
     """Erased pixels: left, top, right, bottom, (N, 4); empty where nothing is erased."""
     noise: Tensor | None
@@ -88,7 +89,7 @@ def draw_augmentations(
         boxes = _boxes(shared, size)
     if "noise" in names:
         noise = gaussian(draws, (cutouts, 3, size, size)).flatten(0, 1)
-        noise = noise * (NOISE * numbers[:, 18])[:, None, None, None]
+        noise.mul_((NOISE * numbers[:, 18])[:, None, None, None])
     return Drawn(warp if geometric else None, colours, boxes, noise)
 
 
@@ -195,28 +196,3 @@ def erase(images: Tensor, boxes: Tensor) -> Tensor:
     left, top, right, bottom = boxes[:, :, None].unbind(1)
     across, down = (line >= left) & (line < right), (line >= top) & (line < bottom)
     return images * ~(down[:, :, None] & across[:, None, :])[:, None]
-
-
-def recolour(images: Tensor, factors: Tensor) -> Tensor:
-    """Brightness, contrast, saturation and hue, in this order.
-
-    As ColorJitter of kornia 0.5.4, which requirements.txt there pins: brightness is added and
-    contrast multiplied, each clamped to [0, 1]; saturation multiplies HSV's S, clamped likewise.
-
-    Args:
-        images: (N, 3, H, W).
-        factors: (N, 4), see `Drawn.colours`.
-    """
-    brightness, contrast, saturation, turn = factors[..., None, None, None].unbind(1)
-    images = ((images + brightness - 1).clamp(0, 1) * contrast).clamp(0, 1)
-    value, largest = images.max(1)
-    chroma = value - images.amin(1)
-    red, green, blue = images.unbind(1)
-    differences = torch.stack([green - blue, blue - red, red - green])
-    sectors = torch.tensor([0.0, 2.0, 4.0], device=images.device).view(3, 1, 1, 1)
-    hues = differences / torch.where(chroma == 0, 1.0, chroma) + sectors
-    hue = hues.gather(0, largest[None])[0] + 6 * turn[:, 0]
-    chroma = value * (chroma / (value + 1e-6) * saturation[:, 0]).clamp(0, 1)
-    channels = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(3, 1, 1)
-    place = (channels + hue[:, None]) % 6
-    return value[:, None] - chroma[:, None] * torch.minimum(place, 4 - place).clamp(0, 1)

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from tcig.data.errors import InputError
@@ -76,11 +77,12 @@ class Guided(NamedTuple):
     """Side at which images and masks are compared."""
     rows: Tensor
     """Of the samples in the batch, (M,)."""
+    owners: Tensor
+    """Of each plane that the loss compares, its place in `rows`, (P,), ascending."""
+    channels: Tensor
+    """And which of the guide's planes it is, (P,)."""
     targets: Tensor
-    """Their masks, one plane for each of the guide's labels, (M, C, size, size) of 0 and 1; what
-    the guide does not know is background."""
-    compared: Tensor
-    """The planes that the loss compares, (M, C, 1, 1) of 0 and 1."""
+    """Their masks, (P, size, size) of 0 and 1; what the guide does not know is background."""
 
 
 def prepare_guides(
@@ -104,23 +106,16 @@ def prepare_guides(
         network = load_guide(guide)
         side = size or network.size
         labels = torch.tensor(network.labels)
-        maps = torch.stack([torch.from_numpy(layouts[row].class_map(side)) for row in rows])
-        targets = (maps[:, None] == labels[:, None, None]).float()
-        targets[:, 0] = 1 - targets[:, 1:].sum(1)
-        compared = torch.ones(len(rows), len(labels))
+        known = torch.ones(len(rows), len(labels), dtype=torch.bool)
         if over == "layout":
             wanted = [torch.tensor([0, *layouts[row].classes]) for row in rows]
-            compared = torch.stack([torch.isin(labels, each) for each in wanted]).float()
-        place = device()
-        found.append(
-            Guided(
-                network,
-                side,
-                torch.tensor(rows, device=place),
-                targets.to(place),
-                compared[..., None, None].to(place),
-            )
-        )
+            known = torch.stack([torch.isin(labels, each) for each in wanted])
+        owners, channels = known.nonzero().unbind(1)
+        maps = torch.stack([torch.from_numpy(layouts[row].class_map(side)) for row in rows])
+        maps[~torch.isin(maps, labels)] = 0
+        targets = (maps[owners] == labels[channels, None, None]).float()
+        parts = (torch.tensor(rows), owners, channels, targets)
+        found.append(Guided(network, side, *(part.to(device()) for part in parts)))
     return found
 
 
@@ -142,18 +137,47 @@ def guide_loss(guided: Guided, images: Tensor, prediction: Prediction) -> tuple[
     if seen.shape[-2:] != size:
         seen = F.interpolate(seen, size, mode="bilinear", antialias=True)
     logits = guided.network.module(seen)
-    predicted = {"softmax": lambda x: x.softmax(1), "sigmoid": torch.sigmoid, "logits": lambda x: x}
-    errors = (predicted[prediction](logits) - guided.targets).square() * guided.compared
-    planes = guided.compared.sum((1, 2, 3)) * guided.size**2
-    return errors.sum((1, 2, 3)) / planes, logits.detach()
+    planes = guided.owners * logits.shape[1] + guided.channels
+    if prediction == "softmax":
+        predicted = _SoftmaxPlanes.apply(logits, guided.owners, planes)
+    else:
+        predicted = logits.flatten(0, 1).index_select(0, planes)
+        predicted = predicted.sigmoid() if prediction == "sigmoid" else predicted
+    errors = (predicted - guided.targets).square().mean((1, 2))
+    total = torch.zeros(len(logits), device=logits.device).index_add(0, guided.owners, errors)
+    return total / guided.owners.bincount(minlength=len(logits)), logits.detach()
+
+
+class _SoftmaxPlanes(torch.autograd.Function):
+    """Some planes (P, H, W) of a softmax over logits (M, C, H, W).
+
+    Derived automatically, the gradient passes twice more through memory of the logits' size.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, owners: Tensor, planes: Tensor) -> Tensor:
+        shares = logits.softmax(1)
+        found = shares.flatten(0, 1).index_select(0, planes)
+        ctx.save_for_backward(shares, found, owners, planes)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        shares, found, owners, planes = ctx.saved_tensors
+        weighted = gradient * found
+        sums = torch.zeros_like(shares[:, 0]).index_add_(0, owners, weighted)
+        result = shares.mul_(-sums[:, None])
+        result.flatten(0, 1).index_add_(0, planes, weighted)
+        return result, None, None
 
 
 def guide_iou(guided: Guided, logits: Tensor) -> Tensor:
     """Mean IoU of the guide's argmax with the target, over the layout's classes it knows, (M,)."""
-    classes = logits.shape[1]
-    found = F.one_hot(logits.argmax(1), classes).movedim(-1, 1).bool()
+    found = logits.argmax(1)[guided.owners] == guided.channels[:, None, None]
     truth = guided.targets.bool()
-    overlap = (found & truth).sum((2, 3))[:, 1:]
-    union = (found | truth).sum((2, 3))[:, 1:]
-    present = truth.any(3).any(2)[:, 1:]
-    return (overlap / union.clamp(min=1) * present).sum(1) / present.sum(1).clamp(min=1)
+    overlap, union = (found & truth).sum((1, 2)), (found | truth).sum((1, 2))
+    objects = truth.flatten(1).any(1) & (guided.channels > 0)
+    parts = torch.stack([overlap / union.clamp(min=1) * objects, objects.float()])
+    sums = torch.zeros(2, len(logits), device=logits.device).index_add(1, guided.owners, parts)
+    return sums[0] / sums[1].clamp(min=1)

@@ -16,7 +16,6 @@ from tcig.methods.two_stage.cutouts import (
     augmented,
     draw_augmentations,
     erase,
-    recolour,
     warp,
 )
 
@@ -166,20 +165,6 @@ def test_a_whole_crop_is_the_image_reduced():
     original = F.interpolate(images(1, 4), 32, mode="bilinear")
     found = warp(original, torch.eye(3)[None, None], 16, density=2)
     assert found.allclose(F.avg_pool2d(original, 2), atol=1e-5)
-
-
-def test_neutral_factors_leave_the_colours():
-    original = images(2, 8)
-    neutral = torch.tensor([[1.0, 1, 1, 0]]).expand(2, 4)
-    assert recolour(original, neutral).allclose(original, atol=1e-5)
-    turned = recolour(original, torch.tensor([[1.0, 1, 1, 1]]).expand(2, 4))
-    assert turned.allclose(original, atol=1e-5)
-
-
-def test_a_third_of_a_turn_of_the_hue_permutes_the_channels():
-    original = images(1, 8)
-    turned = recolour(original, torch.tensor([[1.0, 1, 1, 1 / 3]]))
-    assert turned.allclose(original[:, [2, 0, 1]], atol=1e-5)
 
 
 def test_gradients_reach_every_pixel_through_all_augmentations():

@@ -71,7 +71,7 @@ def test_a_clamped_pixel_passes_only_the_gradient_that_brings_it_back():
 def test_images_are_of_codes_and_gradients_pass_straight_through(vqgan):
     latents = start_latents(vqgan, "codes", 64, generators([0])) + 0.01
     latents.requires_grad_()
-    codes = vqgan.codebook[vqgan.codes(latents.detach())].movedim(-1, 1)
+    codes = vqgan.codebook[vqgan.codes(latents.detach())].movedim(-1, 1).contiguous()
     images = synthesise(vqgan, latents)
     assert images.allclose(((vqgan.decode(codes) + 1) / 2).clamp(0, 1), atol=1e-5)
     quantised = codes.clone().requires_grad_()
