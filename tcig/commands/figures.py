@@ -10,6 +10,7 @@ profile's options, `stages.png` (two starts of stage 1, two outputs of stage 2 f
 """
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import tyro
@@ -60,16 +61,16 @@ def main(argv: list[str]) -> int:
     shown = [row for row in SYSTEMS if row in runs]
     if not shown:
         raise InputError(f"{options.folder} has no run of {', '.join(SYSTEMS)} on these layouts.")
-    common = [layout for layout in layouts if all(image_of(runs[r], layout) for r in shown)]
+    complete = (each for each in layouts if all(image_of(runs[row], each) for row in shown))
+    common = list(islice(complete, 3 * options.count))
     rows = common[: options.count]
     if not rows:
         raise InputError(f"the runs of {', '.join(shown)} have no layout in common.")
     columns = {row: [image_of(runs[row], layout) for layout in rows] for row in shown}
     systems_figure(options.out / "systems.png", rows, columns)
     if "tcig" in runs:
-        drawn = common[: 3 * options.count]
-        samples = [image_of(runs["tcig"], layout) for layout in drawn]
-        samples_figure(options.out / "samples.png", drawn, samples)
+        samples = [image_of(runs["tcig"], layout) for layout in common]
+        samples_figure(options.out / "samples.png", common, samples)
     _, method = prepare("tcig", profile, coco, sha256(manifest))
     _stages(options.out / "stages.png", method, rows[:3])
     _course(options.out / "course.png", method, rows[0])
