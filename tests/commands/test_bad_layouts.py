@@ -28,7 +28,7 @@ def layout(name, **boxes):
 def manifest(tmp_path):
     layouts = [
         layout("good", cat=(4, 40, 4, 30), dog=(30, 60, 34, 60)),
-        layout("dot", cat=(4, 40, 4, 30), dog=(50, 51, 50, 51)),
+        layout("dot", cat=(4, 40, 4, 30), dog=(51, 52, 51, 52)),
         layout("vehicle", cat=(4, 40, 4, 30), bus=(30, 60, 34, 60)),
     ]
     path = tmp_path / "layouts.jsonl"
@@ -44,7 +44,7 @@ def manifest(tmp_path):
         ("multidiffusion", (), "dot", "layout dot: region 2 (dog) vanishes on the latent grid"),
         (
             "tcig",
-            ("--set", "first.guides=mini:guide-animals"),
+            ("--set", "tcig.first.guides=mini:guide-animals"),
             "vehicle",
             "layout vehicle: no guide knows the class bus",
         ),
@@ -53,7 +53,7 @@ def manifest(tmp_path):
 def test_a_bad_layout_costs_no_other(tcig, quick, tmp_path, manifest, row, settings, bad, reason):
     run = ("run", "--profile", quick, "--methods", row, "--layouts", manifest, "--out", tmp_path)
     status, printed = tcig(*run, *settings)
-    assert status == 1
+    assert status == 1, printed.err
     assert reason in printed.err
     assert "Traceback" not in printed.err
     (folder,) = tmp_path.glob(f"{row}-*")
@@ -63,5 +63,5 @@ def test_a_bad_layout_costs_no_other(tcig, quick, tmp_path, manifest, row, setti
     assert {path.name for path in folder.glob("*.png")} == {f"{name}-0.png" for name in good}
     status, printed = tcig("table", folder, "--format", "csv")
     assert status == 0
-    (found,) = pd.read_csv(io.StringIO(printed.out)).to_dict("records")
-    assert (found["n"], found["failed"]) == (3, 1)
+    (found,) = pd.read_csv(io.StringIO(printed.out)).query("judge == 'colours'").to_dict("records")
+    assert (found["n"], found["failed"]) == (2, 1)
