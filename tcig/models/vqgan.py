@@ -1,4 +1,4 @@
-"""VQGAN (Esser et al. 2021) from taming-transformers' modules.
+"""VQGAN (Esser et al. 2021) of taming-transformers' or of diffusers' modules.
 
 `taming.models.vqgan` itself does not import under current Lightning, and its loss downloads files;
 the parts it is made of do, and the names of its tensors are kept, so that its checkpoints load.
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from diffusers import VQModel
 from safetensors.torch import load_file
 from taming.modules.diffusionmodules import model as taming
 from taming.modules.vqvae.quantize import VectorQuantizer
@@ -28,29 +29,51 @@ class VQGAN(nn.Module):
     """Encoder, codebook and decoder; images (B, 3, H, W) in [-1, 1].
 
     Args:
-        ddconfig: taming's settings of encoder and decoder.
-        n_embed: number of codes.
-        embed_dim: channels of a code.
+        encoder: images -> (B, z, h, w).
+        decoder: (B, z, h, w) -> images.
+        quantize: has the codebook as `embedding`.
+        quant_conv: z channels to the codes' own.
+        post_quant_conv: and back.
+        factor: pixels of an image for one code, per side.
     """
 
-    def __init__(self, ddconfig: dict, n_embed: int, embed_dim: int):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        quantize: nn.Module,
+        quant_conv: nn.Module,
+        post_quant_conv: nn.Module,
+        factor: int,
+    ):
         super().__init__()
-        self.encoder = taming.Encoder(**ddconfig)
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints its size
-            self.decoder = taming.Decoder(**ddconfig)
-        self.quantize = VectorQuantizer(n_embed, embed_dim, beta=0.25)
-        self.quant_conv = nn.Conv2d(ddconfig["z_channels"], embed_dim, 1)
-        self.post_quant_conv = nn.Conv2d(embed_dim, ddconfig["z_channels"], 1)
+        self.encoder, self.decoder, self.quantize = encoder, decoder, quantize
+        self.quant_conv, self.post_quant_conv = quant_conv, post_quant_conv
+        self.factor = factor
+
+    @classmethod
+    def taming(cls, ddconfig: dict, n_embed: int, embed_dim: int) -> "VQGAN":
+        """One with random weights.
+
+        Args:
+            ddconfig: taming's settings of encoder and decoder.
+            n_embed: number of codes.
+            embed_dim: channels of a code.
+        """
+        with contextlib.redirect_stdout(io.StringIO()):  # the decoder prints its size
+            networks = taming.Encoder(**ddconfig), taming.Decoder(**ddconfig)
+        return cls(
+            *networks,
+            VectorQuantizer(n_embed, embed_dim, beta=0.25),
+            nn.Conv2d(ddconfig["z_channels"], embed_dim, 1),
+            nn.Conv2d(embed_dim, ddconfig["z_channels"], 1),
+            2 ** (len(ddconfig["ch_mult"]) - 1),
+        )
 
     @property
     def codebook(self) -> Tensor:
         """(n_embed, embed_dim)."""
         return self.quantize.embedding.weight
-
-    @property
-    def factor(self) -> int:
-        """Pixels of an image for one code, per side."""
-        return 2 ** (self.decoder.num_resolutions - 1)
 
     def encode(self, images: Tensor) -> Tensor:
         """Latents (B, embed_dim, h, w) before quantisation."""
@@ -85,13 +108,41 @@ class _Callback:
 
 
 def load_vqgan(folder: Path) -> VQGAN:
-    """A VQGAN of taming's layout: `model.yaml` beside `model.safetensors` or `last.ckpt`.
+    """A VQGAN in evaluation mode, without gradients.
 
-    `last.ckpt` is a Lightning checkpoint; the networks of its loss are left out.
+    Of taming's layout: `model.yaml` beside `model.safetensors` or `last.ckpt`, a Lightning
+    checkpoint, the networks of whose loss are left out. Or of diffusers' `VQModel`: `config.json`
+    beside `diffusion_pytorch_model.safetensors` or `.bin`. Of pickles only the tensors are read.
 
     Raises:
         InputError: a file is missing or cannot be read, or weights and configuration differ.
     """
+    read = _read_diffusers if (folder / "config.json").is_file() else _read_taming
+    return read(folder).eval().requires_grad_(False)
+
+
+def _read_diffusers(folder: Path) -> VQGAN:
+    weights = folder / "diffusion_pytorch_model.safetensors"
+    try:
+        kind = VQModel.load_config(folder).get("_class_name")
+        if kind != "VQModel":
+            raise InputError(f"{folder} holds a {kind}: a VQGAN of diffusers' is a VQModel.")
+        model, report = VQModel.from_pretrained(
+            folder,
+            local_files_only=True,
+            output_loading_info=True,
+            use_safetensors=weights.is_file(),
+        )
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0].partition(". If you want")[0]
+        raise InputError(f"{folder} cannot be loaded as a VQModel ({reason}).") from None
+    if wrong := report["missing_keys"] or report["unexpected_keys"]:
+        raise InputError(f"{folder}: weights and config.json of the VQModel differ in {wrong[0]}.")
+    parts = model.encoder, model.decoder, model.quantize, model.quant_conv, model.post_quant_conv
+    return VQGAN(*parts, 2 ** (len(model.config.block_out_channels) - 1))
+
+
+def _read_taming(folder: Path) -> VQGAN:
     settings = _settings(folder / "model.yaml")
     weights = next((p for n in WEIGHT_FILES if (p := folder / n).is_file()), None)
     if weights is None:
@@ -112,13 +163,13 @@ def load_vqgan(folder: Path) -> VQGAN:
         raise InputError(
             f"{weights} has a codebook {codes}, {folder / 'model.yaml'} says {wanted}."
         )
-    model = VQGAN(**settings)
+    model = VQGAN.taming(**settings)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise InputError(f"{weights} does not fit {folder / 'model.yaml'}: {reason}") from None
-    return model.eval().requires_grad_(False)
+    return model
 
 
 def _settings(path: Path) -> dict:

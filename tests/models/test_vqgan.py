@@ -1,10 +1,12 @@
+import json
 import sys
 from types import ModuleType
 
 import pytest
 import torch
 import yaml
-from safetensors.torch import save_file
+from diffusers import AutoencoderKL, VQModel
+from safetensors.torch import load_file, save_file
 from taming.modules.vqvae.quantize import VectorQuantizer
 
 from tcig.data.errors import InputError
@@ -48,7 +50,7 @@ F16_16384 = {
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(4)
-    return VQGAN(**SETTINGS).eval()
+    return VQGAN.taming(**SETTINGS).eval()
 
 
 @pytest.fixture
@@ -95,7 +97,7 @@ def test_quantisation_is_tamings_with_a_straight_gradient(model, images):
 def test_the_published_architecture_has_the_checkpoints_tensors():
     """Names and shapes as taming's own code builds them, without its Lightning module."""
     with torch.device("meta"):
-        state = VQGAN(**F16_16384).state_dict()
+        state = VQGAN.taming(**F16_16384).state_dict()
     assert state["quantize.embedding.weight"].shape == (16384, 256)
     assert state["encoder.down.4.attn.1.q.weight"].shape == (512, 512, 1, 1)
     assert state["decoder.up.0.block.2.conv2.weight"].shape == (128, 128, 3, 3)
@@ -159,3 +161,101 @@ def test_a_checkpoint_that_holds_code_is_refused(tmp_path, model):
     torch.save({"state_dict": model.state_dict(), "callbacks": Evil()}, tmp_path / "last.ckpt")
     with pytest.raises(InputError, match="cannot be read as weights"):
         load_vqgan(tmp_path)
+
+
+DIFFUSERS = {
+    "block_out_channels": (32, 32),
+    "down_block_types": ("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
+    "up_block_types": ("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
+    "layers_per_block": 1,
+    "latent_channels": 8,
+    "num_vq_embeddings": 32,
+    "vq_embed_dim": 4,
+}
+"""The architecture of `SETTINGS` in diffusers' terms."""
+NAMES = (
+    ("down_blocks.0.resnets", "down.0.block"),
+    ("down_blocks.1.resnets", "down.1.block"),
+    ("down_blocks.1.attentions", "down.1.attn"),
+    ("down_blocks.0.downsamplers.0", "down.0.downsample"),
+    ("up_blocks.0.resnets", "up.1.block"),
+    ("up_blocks.1.resnets", "up.0.block"),
+    ("up_blocks.0.attentions", "up.1.attn"),
+    ("up_blocks.0.upsamplers.0", "up.1.upsample"),
+    ("mid_block.resnets.0", "mid.block_1"),
+    ("mid_block.resnets.1", "mid.block_2"),
+    ("mid_block.attentions.0", "mid.attn_1"),
+    ("conv_norm_out", "norm_out"),
+    ("conv_shortcut", "nin_shortcut"),
+    ("group_norm", "norm"),
+    ("to_q", "q"),
+    ("to_k", "k"),
+    ("to_v", "v"),
+    ("to_out.0", "proj_out"),
+)
+"""Of tensors: diffusers', taming's."""
+
+
+@pytest.fixture(scope="module")
+def converted(model):
+    """`model` as diffusers' VQModel."""
+    twin, state = VQModel(**DIFFUSERS), model.state_dict()
+    renamed = {}
+    for key, value in twin.state_dict().items():
+        name = key
+        for theirs, ours in NAMES:
+            name = name.replace(theirs, ours)
+        renamed[key] = state.pop(name).reshape(value.shape)
+    assert not state
+    twin.load_state_dict(renamed)
+    return twin
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_vqmodel_of_diffusers_draws_what_tamings_draws(tmp_path, model, converted, images, safe):
+    converted.save_pretrained(tmp_path, safe_serialization=safe)
+    loaded = load_vqgan(tmp_path)
+    assert not loaded.training
+    assert not any(p.requires_grad for p in loaded.parameters())
+    assert loaded.factor == model.factor == 2
+    assert torch.equal(loaded.codebook, model.codebook)
+    with torch.inference_mode():
+        assert torch.equal(loaded.codes(loaded.encode(images)), model.codes(model.encode(images)))
+        assert loaded(images).allclose(model(images), atol=1e-5)
+
+
+def test_faults_of_a_vqmodel_are_named(tmp_path, converted):
+    converted.save_pretrained(tmp_path)
+    weights, settings = tmp_path / "diffusion_pytorch_model.safetensors", tmp_path / "config.json"
+    whole, configuration = load_file(weights), json.loads(settings.read_text())
+    settings.write_text(json.dumps(configuration | {"num_vq_embeddings": 1024}))
+    with pytest.raises(InputError, match=r"quantize\.embedding\.weight.*1024.*\[32, 4\]"):
+        load_vqgan(tmp_path)
+    settings.write_text(json.dumps(configuration))
+    save_file({k: v for k, v in whole.items() if k != "decoder.conv_in.weight"}, weights)
+    with pytest.raises(InputError, match=r"differ in decoder\.conv_in\.weight"):
+        load_vqgan(tmp_path)
+    save_file(whole | {"loss.weight": torch.ones(1)}, weights)
+    with pytest.raises(InputError, match=r"differ in loss\.weight"):
+        load_vqgan(tmp_path)
+    weights.write_bytes(b"not weights")
+    with pytest.raises(InputError, match="cannot be loaded as a VQModel"):
+        load_vqgan(tmp_path)
+    weights.unlink()
+    with pytest.raises(InputError, match="cannot be loaded as a VQModel"):
+        load_vqgan(tmp_path)
+    AutoencoderKL(block_out_channels=(32,)).save_config(tmp_path)
+    with pytest.raises(InputError, match="holds a AutoencoderKL"):
+        load_vqgan(tmp_path)
+
+
+def test_a_vqmodel_that_holds_code_is_refused(tmp_path, converted, capsys):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("run",))
+
+    converted.save_config(tmp_path)
+    torch.save({"weight": Evil()}, tmp_path / "diffusion_pytorch_model.bin")
+    with pytest.raises(InputError, match="cannot be loaded as a VQModel"):
+        load_vqgan(tmp_path)
+    assert "run" not in capsys.readouterr().out

@@ -36,7 +36,7 @@ class FirstOptions:
     """Options of stage 1; the README's table has the source of each default."""
 
     vqgan: str = ""
-    """Folder in taming's layout, or `mini:NAME`."""
+    """Folder in taming's layout or of diffusers' VQModel, or `mini:NAME`."""
     clip: str = ""
     """Folder of an open_clip model, or `mini:NAME`."""
     guides: tuple[str, ...] = ("deeplabv3_resnet101",)

@@ -154,7 +154,7 @@ class VQTraining(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.vqgan = VQGAN(**VQ_CONFIGURATION)
+        self.vqgan = VQGAN.taming(**VQ_CONFIGURATION)
         self.register_buffer("used", torch.ones(VQ_CONFIGURATION["n_embed"]))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
