@@ -126,7 +126,7 @@ def _read_diffusers(folder: Path) -> VQGAN:
     try:
         kind = VQModel.load_config(folder).get("_class_name")
         if kind != "VQModel":
-            raise InputError(f"{folder} holds a {kind}: a VQGAN of diffusers' is a VQModel.")
+            raise InputError(f"{folder} is of class {kind}: a VQGAN of diffusers' is a VQModel.")
         model, report = VQModel.from_pretrained(
             folder,
             local_files_only=True,

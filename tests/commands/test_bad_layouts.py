@@ -3,33 +3,19 @@
 import io
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from tcig.data.filters import Filter
-from tcig.data.layout import Counts, Header, Layout, Region, write_manifest
-from tcig.data.masks import encode
-
-SIDE = 64
-
-
-def layout(name, **boxes):
-    regions = []
-    for number, (label, (top, bottom, left, right)) in enumerate(boxes.items()):
-        mask = np.zeros((SIDE, SIDE), bool)
-        mask[top:bottom, left:right] = True
-        regions.append(Region(annotation=number, label=label, mask=encode(mask)))
-    caption = f"{' and '.join(boxes)} on a green field"
-    return Layout(id=name, image="none.png", side=SIDE, caption=caption, regions=tuple(regions))
+from tcig.data.layout import Counts, Header, write_manifest
 
 
 @pytest.fixture
-def manifest(tmp_path):
+def manifest(tmp_path, box_layout):
     layouts = [
-        layout("good", cat=(4, 40, 4, 30), dog=(30, 60, 34, 60)),
-        layout("dot", cat=(4, 40, 4, 30), dog=(51, 52, 51, 52)),
-        layout("vehicle", cat=(4, 40, 4, 30), bus=(30, 60, 34, 60)),
+        box_layout(64, identity="good", cat=(4, 40, 4, 30), dog=(30, 60, 34, 60)),
+        box_layout(64, identity="dot", cat=(4, 40, 4, 30), dog=(51, 52, 51, 52)),
+        box_layout(64, identity="vehicle", cat=(4, 40, 4, 30), bus=(30, 60, 34, 60)),
     ]
     path = tmp_path / "layouts.jsonl"
     n = len(layouts)

@@ -1,16 +1,13 @@
-"""Layouts, real ones and boxes; samplers on the miniature weights; a check of refusals."""
+"""Layouts of the embedded data; samplers on the miniature weights; a check of refusals."""
 
 from contextlib import contextmanager
 
-import numpy as np
 import pytest
 
 from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.errors import InputError
 from tcig.data.filters import Filter
-from tcig.data.layout import Layout, Region
-from tcig.data.masks import encode
 from tcig.methods.base import Context
 
 SIZE = 64
@@ -20,21 +17,6 @@ SIZE = 64
 def layouts():
     """Those of the embedded data, by id."""
     return {layout.id: layout for layout in build_layouts(FOLDER, Filter())[1]}
-
-
-@pytest.fixture(scope="session")
-def box_layout():
-    """A layout of boxes, label=(top, bottom, left, right)."""
-
-    def build(side, caption="a cat and a bus on a green field", identity="1", **boxes):
-        regions = []
-        for number, (label, (top, bottom, left, right)) in enumerate(boxes.items()):
-            mask = np.zeros((side, side), bool)
-            mask[top:bottom, left:right] = True
-            regions.append(Region(annotation=number, label=label, mask=encode(mask)))
-        return Layout(id=identity, image="", side=side, caption=caption, regions=tuple(regions))
-
-    return build
 
 
 @pytest.fixture

@@ -245,7 +245,7 @@ def test_faults_of_a_vqmodel_are_named(tmp_path, converted):
     with pytest.raises(InputError, match="cannot be loaded as a VQModel"):
         load_vqgan(tmp_path)
     AutoencoderKL(block_out_channels=(32,)).save_config(tmp_path)
-    with pytest.raises(InputError, match="holds a AutoencoderKL"):
+    with pytest.raises(InputError, match="is of class AutoencoderKL"):
         load_vqgan(tmp_path)
 
 

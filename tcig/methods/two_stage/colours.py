@@ -1,7 +1,7 @@
 """Jitter of colours: brightness, contrast, saturation and hue of images, with its derivative.
 
 The dearest of the augmentations. Its derivative is written out, so that forward and backward
-passes work in place; derived automatically they take three times as long.
+passes work in place; derived automatically they take twice as long.
 """
 
 import torch

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from tcig.methods.draws import gaussian
-from tcig.methods.two_stage.colours import recolour
+from tcig.methods.two_stage.colours import NEUTRAL, recolour
 
 Style = Literal["pooled", "crops"]
 Augmentations = tuple[Literal["affine", "perspective", "jitter", "erasing", "noise"], ...]
@@ -84,7 +84,7 @@ def draw_augmentations(
         chosen = numbers[:, 17, None] < CHANCE
         jitter = torch.stack([torch.rand(cutouts, 4, generator=draw) for draw in draws])
         factors = JITTER * (2 * jitter.flatten(0, 1) - 1) * chosen
-        colours = factors + torch.tensor([1.0, 1.0, 1.0, 0.0])
+        colours = factors + torch.tensor(NEUTRAL)
     if "erasing" in names:  # one box for all cutouts of an image, as same_on_batch there
         boxes = _boxes(shared, size)
     if "noise" in names:

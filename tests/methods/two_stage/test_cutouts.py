@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from tcig.methods.draws import generators
+from tcig.methods.two_stage.colours import NEUTRAL
 from tcig.methods.two_stage.cutouts import (
     CHANCE,
     NOISE,
@@ -113,7 +114,7 @@ def test_every_augmentation_is_applied_about_as_often_as_stated():
     drawn = draw_augmentations(generators(range(64)), 32, 8, 8, "pooled", ALL)
     count = 64 * 32
     spread = 4 * math.sqrt(CHANCE * (1 - CHANCE) / count)
-    recoloured = (drawn.colours != torch.tensor([1.0, 1, 1, 0])).any(1).float().mean()
+    recoloured = (drawn.colours != torch.tensor(NEUTRAL)).any(1).float().mean()
     assert recoloured == pytest.approx(CHANCE, abs=spread)
     still = (drawn.warp - torch.eye(3)).abs().amax((1, 2)) < 1e-5
     assert still.float().mean() == pytest.approx((1 - CHANCE) ** 2, abs=0.04)
