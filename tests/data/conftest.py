@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from coco_folder import CocoFolder, thing
-from coco_server import Server
+from file_server import Server
 
-from tcig.data import download
+from tcig.data import transfer
 from tcig.data.errors import InputError
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "coco-sample"
@@ -59,8 +59,8 @@ def empty_server(monkeypatch):
     thread.start()
     monkeypatch.setenv("TCIG_COCO_MIRROR", f"http://127.0.0.1:{server.server_port}/")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(download, "BACKOFF", 0)
-    monkeypatch.setattr(download, "CHUNK", 1024)
+    monkeypatch.setattr(transfer, "BACKOFF", 0)
+    monkeypatch.setattr(transfer, "CHUNK", 1024)
     yield server
     server.shutdown()
     thread.join()

@@ -10,10 +10,10 @@ import zipfile
 
 import pytest
 import requests
-from coco_server import Fault
+from file_server import Fault
 from PIL import Image
 
-from tcig.data import download
+from tcig.data import download, transfer
 from tcig.data.errors import InputError
 
 ZIP = "/annotations/annotations_trainval2017.zip"
@@ -110,7 +110,7 @@ def test_cut_connection_is_resumed_by_the_remaining_bytes(server, tmp_path):
     assert_annotations(tmp_path)
     _, second = server.asked(ZIP)
     start = int(re.fullmatch(r"bytes=(\d+)-", second["Range"])[1])
-    assert 30_000 - download.CHUNK <= start <= 30_000
+    assert 30_000 - transfer.CHUNK <= start <= 30_000
     assert server.sent(ZIP) == 30_000 + size - start
 
 
@@ -163,7 +163,7 @@ def test_killed_annotations_resume(server, tmp_path, monkeypatch):
     assert names(tmp_path / "annotations") == [f"{ZIP[13:]}.etag", f"{ZIP[13:]}.part"]
     download.fetch_annotations(tmp_path, 2017)
     assert_annotations(tmp_path)
-    assert server.asked(ZIP)[1]["Range"] == f"bytes={10 * download.CHUNK}-"
+    assert server.asked(ZIP)[1]["Range"] == f"bytes={10 * transfer.CHUNK}-"
 
 
 def test_killed_before_the_extraction_fetches_nothing_twice(server, tmp_path, monkeypatch):
@@ -208,7 +208,7 @@ def test_retries_end_after_exponential_waits(server, tmp_path, monkeypatch, faul
     server.faults[ZIP] = [fault] * 20
     with pytest.raises(InputError, match=r"no answer.* TCIG_COCO_MIRROR, .*same command again"):
         download.fetch_annotations(tmp_path, 2017)
-    assert len(server.asked(ZIP)) == 1 + download.RETRIES
+    assert len(server.asked(ZIP)) == 1 + transfer.RETRIES
     waits = [wait for wait in waits if wait]
     assert len(waits) >= 4
     assert all(later >= 2 * wait for wait, later in itertools.pairwise(waits))

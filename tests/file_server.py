@@ -1,4 +1,4 @@
-"""A local server of COCO's shape that can be told to answer wrongly."""
+"""A local server of files that can be told to answer wrongly."""
 
 import hashlib
 import re
