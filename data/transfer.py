@@ -24,6 +24,14 @@ TIMEOUT = 60  # seconds to connect, and without receiving a byte
 CHUNK = 1 << 16
 
 
+class RefusedError(InputError):
+    """A server answers, but not with the file; `status` is HTTP's."""
+
+    def __init__(self, text: str, status: int):
+        super().__init__(text)
+        self.status = status
+
+
 def open_session(token: str | None = None) -> requests.Session:
     """A session that retries what is worth it; a token goes to the first host alone."""
     session = requests.Session()
@@ -65,7 +73,7 @@ def download(
 ) -> None:
     """Complete `part` with the content of `url`, with a progress bar of bytes if `show`.
 
-    Raises InputError if the server refuses, requests.RequestException if it cannot be reached.
+    Raises RefusedError if the server refuses, requests.RequestException if it cannot be reached.
     """
     stored = part.with_suffix(".etag")
     for retry in range(RETRIES + 1):
@@ -82,7 +90,8 @@ def download(
                 continue
             if status not in (200, 206):
                 answer = f"{url} answers {status} {response.reason}"
-                raise InputError(f"{answer}, so check this address, and {mirror} if it is set")
+                text = f"{answer}, so check this address, and {mirror} if it is set"
+                raise RefusedError(text, status)
             with suppress(requests.RequestException):
                 return _receive(response, part, offset if status == 206 else 0, show)
     raise requests.ConnectionError(f"{url} broke off {RETRIES + 1} times")

@@ -24,7 +24,7 @@ from tcig.data.errors import InputError
 from tcig.data.masks import encode
 from tcig.data.voc import BY_LABEL, COLOURS, VOC_WORDS
 from tcig.models import segmentation
-from tcig.models.devices import device
+from tcig.models.devices import PLAIN, set_tf32
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class SemanticJudge:
 
     def __init__(self, network: segmentation.Network):
         self.network, self.identity = network, network.identity
-        self.device = device()
+        self.device = PLAIN.device
         network.module.to(self.device)
 
     @torch.inference_mode()
@@ -88,7 +88,7 @@ class Mask2FormerJudge:
         self.processor, self.model, weights = segmentation.mask2former(name, source)
         self.panoptic = name == "mask2former"
         self.identity = f"{weights} threshold {self.THRESHOLD} overlap {self.OVERLAP}"
-        self.device = device()
+        self.device = PLAIN.device
         self.model.to(self.device)
         names = {number: text.lower() for number, text in self.model.config.id2label.items()}
         words = {number: VOC_WORDS.get(text, text) for number, text in names.items()}
@@ -203,4 +203,5 @@ def load_judge(spec: str) -> tuple[str, Judge]:
         raise InputError(f"no judge {name!r}{hint}: there are {', '.join(JUDGES)}.")
     if path and name in WITHOUT_PATH:
         raise InputError(f"the judge {name} takes no weights from {path}: leave out ={path}.")
+    set_tf32(False)
     return name, JUDGES[name](name, Path(path) if path else None)

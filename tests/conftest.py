@@ -1,10 +1,46 @@
-"""Layouts of boxes."""
+"""No test leaves this machine; servers, and layouts of boxes."""
+
+import threading
 
 import numpy as np
 import pytest
+from file_server import Server
 
+from tcig.data import transfer
 from tcig.data.layout import Layout, Region
 from tcig.data.masks import encode
+
+
+@pytest.fixture(autouse=True)
+def weights_store(tmp_path, monkeypatch):
+    """An empty folder of weights, no hub, and no waiting between retries."""
+    monkeypatch.setattr(transfer, "BACKOFF", 0)
+    folder = tmp_path / "weights-store"
+    monkeypatch.setenv("TCIG_WEIGHTS", str(folder))
+    for variable in ("HF_ENDPOINT", "TCIG_WEIGHTS_MIRROR", "TCIG_COCO_MIRROR"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    return folder
+
+
+@pytest.fixture
+def open_server(monkeypatch):
+    """Opens local servers."""
+    running = []
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(transfer, "CHUNK", 1024)
+
+    def build():
+        server = Server()
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        running.append((server, thread))
+        return server
+
+    yield build
+    for server, thread in running:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.faults, self.log = {}, {}, []
+        self.redirects, self.guarded, self.token = {}, set(), None
         self.active = self.most_active = self.delay = 0
         self.lock = threading.Lock()
 
@@ -61,9 +62,15 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection |= fault.cut is not None
 
     def answer(self, fault):
-        content = self.server.files.get(self.path)
+        server, (path, _, _) = self.server, self.path.partition("?")
+        if path in server.guarded and self.headers.get("Authorization") != f"Bearer {server.token}":
+            return 401, {"X-Error-Code": "GatedRepo"}, b""
+        if not fault.status and path in server.redirects:
+            return 302, {"Location": server.redirects[path]}, b""
+        content = server.files.get(path)
         if fault.status or content is None:
-            return fault.status or 404, {}, b""
+            code = "RepoNotFound" if path.startswith("/api/models/") else "EntryNotFound"
+            return fault.status or 404, {"X-Error-Code": code}, b""
         etag = f'"{hashlib.md5(content).hexdigest()}"'
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         if not asked or fault.ignore_range or self.headers.get("If-Range", etag) != etag:

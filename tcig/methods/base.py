@@ -9,14 +9,17 @@ from typing import Any, ClassVar
 from PIL import Image
 
 from tcig.data.layout import Layout
+from tcig.models.devices import PLAIN, Compute
 
 
 @dataclass(frozen=True)
 class Context:
-    """What every method is given: the canvas, and the folder of the photographs if there is one."""
+    """What every method is given: the canvas, the folder of the photographs if there is one, and
+    where its networks run."""
 
     size: int
     coco: Path | None = None
+    compute: Compute = PLAIN
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from tcig.methods.regions import Order, grid_masks, passes
 from tcig.methods.sampling import SamplingMethod, SamplingOptions
 from tcig.models.clip import load_clip
 from tcig.models.diffusion import Calls, Diffusion, to_images
-from tcig.models.weights import folder_of
 
 
 class Variant(NamedTuple):
@@ -62,7 +61,7 @@ class Options(SamplingOptions):
     """Trials for each pass, of which the best by CLIP on the masked result is kept. The LDM script
     makes 4 (image_editor.py l. 161), and shows them all in that order."""
     clip: str = ""
-    """Folder of the CLIP that ranks candidates (published: ViT-B/16), or `mini:NAME`."""
+    """The CLIP that ranks candidates (published: ViT-B/16): hub id, folder, or `mini:NAME`."""
     coverage: float | None = None
     """Share of a latent cell from which on a region has it; None: nearest, as the scripts."""
 
@@ -131,7 +130,8 @@ class Blended(SamplingMethod):
 
     def __init__(self, context, options):
         super().__init__(context, options)
-        self.clip = load_clip(folder_of(options.clip)) if options.candidates > 1 else None
+        ranked = options.candidates > 1
+        self.clip = load_clip(options.clip, context.compute) if ranked else None
 
     @property
     def weights(self) -> dict[str, str]:

@@ -43,7 +43,7 @@ class SamplingMethod(Method):
 
     def __init__(self, context, options):
         super().__init__(context, options)
-        self.model: Diffusion = load_diffusion(options.weights)
+        self.model: Diffusion = load_diffusion(options.weights, context.compute)
         channels = self.model.unet.config.in_channels
         wanted = 2 * self.model.channels + 1 if self.masked else self.model.channels
         if channels != wanted:

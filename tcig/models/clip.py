@@ -1,4 +1,4 @@
-"""CLIP through open_clip, from a model folder."""
+"""CLIP through open_clip."""
 
 import copy
 import warnings
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tcig.data.errors import InputError
-from tcig.data.files import sha256
+from tcig.models.devices import PLAIN, Compute
 from tcig.models.frozen import fold_batchnorms
+from tcig.models.weights import identity_of, locate
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Clip:
             for values in (self.mean, self.std)
         )
         normalised = ((images - mean) / std).contiguous(memory_format=self.layout)
-        return F.normalize(self.module.encode_image(normalised), dim=-1)
+        return F.normalize(self.module.encode_image(normalised).to(images.dtype), dim=-1)
 
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Unit vectors (len(texts), D); a longer text is cut, with a warning that says where."""
@@ -52,14 +53,19 @@ class Clip:
         return F.normalize(self.module.encode_text(self.tokenizer(texts).to(device)), dim=-1)
 
 
-def load_clip(folder: Path) -> Clip:
-    """A CLIP from `open_clip_config.json` and `open_clip_model.safetensors` in a folder.
+def load_clip(source: str | Path, compute: Compute = PLAIN) -> Clip:
+    """A CLIP from `open_clip_config.json` and `open_clip_model.safetensors`, in float32.
 
     A `merges.txt.gz` beside them replaces CLIP's own byte-pair merges.
 
+    Args:
+        source: see `tcig.models.weights.locate`.
+        compute: names the device.
+
     Raises:
-        InputError: the folder lacks a file, or the weights do not fit the configuration.
+        InputError: a file is lacking, or the weights do not fit the configuration.
     """
+    folder = locate(source)
     weights, merges = folder / "open_clip_model.safetensors", folder / "merges.txt.gz"
     for needed in (folder / "open_clip_config.json", weights):
         if not needed.is_file():
@@ -67,7 +73,9 @@ def load_clip(folder: Path) -> Clip:
     name = f"local-dir:{folder}"
     own = {"bpe_path": str(merges)} if merges.is_file() else {}
     try:
-        module = open_clip.create_model(name)
+        # OpenAI's weights were trained with QuickGELU, whatever a configuration says
+        # (open_clip/pretrained.py, the entries `openai`).
+        module = open_clip.create_model(name, force_quick_gelu=str(source).endswith(".openai"))
         tokenizer = open_clip.get_tokenizer(name, **own)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip()
@@ -75,7 +83,8 @@ def load_clip(folder: Path) -> Clip:
     visual = module.eval().requires_grad_(False).visual
     size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
     mean, std = tuple(visual.image_mean), tuple(visual.image_std)
-    return Clip(module, tokenizer, sha256(weights), size, mean, std)
+    module.to(compute.device)
+    return Clip(module, tokenizer, identity_of(source), size, mean, std)
 
 
 def folded(clip: Clip) -> Clip:

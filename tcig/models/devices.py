@@ -1,8 +1,78 @@
-"""Where networks run."""
+"""Where networks run, and how: a profile's `[compute]`."""
+
+import contextlib
+from typing import Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict
 
 
-def device() -> torch.device:
-    """The GPU if there is one, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+class Compute(BaseModel):
+    """Device and arithmetic of the generating networks; judges are always in plain float32.
+
+    Latents, optimisers and losses are float32 whatever the networks are in.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    on: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    """Device; auto: a GPU if there is one, else the processor."""
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "float32"
+    """Of the diffusion models; auto: float16 on a GPU, float32 on a processor. Under bfloat16 the
+    networks of stage 1 run in it too; under float16 they stay in float32, as the gradients of
+    Eq. 1, a mean over all pixels, are below what float16 can hold."""
+    tf32: bool = False
+    """Whether CUDA may round the factors of float32 products to TF32's 10 bits."""
+    channels_last: bool = False
+    """Memory format of the diffusion models' convolutions."""
+    compile: bool = False
+    """torch.compile of the UNets: minutes at the start, then faster."""
+    tiling: bool = False
+    """The VAE decodes image by image and, above its own size, in tiles: less memory."""
+    offload: bool = False
+    """Each network is on the GPU only while it runs: less memory, slower."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device itself.
+
+        `RuntimeError` by torch where it is named but not there.
+        """
+        if self.on != "auto":
+            return torch.device(self.on)
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the diffusion models."""
+        if self.precision != "auto":
+            return getattr(torch, self.precision)
+        return torch.float32 if self.device.type == "cpu" else torch.float16
+
+    @property
+    def arithmetic(self) -> str:
+        """What moves results beyond rounding: the spec of a run has it."""
+        return f"{self.dtype}".removeprefix("torch.") + (" tf32" if self.tf32 else "")
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """Around the networks of stage 1, see `precision`."""
+        if self.dtype is not torch.bfloat16:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+
+def set_tf32(allowed: bool) -> None:
+    """TF32 in CUDA's matrix products and convolutions, for the process.
+
+    torch's own default is off for products and on for convolutions.
+    """
+    chosen = "tf32" if allowed else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = chosen
+    torch.backends.cudnn.conv.fp32_precision = chosen
+    torch.backends.cudnn.rnn.fp32_precision = chosen
+
+
+PLAIN = Compute()
+"""float32 on what there is."""

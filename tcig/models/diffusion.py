@@ -7,12 +7,13 @@ configuration. Latents are (N, C, h, w); texts are (K, L, D), each distinct prom
 import contextlib
 import warnings
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from accelerate import cpu_offload_with_hook
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_log
 from PIL import Image
@@ -21,7 +22,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_log
 
 from tcig.data.errors import InputError
-from tcig.models.devices import device
+from tcig.models.devices import PLAIN, Compute
 from tcig.models.weights import identity_of, locate
 
 PARTS = {
@@ -61,13 +62,41 @@ def plan(latents: Tensor, positive: Tensor, negative: Tensor) -> Calls:
 
 
 class Diffusion:
-    """UNet, VAE, text encoder, tokenizer and schedule; in evaluation mode, without gradients."""
+    """UNet, VAE, text encoder, tokenizer and schedule; in evaluation mode, without gradients.
 
-    def __init__(self, unet, vae, text_encoder, tokenizer, schedule: dict, identity: str):
-        self.device = device()
-        self.unet, self.vae, self.text_encoder = (
-            part.eval().requires_grad_(False).to(self.device) for part in (unet, vae, text_encoder)
-        )
+    Latents and images keep their dtype, whatever that of the networks is.
+    """
+
+    def __init__(
+        self,
+        unet,
+        vae,
+        text_encoder,
+        tokenizer,
+        schedule: dict,
+        identity: str,
+        compute: Compute = PLAIN,
+    ):
+        self.device, self.dtype = compute.device, unet.dtype
+        parts = text_encoder, unet, vae
+        for part in parts:
+            part.eval().requires_grad_(False)
+        if compute.channels_last:
+            unet.to(memory_format=torch.channels_last)
+            vae.to(memory_format=torch.channels_last)
+        if compute.tiling:
+            vae.enable_slicing()
+            vae.enable_tiling()
+        if compute.offload:
+            hook = None
+            for part in parts:  # each sends the one before it away, the first the last
+                _, hook = cpu_offload_with_hook(part, self.device, hook)
+        else:
+            for part in parts:
+                part.to(self.device)
+        if compute.compile:
+            unet.compile()
+        self.text_encoder, self.unet, self.vae = parts
         self.tokenizer, self.identity, self._schedule = tokenizer, identity, schedule
         self._embed = lru_cache(TEXTS)(self._embed)
 
@@ -156,9 +185,8 @@ class Diffusion:
             extra: further input channels of each latent (mask and masked image), (M, E, h, w).
         """
         inputs = latents if extra is None else torch.cat([latents, extra], 1)
-        outputs = self.unet(
-            inputs[calls.latents], timestep, encoder_hidden_states=texts[calls.texts]
-        ).sample
+        given, prompts = (x.to(self.dtype) for x in (inputs[calls.latents], texts[calls.texts]))
+        outputs = self.unet(given, timestep, encoder_hidden_states=prompts).sample.to(inputs.dtype)
         conditional, unconditional = outputs[calls.positive], outputs[calls.negative]
         return unconditional + scale * (conditional - unconditional)
 
@@ -169,14 +197,14 @@ class Diffusion:
             images: as said.
             draws: a generator for each image, to sample the posterior instead.
         """
-        posterior = self.vae.encode(images.to(self.device)).latent_dist
-        latents = posterior.mode() if draws is None else posterior.sample(draws)
+        posterior = self.vae.encode(images.to(self.device, self.dtype)).latent_dist
+        latents = (posterior.mode() if draws is None else posterior.sample(draws)).to(images.dtype)
         return (latents - (self.vae.config.shift_factor or 0)) * self.vae.config.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images (N, 3, H, W) in [-1, 1] of latents."""
         latents = latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0)
-        return self.vae.decode(latents).sample.clamp(-1, 1)
+        return self.vae.decode(latents.to(self.dtype)).sample.to(latents.dtype).clamp(-1, 1)
 
 
 def to_images(tensors: Tensor) -> list[Image.Image]:
@@ -185,38 +213,48 @@ def to_images(tensors: Tensor) -> list[Image.Image]:
     return [Image.fromarray(np.ascontiguousarray(each)) for each in pixels]
 
 
-@cache
-def load_diffusion(source: str) -> Diffusion:
+def load_diffusion(source: str, compute: Compute = PLAIN) -> Diffusion:
     """A Stable-Diffusion-family model: `mini:NAME`, a folder in diffusers' layout, or a hub id.
+
+    The last one is kept, as rows in turn share it; more would not fit a small card.
 
     Raises:
         InputError: a part is missing or does not load.
     """
+    return _load(source, compute)
+
+
+@lru_cache(1)
+def _load(source: str, compute: Compute) -> Diffusion:
     place = locate(source)
-    local = Path(place).is_dir()
     parts = {}
     for name, kind in PARTS.items():
-        if local and not (Path(place) / name).is_dir():
+        if not (place / name).is_dir():
             raise InputError(f"{source} lacks {name}: a Stable Diffusion folder has it.")
         with quiet(), _refused(f"{source}: {name}"):
-            parts[name] = _part(place, name, kind)
+            parts[name] = _part(place / name, kind, compute.dtype)
     with _refused(f"{source}: scheduler"):
         schedule = DDIMScheduler.load_config(place, subfolder="scheduler")
         DDIMScheduler.from_config(schedule)
-    revision = parts["unet"].config.get("_commit_hash")
-    identity = identity_of(Path(place)) if local else f"{place}@{revision}"
-    return Diffusion(**parts, schedule=dict(schedule), identity=identity)
+    identity = identity_of(source)
+    return Diffusion(**parts, schedule=dict(schedule), identity=identity, compute=compute)
 
 
-def _part(place: str, name: str, kind: type):
+def _part(folder: Path, kind: type, dtype: torch.dtype):
     """A part of the model; a network has every one of its tensors from the file."""
-    if name == "tokenizer":
-        return kind.from_pretrained(place, subfolder=name)
-    options = {"use_safetensors": True, "output_loading_info": True}
-    module, loading = kind.from_pretrained(place, subfolder=name, **options)
+    if kind is CLIPTokenizer:
+        return kind.from_pretrained(folder)
+    options = {"use_safetensors": True, "output_loading_info": True, "variant": variant_of(folder)}
+    module, loading = kind.from_pretrained(folder, dtype=dtype, **options)
     if loading["missing_keys"]:
         raise ValueError(f"the weights lack {sorted(loading['missing_keys'])[0]}")
     return module
+
+
+def variant_of(folder: Path) -> str | None:
+    """`fp16` where a folder has its weights in that variant alone."""
+    names = [path.name for path in folder.glob("*.safetensors")]
+    return "fp16" if names and all(".fp16" in name for name in names) else None
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tcig.data.errors import InputError
 from tcig.data.files import sha256
 from tcig.models.mini.segmenters import ALL, LABELS_OF, WEIGHTS, load_segmenter
+from tcig.models.weights import identity_of, locate
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ def miniature(name: str) -> Network:
     return Network(load_segmenter(name), 128, identity, LABELS_OF[name])
 
 
+DEEPLABV3 = "deeplabv3_resnet101"
+"""In the catalogue of weights, as judge, and as guide."""
+
+
 class _DeepLabV3(nn.Module):
     """torchvision's network behind its own normalisation."""
 
@@ -53,11 +58,10 @@ def deeplabv3_resnet101(weights: Path | None = None) -> Network:
     """torchvision's DeepLabV3-ResNet101, COCO_WITH_VOC_LABELS_V1 (input side 520).
 
     Args:
-        weights: a checkpoint file (.pth or .safetensors) in place of torchvision's download,
-            which is checked against the hash in its name.
+        weights: a checkpoint file (.pth or .safetensors) in place of torchvision's.
 
     Raises:
-        InputError: the file cannot be read or does not fit the network.
+        InputError: the file cannot be had or read, or does not fit the network.
     """
     from torchvision.models.segmentation import DeepLabV3_ResNet101_Weights
     from torchvision.models.segmentation import deeplabv3_resnet101 as build
@@ -66,11 +70,11 @@ def deeplabv3_resnet101(weights: Path | None = None) -> Network:
     preset = entry.transforms()
     network = build(weights=None, weights_backbone=None, num_classes=21, aux_loss=True)
     if weights is None:
-        state = _downloaded(entry)
-        identity = Path(entry.url).name
+        file = locate(DEEPLABV3) / Path(entry.url).name
+        state, identity = _state(file), identity_of(DEEPLABV3)
     else:
         state, identity = _state(weights), sha256(weights)
-    _fill(network, state, weights or entry.url)
+    _fill(network, state, weights or file)
     module = _DeepLabV3(network, preset.mean, preset.std).eval().requires_grad_(False)
     return Network(module, preset.resize_size[0], identity)
 
@@ -89,17 +93,6 @@ def _fill(network: nn.Module, state: dict[str, Tensor], source: Path | str) -> N
     except (RuntimeError, AttributeError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise InputError(f"{source} does not fit the network: {reason}") from None
-
-
-def _downloaded(entry) -> dict[str, Tensor]:
-    try:
-        return entry.get_state_dict(check_hash=True, progress=True, weights_only=True)
-    except Exception as error:  # the network's, the hash's, or a damaged file's in torch's cache
-        cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
-        raise InputError(
-            f"{entry.url} cannot be had ({_line(error)}): remove {cached} if it is there and try "
-            "again, or give a local file as `--judge deeplabv3_resnet101=FILE`."
-        ) from None
 
 
 def _state(path: Path) -> dict[str, Tensor]:
@@ -144,11 +137,11 @@ def mask2former(name: str, source: Path | None = None):
             f"{source} lacks {missing[0]}: give `--judge {name}=FOLDER`, a folder of "
             f"{', '.join(parts)}."
         )
-    place = str(source or MASK2FORMER[name])
+    place = source or locate(MASK2FORMER[name])
     try:
         processor = AutoImageProcessor.from_pretrained(place)
         model = Mask2FormerForUniversalSegmentation.from_pretrained(place, use_safetensors=True)
-    except Exception as error:  # the hub's, the configuration's, or a damaged file's
+    except Exception as error:  # the configuration's, or a damaged file's
         raise InputError(
             f"{name} cannot be loaded from {place} ({_line(error)}): give a local folder as "
             f"`--judge {name}=FOLDER`."
@@ -157,5 +150,5 @@ def mask2former(name: str, source: Path | None = None):
         hashes = {part: sha256(source / part) for part in reversed(parts)}
         identity = " ".join([hashes.pop(parts[-1]), *(f"{p} {h[:12]}" for p, h in hashes.items())])
     else:
-        identity = f"{place}@{model.config._commit_hash}"
+        identity = identity_of(MASK2FORMER[name])
     return processor, model.eval().requires_grad_(False), identity

@@ -1,55 +1,72 @@
-"""Where weights are: shipped with the package, in a folder, or on the hub."""
+"""Where weights are: shipped with the package, in a folder, or in the store of fetched ones."""
 
 import hashlib
+import json
+import re
 from pathlib import Path
 
 from tcig.data.errors import InputError
 from tcig.data.files import sha256
+from tcig.models.catalogue import catalogue
+from tcig.models.fetch import fetch
 from tcig.models.mini.segmenters import WEIGHTS
+from tcig.models.store import read_lock
 
 MINIATURE = "mini:"
 """Prefix of a shipped model's name, as in `mini:stable-diffusion`."""
 
 
-def locate(source: str) -> str:
-    """The folder of `mini:NAME` or of a path, or the hub id that `source` then is.
+def local(source: str | Path) -> Path | None:
+    """The folder of `mini:NAME` or of a path; None for what is fetched: a hub id or a name of the
+    catalogue.
 
     Raises:
         InputError: no such shipped model, or a path that is no folder.
     """
+    source = str(source)
     if source.startswith(MINIATURE):
         name = source.removeprefix(MINIATURE)
         folder = WEIGHTS / name
         if not name or not folder.is_dir():
             there = ", ".join(sorted(path.name for path in WEIGHTS.iterdir() if path.is_dir()))
             raise InputError(f"no miniature model {source!r}: there are {there}.")
-        return str(folder)
-    if source.startswith((".", "/", "~")) or source.count("/") != 1:
-        try:
-            folder = Path(source).expanduser()
-        except RuntimeError:  # ~ of an unknown user
-            folder = None
-        if not source or folder is None or not folder.is_dir():
-            raise InputError(
-                f"no folder {source!r} of weights: give a folder, mini:NAME or a hub id."
-            )
-        return str(folder)
-    return source
+        return folder
+    try:
+        folder = Path(source).expanduser()
+    except RuntimeError:  # ~ of an unknown user
+        folder = None
+    if source and folder and folder.is_dir():
+        return folder
+    if source in catalogue() or re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source):
+        return None
+    raise InputError(f"no folder {source!r} of weights: give a folder, mini:NAME or a hub id.")
 
 
-def folder_of(source: str) -> Path:
-    """As `locate`, for models that are read from folders alone.
+def locate(source: str | Path) -> Path:
+    """The folder of `mini:NAME`, of a path, or of a model of the store, fetched where it lacks.
 
     Raises:
-        InputError: it is no folder.
+        InputError: see `local` and `tcig.models.fetch.fetch`.
     """
-    folder = Path(locate(source))
-    if not folder.is_dir():
-        raise InputError(f"no folder {source} of weights: give a folder or mini:NAME.")
-    return folder
+    return local(source) or fetch(str(source))
 
 
-def identity_of(folder: Path) -> str:
+def identity_of(source: str | Path) -> str:
+    """Of a fetched model its name, revision and a hash of its files' hashes; else `hash_of`.
+
+    Raises:
+        InputError: see `locate`.
+    """
+    folder = locate(source)
+    if local(source):
+        return hash_of(folder)
+    locked = read_lock()[str(source)]
+    files = {name: file.sha256 for name, file in locked.files.items()}
+    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    return f"{source}@{locked.revision or '-'} {digest}"
+
+
+def hash_of(folder: Path) -> str:
     """SHA-256 over the names and contents of all files below `folder`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     lines = [f"{path.relative_to(folder).as_posix()} {sha256(path)}" for path in files]

@@ -32,7 +32,7 @@ from tcig.methods.two_stage.first import FirstOptions, FirstStage
 from tcig.methods.two_stage.guides import load_guide
 from tcig.models.clip import folded, load_clip
 from tcig.models.vqgan import load_vqgan
-from tcig.models.weights import folder_of
+from tcig.models.weights import locate
 
 STEPS, GUIDANCE, SIZE, MANY = 50, 7.5, 64, 8
 ITERATIONS = 10
@@ -67,7 +67,7 @@ def multidiffusion_ways(published) -> dict[str, tuple[Callable, int]]:
 
 def stage_ways(published) -> dict[str, tuple[Callable, int]]:
     """Stage 1 without a guide, as the published loop, and with one."""
-    vqgan, plain = load_vqgan(folder_of("mini:vqgan")), load_clip(folder_of("mini:clip"))
+    vqgan, plain = load_vqgan(locate("mini:vqgan")), load_clip("mini:clip")
     clip, many, ways = folded(plain), layouts(3, MANY), {}
     shared = {"iterations": ITERATIONS, "guides": ("mini:guide",)}
     for name, weight in (("VQGAN+CLIP", 0.0), ("stage 1", 10.0)):
@@ -98,7 +98,7 @@ def outside() -> dict[str, tuple[Callable, Callable]]:
             model.unet(latents, t, encoder_hidden_states=texts)
         model.decode(latents[:MANY])
 
-    vqgan, clip = load_vqgan(folder_of("mini:vqgan")), folded(load_clip(folder_of("mini:clip")))
+    vqgan, clip = load_vqgan(locate("mini:vqgan")), folded(load_clip("mini:clip"))
     settings = {"iterations": ITERATIONS, "cutouts": 8, "guides": ("mini:guide",)}
     stage = FirstStage(FirstOptions(guide_weight=10.0, **settings), vqgan, clip, SIZE)
     guide = load_guide("mini:guide").module

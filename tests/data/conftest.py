@@ -1,13 +1,10 @@
 import re
-import threading
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from coco_folder import CocoFolder, thing
-from file_server import Server
 
-from tcig.data import transfer
 from tcig.data.errors import InputError
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "coco-sample"
@@ -52,16 +49,8 @@ def refuses():
 
 
 @pytest.fixture
-def empty_server(monkeypatch):
+def empty_server(open_server, monkeypatch):
     """An empty server in place of COCO's."""
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
+    server = open_server()
     monkeypatch.setenv("TCIG_COCO_MIRROR", f"http://127.0.0.1:{server.server_port}/")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(transfer, "BACKOFF", 0)
-    monkeypatch.setattr(transfer, "CHUNK", 1024)
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    return server

@@ -204,7 +204,7 @@ def test_busy_server_is_waited_for(server, tmp_path, monkeypatch):
 def test_retries_end_after_exponential_waits(server, tmp_path, monkeypatch, fault):
     waits = []
     monkeypatch.setattr(time, "sleep", waits.append)
-    monkeypatch.setattr(download, "BACKOFF", 1)
+    monkeypatch.setattr(transfer, "BACKOFF", 1)
     server.faults[ZIP] = [fault] * 20
     with pytest.raises(InputError, match=r"no answer.* TCIG_COCO_MIRROR, .*same command again"):
         download.fetch_annotations(tmp_path, 2017)
@@ -284,7 +284,7 @@ def test_many_missing_images_do_not_stop_the_others(server, tmp_path):
 
 
 def test_silent_server_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "BACKOFF", 0)
+    monkeypatch.setattr(transfer, "BACKOFF", 0)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("TCIG_COCO_MIRROR", f"http://127.0.0.1:{unused.getsockname()[1]}")

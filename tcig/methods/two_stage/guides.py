@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from tcig.data.errors import InputError
 from tcig.data.layout import Layout
 from tcig.data.voc import LABELS
-from tcig.models.devices import device
+from tcig.models.devices import PLAIN, Compute
 from tcig.models.frozen import fold_batchnorms
 from tcig.models.segmentation import Network, deeplabv3_resnet101, miniature
 from tcig.models.weights import MINIATURE
@@ -23,13 +23,17 @@ Prediction = Literal["softmax", "logits", "sigmoid"]
 Over = Literal["layout", "all"]
 
 
-@cache
-def load_guide(source: str) -> Network:
+def load_guide(source: str, compute: Compute = PLAIN) -> Network:
     """`mini:NAME`, `deeplabv3_resnet101`, or `deeplabv3_resnet101=FILE`.
 
     Raises:
         InputError: no such guide, or weights that do not load.
     """
+    return _load(source, compute)
+
+
+@cache
+def _load(source: str, compute: Compute) -> Network:
     name, _, path = source.partition("=")
     if source.startswith(MINIATURE):
         network = miniature(source.removeprefix(MINIATURE))
@@ -40,10 +44,10 @@ def load_guide(source: str) -> Network:
             f"no guide {source!r}: there are mini:guide, mini:guide-animals, mini:guide-objects, "
             "deeplabv3_resnet101 and deeplabv3_resnet101=FILE."
         )
-    return replace(network, module=fold_batchnorms(network.module).to(device()))
+    return replace(network, module=fold_batchnorms(network.module).to(compute.device))
 
 
-def choose(guides: Sequence[str], layout: Layout) -> list[str]:
+def choose(guides: Sequence[str], layout: Layout, compute: Compute = PLAIN) -> list[str]:
     """The guides that a layout needs: for each of its classes the first that knows it.
 
     The paper has "a straightforward logic based on the input classes" and no more.
@@ -53,9 +57,11 @@ def choose(guides: Sequence[str], layout: Layout) -> list[str]:
     """
     chosen = {}
     for index in layout.classes:
-        expert = next((each for each in guides if index in load_guide(each).labels), None)
+        expert = next((each for each in guides if index in load_guide(each, compute).labels), None)
         if expert is None:
-            known = "; ".join(f"{each} knows {_names(load_guide(each))}" for each in guides)
+            known = "; ".join(
+                f"{each} knows {_names(load_guide(each, compute))}" for each in guides
+            )
             raise InputError(
                 f"layout {layout.id}: no guide knows the class {LABELS[index]} ({known}): add one "
                 "to first.guides."
@@ -86,7 +92,11 @@ class Guided(NamedTuple):
 
 
 def prepare_guides(
-    guides: Sequence[str], layouts: Sequence[Layout], size: int | None, over: Over
+    guides: Sequence[str],
+    layouts: Sequence[Layout],
+    size: int | None,
+    over: Over,
+    compute: Compute = PLAIN,
 ) -> list[Guided]:
     """The guides that a batch of layouts needs, with their targets.
 
@@ -96,14 +106,15 @@ def prepare_guides(
         size: see `Guided`; None is each guide's own input side.
         over: `layout` compares the planes of the layout's classes and of the background, `all`
             every plane that the guide has.
+        compute: where they run.
     """
-    needed = [choose(guides, layout) for layout in layouts]
+    needed = [choose(guides, layout, compute) for layout in layouts]
     found = []
     for guide in guides:
         rows = [row for row, chosen in enumerate(needed) if guide in chosen]
         if not rows:
             continue
-        network = load_guide(guide)
+        network = load_guide(guide, compute)
         side = size or network.size
         labels = torch.tensor(network.labels)
         known = torch.ones(len(rows), len(labels), dtype=torch.bool)
@@ -115,11 +126,13 @@ def prepare_guides(
         maps[~torch.isin(maps, labels)] = 0
         targets = (maps[owners] == labels[channels, None, None]).float()
         parts = (torch.tensor(rows), owners, channels, targets)
-        found.append(Guided(network, side, *(part.to(device()) for part in parts)))
+        found.append(Guided(network, side, *(part.to(compute.device) for part in parts)))
     return found
 
 
-def guide_loss(guided: Guided, images: Tensor, prediction: Prediction) -> tuple[Tensor, Tensor]:
+def guide_loss(
+    guided: Guided, images: Tensor, prediction: Prediction, compute: Compute = PLAIN
+) -> tuple[Tensor, Tensor]:
     """Eq. 1: the mean squared difference of predicted and target masks.
 
     The paper names neither the form of the predicted mask m_p nor the resolution.
@@ -128,6 +141,7 @@ def guide_loss(guided: Guided, images: Tensor, prediction: Prediction) -> tuple[
         guided: the guide and its samples.
         images: of the batch, (B, 3, H, W) in [0, 1], enlarged (bilinear) to the guide's size.
         prediction: the form of m_p.
+        compute: in what arithmetic the guide runs.
 
     Returns:
         The loss of each of its samples, (M,), and their logits without gradient.
@@ -136,7 +150,9 @@ def guide_loss(guided: Guided, images: Tensor, prediction: Prediction) -> tuple[
     seen = images[guided.rows]
     if seen.shape[-2:] != size:
         seen = F.interpolate(seen, size, mode="bilinear", antialias=True)
-    logits = guided.network.module(seen)
+    with compute.autocast():
+        logits = guided.network.module(seen)
+    logits = logits.to(images.dtype)
     planes = guided.owners * logits.shape[1] + guided.channels
     if prediction == "softmax":
         predicted = _SoftmaxPlanes.apply(logits, guided.owners, planes)

@@ -19,9 +19,9 @@ from tcig.methods.two_stage.first import STARTS, FirstOptions, FirstStage, start
 from tcig.methods.two_stage.guides import load_guide
 from tcig.methods.two_stage.second import SecondOptions, SecondStage
 from tcig.models.clip import folded, load_clip
-from tcig.models.devices import device
+from tcig.models.devices import Compute
 from tcig.models.vqgan import load_vqgan
-from tcig.models.weights import folder_of, identity_of
+from tcig.models.weights import identity_of, locate
 
 KEPT = 2048
 """Images of stage 1 that a process keeps for rows that share them; ours."""
@@ -50,15 +50,12 @@ class TwoStage(Method):
         if options.stages != "second":
             self._first = self._first_stage(options.first)
         if options.stages != "first":
-            self._second = SecondStage(options.second, context.size)
+            self._second = SecondStage(options.second, context.size, context.compute)
             self._identities["second"] = self._second.identity
 
     def _first_stage(self, options: FirstOptions) -> FirstStage:
-        needed = ["vqgan", *(["clip"] if options.clip_weight else [])]
-        for part in needed:
-            if not getattr(options, part):
-                raise InputError(f"first.{part} is not set: give a folder of its weights.")
-        vqgan, identity = _vqgan(options.vqgan)
+        compute = self.context.compute
+        vqgan, identity = _vqgan(options.vqgan, compute)
         self._identities["vqgan"] = identity
         side = options.size or self.context.size
         if side % vqgan.factor:
@@ -68,13 +65,13 @@ class TwoStage(Method):
             )
         if options.start not in STARTS:
             self._identities["start"] = sha256(start_image(options.start))
-        clip = _clip(options.clip) if options.clip_weight else None
+        clip = _clip(options.clip, compute) if options.clip_weight else None
         if clip:
             self._identities["clip"] = clip.identity
         if options.guide_weight:
             for guide in options.guides:
-                self._identities[f"guide {guide}"] = load_guide(guide).identity
-        return FirstStage(options, vqgan, clip, side)
+                self._identities[f"guide {guide}"] = load_guide(guide, compute).identity
+        return FirstStage(options, vqgan, clip, side, compute)
 
     @property
     def weights(self) -> dict[str, str]:
@@ -130,13 +127,10 @@ def _second_seed(seed: int) -> int:
 
 
 @cache
-def _vqgan(source: str):
-    folder = folder_of(source)
-    return load_vqgan(folder).to(device()), identity_of(folder)
+def _vqgan(source: str, compute: Compute):
+    return load_vqgan(locate(source)).to(compute.device), identity_of(source)
 
 
 @cache
-def _clip(source: str):
-    clip = load_clip(folder_of(source))
-    clip.module.to(device())
-    return folded(clip)
+def _clip(source: str, compute: Compute):
+    return folded(load_clip(source, compute))

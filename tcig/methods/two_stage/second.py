@@ -3,8 +3,7 @@
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -12,8 +11,8 @@ from diffusers import AutoPipelineForImage2Image, AutoPipelineForText2Image, Dif
 from PIL import Image
 
 from tcig.data.errors import InputError
-from tcig.models.devices import device
-from tcig.models.diffusion import quiet
+from tcig.models.devices import PLAIN, Compute
+from tcig.models.diffusion import quiet, variant_of
 from tcig.models.weights import identity_of, locate
 
 FLAGS = ("nsfw_content_detected", "nsfw_detected")
@@ -44,9 +43,9 @@ class SecondOptions:
 class SecondStage:
     """A pipeline in its image-to-image and, for the ablation, its text-to-image form."""
 
-    def __init__(self, options: SecondOptions, size: int):
+    def __init__(self, options: SecondOptions, size: int, compute: Compute = PLAIN):
         self.options, self.size = options, size
-        self.pipeline, self.identity = _load(options.pipeline, options.safety)
+        self.pipeline, self.identity = _load(options.pipeline, options.safety, compute)
 
     def refine(
         self, images: Sequence[Image.Image], prompts: Sequence[str], draws: list[torch.Generator]
@@ -87,8 +86,8 @@ class SecondStage:
         ]
 
 
-@cache
-def _load(source: str, safety: bool):
+@lru_cache(1)
+def _load(source: str, safety: bool, compute: Compute):
     """The image-to-image pipeline and its weights' identity."""
     place = locate(source)
     try:
@@ -97,7 +96,11 @@ def _load(source: str, safety: bool):
         off = {"safety_checker": None, "requires_safety_checker": False}
         with quiet():
             pipeline = AutoPipelineForImage2Image.from_pretrained(
-                place, **(off if checked and not safety else {})
+                place,
+                dtype=compute.dtype,
+                variant=variant_of(place / "unet"),
+                use_safetensors=True,
+                **(off if checked and not safety else {}),
             )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
@@ -105,7 +108,15 @@ def _load(source: str, safety: bool):
     if "strength" not in inspect.signature(pipeline.__call__).parameters:
         raise InputError(f"{source}: {type(pipeline).__name__} takes no strength.")
     pipeline.set_progress_bar_config(disable=True)
-    local = Path(place)
-    revision = getattr(pipeline.config, "_commit_hash", None)
-    identity = identity_of(local) if local.is_dir() else f"{place}@{revision}"
-    return pipeline.to(device()), identity
+    if compute.channels_last:
+        pipeline.unet.to(memory_format=torch.channels_last)
+    if compute.tiling and hasattr(pipeline, "vae"):
+        pipeline.vae.enable_slicing()
+        pipeline.vae.enable_tiling()
+    if compute.compile:
+        pipeline.unet.compile()
+    if compute.offload:
+        pipeline.enable_model_cpu_offload(device=compute.device)
+    else:
+        pipeline.to(compute.device)
+    return pipeline, identity_of(source)

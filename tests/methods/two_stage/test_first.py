@@ -19,17 +19,17 @@ from tcig.methods.two_stage.first import (
 )
 from tcig.models.clip import load_clip
 from tcig.models.vqgan import load_vqgan
-from tcig.models.weights import folder_of
+from tcig.models.weights import locate
 
 
 @pytest.fixture(scope="module")
 def vqgan():
-    return load_vqgan(folder_of("mini:vqgan"))
+    return load_vqgan(locate("mini:vqgan"))
 
 
 @pytest.fixture(scope="module")
 def clip():
-    return load_clip(folder_of("mini:clip"))
+    return load_clip("mini:clip")
 
 
 @pytest.fixture

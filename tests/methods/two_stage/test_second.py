@@ -19,9 +19,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from tcig.data.errors import InputError
 from tcig.methods.draws import generators
 from tcig.methods.two_stage.second import SecondOptions, SecondStage
-from tcig.models.weights import folder_of
+from tcig.models.weights import locate
 
-MINI = folder_of("mini:stable-diffusion")
+MINI = locate("mini:stable-diffusion")
 
 
 def options(**changes):
