@@ -25,6 +25,7 @@ from tcig.data.masks import encode
 from tcig.data.voc import BY_LABEL, COLOURS, VOC_WORDS
 from tcig.models import segmentation
 from tcig.models.devices import PLAIN, set_tf32
+from tcig.models.weights import locate
 
 
 @dataclass(frozen=True)
@@ -190,12 +191,33 @@ WITHOUT_PATH = ("miniature", "guide", "colours")
 """Judges that have no other weights than their own."""
 
 
+SOURCES = {"deeplabv3_resnet101": segmentation.DEEPLABV3} | segmentation.MASK2FORMER
+"""Judge -> the weights that it takes where no path is given."""
+
+
+def check_judge(spec: str) -> None:
+    """Fetches the weights of a judge where they lack.
+
+    Raises:
+        InputError: no such name, a path where none is taken, or weights that cannot be had.
+    """
+    name, path = _parsed(spec)
+    if path is None and name in SOURCES:
+        locate(SOURCES[name])
+
+
 def load_judge(spec: str) -> tuple[str, Judge]:
     """The judge of `NAME` or `NAME=PATH`, with its name.
 
     Raises:
         InputError: no such name, a path where none is taken, or weights that cannot be loaded.
     """
+    name, path = _parsed(spec)
+    set_tf32(False)
+    return name, JUDGES[name](name, path)
+
+
+def _parsed(spec: str) -> tuple[str, Path | None]:
     name, _, path = spec.partition("=")
     if name not in JUDGES:
         near = difflib.get_close_matches(name, JUDGES, 1)
@@ -203,5 +225,4 @@ def load_judge(spec: str) -> tuple[str, Judge]:
         raise InputError(f"no judge {name!r}{hint}: there are {', '.join(JUDGES)}.")
     if path and name in WITHOUT_PATH:
         raise InputError(f"the judge {name} takes no weights from {path}: leave out ={path}.")
-    set_tf32(False)
-    return name, JUDGES[name](name, Path(path) if path else None)
+    return name, Path(path) if path else None

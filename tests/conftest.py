@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 from file_server import Server
+from hub_server import Hub
 
 from tcig.data import transfer
 from tcig.data.layout import Layout, Region
@@ -41,6 +42,22 @@ def open_server(monkeypatch):
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@pytest.fixture
+def hub(open_server, monkeypatch):
+    """An empty hub in place of the real one; its large files lie on another server."""
+    found = Hub(open_server(), open_server())
+    monkeypatch.setenv("HF_ENDPOINT", Hub.address(found.server))
+    return found
+
+
+@pytest.fixture
+def mirror(open_server, monkeypatch):
+    """An empty server in place of the addresses of the catalogue."""
+    server = open_server()
+    monkeypatch.setenv("TCIG_WEIGHTS_MIRROR", f"{Hub.address(server)}/")
+    return server
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ class Fault:
     status: int = 0
     headers: dict = field(default_factory=dict)
     cut: int | None = None  # body bytes sent before the connection is closed
+    stall: float = 0  # seconds until then
     ignore_range: bool = False
     swap: bytes | None = None  # what the file contains after this answer
 
@@ -59,6 +60,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, str(value))
         self.end_headers()
         self.wfile.write(sent)
+        self.wfile.flush()
+        time.sleep(fault.stall)
         self.close_connection |= fault.cut is not None
 
     def answer(self, fault):

@@ -50,11 +50,14 @@ def main(argv: list[str]) -> int:
     from tcig.commands.inputs import manifest_of
     from tcig.data.files import sha256
     from tcig.data.layout import hash_order, read_manifest
+    from tcig.eval.judges import check_judge, load_judge
+    from tcig.eval.score import Sizes, score_folder
     from tcig.methods.registry import find_row
     from tcig.methods.settings import parse_settings
+    from tcig.models.weights import locate
     from tcig.profiles import load_profile
     from tcig.run.generate import generate
-    from tcig.run.spec import prepare
+    from tcig.run.spec import choose, prepare
     from tcig.run.store import RunStore
 
     profile = load_profile(options.profile)
@@ -66,29 +69,27 @@ def main(argv: list[str]) -> int:
     methods = dict.fromkeys(options.methods)
     rows = {method: find_row(method)[0] for method in methods}
     given = parse_settings(options.set, list(rows.values()))
-    prepared = [prepare(method, profile, coco, name, given[row]) for method, row in rows.items()]
-    judges = [] if options.no_score else _judges(profile)
+    for method, row in rows.items():  # what is wrong or lacks is said before anything is drawn
+        sources = choose(method, profile, given[row]).sources
+        for source in sources:
+            locate(source)
+        if not sources:  # set up at no cost
+            prepare(method, profile, coco, name, given[row])
+    for judge in () if options.no_score else profile.judges:
+        check_judge(judge)
     asked = {"limit": options.limit, "samples": options.samples}
     settings = profile.model_dump(mode="json")
     failed, folders = 0, []
-    for spec, method in prepared:
+    for each, row in rows.items():  # one method at a time is in memory
+        spec, method = prepare(each, profile, coco, name, given[row])
         with RunStore(options.out, spec, asked, settings) as store:
             failed += generate(method, chosen, options.samples, profile.batch, store)
         if store.done:
             folders.append(store.folder)
             print(store.folder)
-    if judges:
-        from tcig.eval.score import Sizes, score_folder
-
-        sizes = Sizes(profile.size, profile.score_size)
-        for judge in judges:
-            for folder in folders:
-                score_folder(folder, layouts, name, judge, sizes)
+        del method
+    sizes = Sizes(profile.size, profile.score_size)
+    for judge in () if options.no_score else map(load_judge, profile.judges):
+        for folder in folders:
+            score_folder(folder, layouts, name, judge, sizes)
     return 1 if failed else 0
-
-
-def _judges(profile) -> list:
-    """The profile's judges, before anything is generated: what is missing is said at once."""
-    from tcig.eval.judges import load_judge
-
-    return [load_judge(name) for name in profile.judges]

@@ -54,8 +54,9 @@ def main(argv: list[str]) -> int:
     from tcig.data.layout import hash_order, read_manifest
     from tcig.eval.judges import load_judge
     from tcig.methods.registry import find_row
+    from tcig.models.weights import locate
     from tcig.profiles import load_profile
-    from tcig.run.spec import prepare
+    from tcig.run.spec import choose, prepare
 
     profile = load_profile(options.profile)
     row, _ = find_row(options.row)
@@ -71,9 +72,12 @@ def main(argv: list[str]) -> int:
     judge, name = load_judge(profile.judges[0]), sha256(manifest)
     table = options.table or options.out / f"{row}.csv"
     trials = [dict(zip((a for a, _ in axes), values, strict=True)) for values in _product(axes)]
-    prepared = [prepare(options.row, profile, coco, name, shared | trial) for trial in trials]
+    for trial in trials:  # what is wrong or lacks is said before anything is drawn
+        for source in choose(options.row, profile, shared | trial).sources:
+            locate(source)
     records, failed = [], 0
-    for trial, (spec, method) in zip(trials, prepared, strict=True):
+    for trial in trials:
+        spec, method = prepare(options.row, profile, coco, name, shared | trial)
         record = _measure(spec, method, profile, chosen, layouts, name, judge, options.out)
         failed += record["failed"]
         records.append(trial | record)

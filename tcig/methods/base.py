@@ -39,6 +39,11 @@ class Method(ABC):
     def __init__(self, context: Context, options: Any):
         self.context, self.options = context, options
 
+    @classmethod
+    def sources(cls, options: Any) -> tuple[str, ...]:
+        """The weights that it would load, as `tcig.models.weights.locate` takes them."""
+        return ()
+
     @property
     def weights(self) -> dict[str, str]:
         """Identities of the method's weights by part: other weights make another run."""

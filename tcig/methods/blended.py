@@ -133,6 +133,12 @@ class Blended(SamplingMethod):
         ranked = options.candidates > 1
         self.clip = load_clip(options.clip, context.compute) if ranked else None
 
+    @classmethod
+    def sources(cls, options) -> tuple[str, ...]:
+        """The diffusion model, and the CLIP that ranks."""
+        ranking = (options.clip,) if options.candidates > 1 else ()
+        return super().sources(options) + ranking
+
     @property
     def weights(self) -> dict[str, str]:
         """The diffusion model's identity, and the CLIP's that ranks."""

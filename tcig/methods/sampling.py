@@ -55,6 +55,11 @@ class SamplingMethod(Method):
         self.side = self.model.side(context.size)
         """Of the latents."""
 
+    @classmethod
+    def sources(cls, options) -> tuple[str, ...]:
+        """The diffusion model."""
+        return (options.weights,)
+
     @property
     def weights(self) -> dict[str, str]:
         """The diffusion model's identity."""

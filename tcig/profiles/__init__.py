@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tcig.data.emoji import FOLDER as EMOJI
 from tcig.data.errors import InputError
+from tcig.models.devices import PLAIN, Compute
 
 _FOLDER = Path(__file__).parent
 
@@ -26,6 +27,8 @@ class Profile(BaseModel):
     judges: tuple[str, ...] = Field(min_length=1)
     batch: int = Field(gt=0)
     """Samples generated in one call of a method."""
+    compute: Compute = PLAIN
+    """Where networks run, and in what arithmetic."""
     embedded: bool = False
     """Whether layouts and photographs default to the embedded data set."""
     methods: dict[str, dict[str, Any]] = {}

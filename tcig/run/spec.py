@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,10 +15,11 @@ from tcig.data.files import sha256
 from tcig.methods.base import Context, Method
 from tcig.methods.registry import find_row, load_method
 from tcig.methods.settings import build_options
+from tcig.models.devices import set_tf32
 from tcig.profiles import Profile
 from tcig.seeds import TASK
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class RunSpec(BaseModel):
@@ -35,6 +36,8 @@ class RunSpec(BaseModel):
     options: dict[str, Any]
     profile: str
     size: int
+    arithmetic: str
+    """See `tcig.models.devices.Compute`."""
     weights: dict[str, str]
     """Identities of the method's weights by part."""
     manifest: str
@@ -53,6 +56,41 @@ class RunSpec(BaseModel):
         return f"{self.method}-{self.hash[:8]}"
 
 
+class Chosen(NamedTuple):
+    """A row with its options, before any weights are loaded."""
+
+    row: str
+    kind: type[Method]
+    options: Any
+    code: str | None
+    """See `RunSpec`."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The weights that it will load."""
+        return self.kind.sources(self.options)
+
+
+def choose(
+    name: str, profile: Profile, settings: Mapping[str, Any] = MappingProxyType({})
+) -> Chosen:
+    """The row `name` and its options.
+
+    Options come from the method's defaults, the profile's for the method, the row's preset, the
+    profile's for the row, and `settings`, the later ones over the earlier.
+
+    Raises:
+        InputError: see `find_row`, `load_method` and `build_options`.
+    """
+    row, entry = find_row(name)
+    kind = load_method(entry)
+    shared = profile.methods.get(entry.method, {})
+    own = profile.methods.get(row, {}) if row != entry.method else {}
+    options = build_options(kind.Options, row, shared, entry.preset, own, settings)
+    file = name.rpartition(":")[0]
+    return Chosen(row, kind, options, sha256(Path(file)) if file.endswith(".py") else None)
+
+
 def prepare(
     name: str,
     profile: Profile,
@@ -62,32 +100,25 @@ def prepare(
 ) -> tuple[RunSpec, Method]:
     """The spec of the row `name` and its method, ready to generate.
 
-    Options come from the method's defaults, the profile's for the method, the row's preset, the
-    profile's for the row, and `settings`, the later ones over the earlier.
-
     Raises:
-        InputError: see `find_row`, `load_method` and `build_options`; or the method cannot be set
-            up.
+        InputError: see `choose`; or the method cannot be set up.
     """
-    row, entry = find_row(name)
-    kind = load_method(entry)
-    shared = profile.methods.get(entry.method, {})
-    own = profile.methods.get(row, {}) if row != entry.method else {}
-    options = build_options(kind.Options, row, shared, entry.preset, own, settings)
+    row, kind, options, code = choose(name, profile, settings)
+    set_tf32(profile.compute.tf32)
     try:
-        method = kind(Context(size=profile.size, coco=coco), options)
+        method = kind(Context(profile.size, coco, profile.compute), options)
     except InputError:
         raise
     except Exception as error:
         raise InputError(f"{name} cannot be set up ({type(error).__name__}: {error}).") from error
-    file = name.rpartition(":")[0]
     spec = RunSpec(
         method=row,
         version=kind.version,
-        code=sha256(Path(file)) if file.endswith(".py") else None,
+        code=code,
         options=asdict(options),
         profile=profile.name,
         size=profile.size,
+        arithmetic=profile.compute.arithmetic,
         weights=method.weights,
         manifest=manifest,
     )

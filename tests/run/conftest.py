@@ -85,6 +85,7 @@ def spec():
         options={},
         profile="toy",
         size=SIZE,
+        arithmetic="float32",
         manifest="0" * 64,
     )
 

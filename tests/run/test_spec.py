@@ -17,12 +17,14 @@ SPEC = RunSpec(
     options={"steps": 50, "guidance": 7.5},
     profile="paper",
     size=512,
+    arithmetic="float16 tf32",
     weights={"unet": "f00"},
     manifest=M,
 )
 CANONICAL = (
-    '{"code":null,"manifest":"' + M + '","method":"si","options":{"guidance":7.5,"steps":50},'
-    '"profile":"paper","schema_version":1,"seeds":"tcig-1","size":512,"version":2,'
+    '{"arithmetic":"float16 tf32","code":null,"manifest":"' + M + '","method":"si",'
+    '"options":{"guidance":7.5,"steps":50},'
+    '"profile":"paper","schema_version":2,"seeds":"tcig-1","size":512,"version":2,'
     '"weights":{"unet":"f00"}}'
 )
 
@@ -41,7 +43,7 @@ def test_hash_does_not_depend_on_the_order_of_options():
 @pytest.mark.parametrize(
     "change",
     [
-        {"schema_version": 2},
+        {"schema_version": 1},
         {"method": "bld"},
         {"version": 3},
         {"code": "c0de"},
@@ -49,6 +51,7 @@ def test_hash_does_not_depend_on_the_order_of_options():
         {"options": {"steps": 50}},
         {"profile": "mini"},
         {"size": 128},
+        {"arithmetic": "float32"},
         {"weights": {"unet": "f01"}},
         {"weights": {}},
         {"manifest": "cd" * 32},
@@ -69,6 +72,7 @@ def test_every_field_is_covered_above():
         "options",
         "profile",
         "size",
+        "arithmetic",
         "weights",
         "manifest",
         "seeds",
@@ -85,6 +89,7 @@ def test_prepare_of_a_method_that_ships(tmp_path):
         options={},
         profile="mini",
         size=64,
+        arithmetic="float32",
         weights={},
         manifest=M,
     )

@@ -20,6 +20,7 @@ from tcig.methods.two_stage.guides import load_guide
 from tcig.methods.two_stage.second import SecondOptions, SecondStage
 from tcig.models.clip import folded, load_clip
 from tcig.models.devices import Compute
+from tcig.models.segmentation import DEEPLABV3
 from tcig.models.vqgan import load_vqgan
 from tcig.models.weights import identity_of, locate
 
@@ -52,6 +53,18 @@ class TwoStage(Method):
         if options.stages != "first":
             self._second = SecondStage(options.second, context.size, context.compute)
             self._identities["second"] = self._second.identity
+
+    @classmethod
+    def sources(cls, options) -> tuple[str, ...]:
+        """Of each network that these options use; shipped guides and files aside."""
+        first, found = options.first, []
+        if options.stages != "second":
+            found.append(first.vqgan)
+            found += [first.clip] if first.clip_weight else []
+            found += [DEEPLABV3] if first.guide_weight and DEEPLABV3 in first.guides else []
+        if options.stages != "first":
+            found.append(options.second.pipeline)
+        return tuple(found)
 
     def _first_stage(self, options: FirstOptions) -> FirstStage:
         compute = self.context.compute

@@ -1,0 +1,30 @@
+"""The weights that a profile needs."""
+
+from collections.abc import Iterable
+
+from tcig.data.errors import InputError
+from tcig.eval.judges import SOURCES
+from tcig.methods.registry import ROWS
+from tcig.models.weights import local
+from tcig.profiles import Profile
+from tcig.run.spec import choose
+
+
+def needs(profile: Profile, rows: Iterable[str] = ROWS, judged: bool = True) -> list[str]:
+    """What is fetched for a profile's rows and judges, each once; shipped models are not.
+
+    Args:
+        profile: as said.
+        rows: of `ROWS`; one whose options the profile leaves open (in `paper`, two guides) is left
+            out.
+        judged: whether the judges are counted.
+    """
+    found = []
+    for row in rows:
+        try:
+            found += choose(row, profile).sources
+        except InputError:
+            continue
+    if judged:
+        found += [SOURCES[judge] for judge in profile.judges if judge in SOURCES]
+    return [name for name in dict.fromkeys(found) if local(name) is None]
