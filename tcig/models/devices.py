@@ -1,6 +1,8 @@
 """Where networks run, and how: a profile's `[compute]`."""
 
 import contextlib
+from functools import cache
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -18,9 +20,9 @@ class Compute(BaseModel):
     on: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     """Device; auto: a GPU if there is one, else the processor."""
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "float32"
-    """Of the diffusion models; auto: float16 on a GPU, float32 on a processor. Under bfloat16 the
-    networks of stage 1 run in it too; under float16 they stay in float32, as the gradients of
-    Eq. 1, a mean over all pixels, are below what float16 can hold."""
+    """Of the diffusion models; auto: float16 on a GPU, bfloat16 on a processor where that pays,
+    else float32. Under bfloat16 the networks of stage 1 run in it too; under float16 they stay in
+    float32, as the gradients of Eq. 1, a mean over all pixels, are below what float16 can hold."""
     tf32: bool = False
     """Whether CUDA may round the factors of float32 products to TF32's 10 bits."""
     channels_last: bool = False
@@ -49,7 +51,9 @@ class Compute(BaseModel):
         """Of the diffusion models."""
         if self.precision != "auto":
             return getattr(torch, self.precision)
-        return torch.float32 if self.device.type == "cpu" else torch.float16
+        if self.device.type != "cpu":
+            return torch.float16
+        return torch.bfloat16 if has_bf16() else torch.float32
 
     @property
     def arithmetic(self) -> str:
@@ -61,6 +65,13 @@ class Compute(BaseModel):
         if self.dtype is not torch.bfloat16:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
+
+
+@cache
+def has_bf16() -> bool:
+    """Whether this processor computes in bfloat16 (AVX-512 BF16 or AMX), where it pays."""
+    flags = Path("/proc/cpuinfo")
+    return flags.exists() and "avx512_bf16" in flags.read_text()
 
 
 def set_tf32(allowed: bool) -> None:

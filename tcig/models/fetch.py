@@ -49,13 +49,29 @@ def fetch(
         _state(entry, folder, pending)
         for file, remote in pending.items():
             _get(entry, listing, file, remote, folder / file)
-        found = _lock_of(listing, folder)
-        _compare(name, found, locked)
-        made = _converted(entry, found, folder)
-        write_lock(name, made)
-        for each in made.converted:
-            (folder / each).unlink()
+        _adopt(entry, listing, locked)
     return folder
+
+
+def adopt(name: str, source: str) -> None:
+    """Locks the files that lie in a model's folder of the store, as if fetched from `source`.
+
+    Raises:
+        InputError: they are not those of such a model.
+    """
+    entry, folder = entry_of(name), place_of(name)
+    listing = list_files(entry, str(folder))
+    _adopt(entry, listing._replace(source=source), None)
+
+
+def _adopt(entry: Entry, listing: Listing, locked: Locked | None) -> None:
+    folder = place_of(entry.name)
+    found = _lock_of(listing, folder)
+    _compare(entry.name, found, locked)
+    made = _converted(entry, found, folder)
+    write_lock(entry.name, made)
+    for each in made.converted:
+        (folder / each).unlink()
 
 
 def _kept(path: Path, name: str, remote: Remote, locked: Locked | None) -> bool:

@@ -1,4 +1,7 @@
-"""Profiles: `NAME.toml` beside this file -> a typed, frozen setting."""
+"""Profiles: `NAME.toml` beside this file -> a typed, frozen setting.
+
+`base = "NAME"` in one takes from another what it does not say itself.
+"""
 
 import tomllib
 from pathlib import Path
@@ -26,7 +29,7 @@ class Profile(BaseModel):
     """Side at which label maps are compared with the truth."""
     judges: tuple[str, ...] = Field(min_length=1)
     batch: int = Field(gt=0)
-    """Samples generated in one call of a method."""
+    """Samples generated in one call of a method; the most of them, see `tcig.run.batches`."""
     compute: Compute = PLAIN
     """Where networks run, and in what arithmetic."""
     embedded: bool = False
@@ -51,17 +54,34 @@ def load_profile(name: str) -> Profile:
     Raises:
         InputError: no such profile, or a setting that does not belong.
     """
-    path = Path(name) if name.endswith(".toml") else _FOLDER / f"{name}.toml"
-    if not path.exists():
-        raise InputError(f"no profile {name!r}: there are {', '.join(names())}, or give a .toml.")
+    path, settings = _read(name)
+    if "base" in settings:
+        base_path, base = _read(settings.pop("base"))
+        if "base" in base:
+            raise InputError(f"{path}: its base {base_path} has a base itself: one is enough.")
+        settings = _over(base, settings)
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-        if "name" in settings:
-            raise InputError(f"{path}: name is the file's own, leave it out.")
         return Profile.model_validate(settings | {"name": path.stem})
     except ValidationError as error:
         problem = error.errors()[0]
         setting = ".".join(map(str, problem["loc"]))
         raise InputError(f"{path}: {setting}: {problem['msg']}.") from None
+
+
+def _read(name: str) -> tuple[Path, dict[str, Any]]:
+    path = Path(name) if name.endswith(".toml") else _FOLDER / f"{name}.toml"
+    if not path.exists():
+        raise InputError(f"no profile {name!r}: there are {', '.join(names())}, or give a .toml.")
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML ({error}).") from None
+    if "name" in settings:
+        raise InputError(f"{path}: name is the file's own, leave it out.")
+    return path, settings
+
+
+def _over(base: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """`settings` over `base`, table by table."""
+    both = {k: _over(base[k], v) for k, v in settings.items() if isinstance(base.get(k), dict)}
+    return base | settings | both

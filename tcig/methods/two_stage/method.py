@@ -63,7 +63,7 @@ class TwoStage(Method):
             found += [first.clip] if first.clip_weight else []
             found += [DEEPLABV3] if first.guide_weight and DEEPLABV3 in first.guides else []
         if options.stages != "first":
-            found.append(options.second.pipeline)
+            found += filter(None, [options.second.pipeline, options.second.upscaler])
         return tuple(found)
 
     def _first_stage(self, options: FirstOptions) -> FirstStage:

@@ -78,12 +78,6 @@ class Recipe(ABC):
         """Held-out figures on the first `count` scenes of `split`."""
 
 
-def has_bf16() -> bool:
-    """Whether this processor computes in bfloat16 (AVX-512 BF16 or AMX), where it pays."""
-    flags = Path("/proc/cpuinfo")
-    return flags.exists() and "avx512_bf16" in flags.read_text()
-
-
 def bf16_forward(model: nn.Module) -> Callable:
     """`model` computed in bfloat16 from its float32 weights.
 

@@ -5,6 +5,7 @@ The captions' words are encoded as by CLIP itself; any other text in bytes and s
 
 import gzip
 import json
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -62,16 +63,30 @@ def write_open_clip(folder: Path) -> Path:
     return path
 
 
-def write_transformers(folder: Path) -> None:
-    """The files of transformers' `CLIPTokenizer`, with open_clip's ids."""
+def all_merges() -> list[str]:
+    """CLIP's own, all of them, in their order."""
+    ranks = SimpleTokenizer().bpe_ranks
+    return [" ".join(pair) for pair in sorted(ranks, key=ranks.get)]
+
+
+def write_transformers(
+    folder: Path, pairs: Sequence[str] | None = None, context: int = CONTEXT
+) -> None:
+    """The files of transformers' `CLIPTokenizer`, with open_clip's ids.
+
+    Args:
+        folder: to write to.
+        pairs: the merges (default: `merges`).
+        context: tokens of a prompt.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    pairs = merges()
+    pairs = merges() if pairs is None else pairs
     letters = list(bytes_to_unicode().values())
     tokens = [*letters, *(f"{x}</w>" for x in letters), *(pair.replace(" ", "") for pair in pairs)]
     vocabulary = {token: number for number, token in enumerate([*tokens, START, END])}
     settings = {
         "tokenizer_class": "CLIPTokenizer",
-        "model_max_length": CONTEXT,
+        "model_max_length": context,
         "bos_token": START,
         "eos_token": END,
         "pad_token": END,

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import torch
 
+from tcig.models.devices import has_bf16
 from tcig.models.mini.cards import write_card
-from tcig.models.mini.loop import Recipe, Trainer, has_bf16
+from tcig.models.mini.loop import Recipe, Trainer
 from tcig.models.mini.recipes.autoencoders import VAE, VQ
 from tcig.models.mini.recipes.clips import GuidingClip, ScoringClip
 from tcig.models.mini.recipes.diffusion import TextToImage

@@ -1,0 +1,116 @@
+"""Folders of random weights in the layout of the real ones, for rehearsals and tests."""
+
+import json
+from pathlib import Path
+
+import open_clip
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch import nn
+
+from tcig.data.errors import InputError
+from tcig.models.architectures import F16_16384, NETWORKS, SCHEDULE
+from tcig.models.catalogue import catalogue
+from tcig.models.mini.tokenizer import all_merges, write_transformers
+
+SEED = 0
+CONTEXT = 77
+"""Tokens of a prompt of CLIP's."""
+CLIPS = {
+    "timm/vit_base_patch32_clip_224.openai": "ViT-B-32-quickgelu",
+    "timm/vit_base_patch16_clip_224.openai": "ViT-B-16-quickgelu",
+}
+
+
+def write_stand_in(name: str, folder: Path) -> None:
+    """Random weights of a model of the catalogue, as its source has them.
+
+    Pipelines are in fp16, a VQGAN is a Lightning checkpoint of taming's.
+
+    Raises:
+        InputError: its architecture is not known here.
+    """
+    if name not in NETWORKS:
+        raise InputError(f"{name} has no stand-in: there are {', '.join(NETWORKS)}.")
+    entry = catalogue()[name]
+    folder.mkdir(parents=True, exist_ok=True)
+    before = torch.get_default_dtype()
+    half = entry.kind == "diffusers"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        torch.set_default_dtype(torch.float16 if half else before)
+        try:
+            networks = NETWORKS[name]()
+        finally:
+            torch.set_default_dtype(before)
+    if half:
+        _pipeline(networks, folder)
+        return
+    (network,) = networks.values()
+    match entry.kind:
+        case "vqgan":
+            _taming(network, folder)
+        case "clip":
+            _open_clip(network, CLIPS[name], folder)
+        case "deeplabv3":
+            torch.save(network.state_dict(), folder / next(iter(entry.urls)))
+        case "mask2former":
+            _mask2former(network, folder)
+
+
+def _pipeline(networks: dict[str, nn.Module], folder: Path) -> None:
+    from diffusers import (
+        DDIMScheduler,
+        EulerDiscreteScheduler,
+        StableDiffusionInpaintPipeline,
+        StableDiffusionPipeline,
+        StableDiffusionXLPipeline,
+    )
+    from transformers import CLIPTokenizer
+
+    write_transformers(folder / "tokenizer", all_merges(), CONTEXT)
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    if "text_encoder_2" in networks:
+        noise = {key: SCHEDULE[key] for key in ("beta_start", "beta_end", "beta_schedule")}
+        parts = networks | {"tokenizer": tokenizer, "tokenizer_2": tokenizer}
+        pipeline = StableDiffusionXLPipeline(**parts, scheduler=EulerDiscreteScheduler(**noise))
+    else:
+        inpaints = networks["unet"].config.in_channels == 9
+        kind = StableDiffusionInpaintPipeline if inpaints else StableDiffusionPipeline
+        pipeline = kind(
+            **networks,
+            tokenizer=tokenizer,
+            scheduler=DDIMScheduler(**SCHEDULE),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    pipeline.save_pretrained(folder, variant="fp16")
+
+
+def _taming(network: nn.Module, folder: Path) -> None:
+    target = {"target": "taming.models.vqgan.VQModel", "params": F16_16384}
+    (folder / "model.yaml").write_text(yaml.safe_dump({"model": target}))
+    torch.save({"state_dict": network.state_dict()}, folder / "last.ckpt")
+
+
+def _open_clip(network: nn.Module, architecture: str, folder: Path) -> None:
+    configuration = {
+        "model_cfg": open_clip.get_model_config(architecture),
+        "preprocess_cfg": {
+            "mean": open_clip.OPENAI_DATASET_MEAN,
+            "std": open_clip.OPENAI_DATASET_STD,
+        },
+    }
+    (folder / "open_clip_config.json").write_text(json.dumps(configuration))
+    state = {key: value.contiguous() for key, value in network.state_dict().items()}
+    save_file(state, folder / "open_clip_model.safetensors")
+
+
+def _mask2former(network: nn.Module, folder: Path) -> None:
+    from transformers import Mask2FormerImageProcessor
+
+    network.save_pretrained(folder)
+    size = {"shortest_edge": 800, "longest_edge": 1333}
+    Mask2FormerImageProcessor(size=size, size_divisor=32).save_pretrained(folder)
