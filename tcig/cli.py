@@ -15,6 +15,7 @@ COMMANDS = {
     "smoke": "every row on two layouts, against stored ranges",
     "sweep": "measure a row under combinations of its options, on layouts for tuning",
     "score": "score a folder of images, anyone's",
+    "rehearse": "a profile's whole path here, with random weights and few steps",
     "weights": "list, fetch, verify and find the weights of the profiles",
     "table": "mean ± std IoU of scored folders, beside the published figures",
 }

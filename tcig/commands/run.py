@@ -54,6 +54,7 @@ def main(argv: list[str]) -> int:
     from tcig.eval.score import Sizes, score_folder
     from tcig.methods.registry import find_row
     from tcig.methods.settings import parse_settings
+    from tcig.models.kept import release
     from tcig.models.weights import locate
     from tcig.profiles import load_profile
     from tcig.run.generate import generate
@@ -69,25 +70,32 @@ def main(argv: list[str]) -> int:
     methods = dict.fromkeys(options.methods)
     rows = {method: find_row(method)[0] for method in methods}
     given = parse_settings(options.set, list(rows.values()))
+    sources, ready = {}, {}
     for method, row in rows.items():  # what is wrong or lacks is said before anything is drawn
-        sources = choose(method, profile, given[row]).sources
-        for source in sources:
+        sources[row] = choose(method, profile, given[row]).sources
+        for source in sources[row]:
             locate(source)
-        if not sources:  # set up at no cost
-            prepare(method, profile, coco, name, given[row])
+        if not sources[row]:  # set up at no cost
+            ready[row] = prepare(method, profile, coco, name, given[row])
     for judge in () if options.no_score else profile.judges:
         check_judge(judge)
     asked = {"limit": options.limit, "samples": options.samples}
     settings = profile.model_dump(mode="json")
-    failed, folders = 0, []
-    for each, row in rows.items():  # one method at a time is in memory
-        spec, method = prepare(each, profile, coco, name, given[row])
+    failed, folders, before = 0, [], None
+    for each, row in rows.items():
+        if sources[row] != before:  # one row's networks at a time are in memory
+            release()
+        before = sources[row]
+        spec, method = ready.pop(row, None) or prepare(each, profile, coco, name, given[row])
         with RunStore(options.out, spec, asked, settings) as store:
-            failed += generate(method, chosen, options.samples, profile.batch, store)
+            failed += generate(
+                method, chosen, options.samples, profile.batch, store, profile.compute
+            )
         if store.done:
             folders.append(store.folder)
             print(store.folder)
         del method
+    release()
     sizes = Sizes(profile.size, profile.score_size)
     for judge in () if options.no_score else map(load_judge, profile.judges):
         for folder in folders:

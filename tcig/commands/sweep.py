@@ -135,7 +135,7 @@ def _measure(spec, method, profile, chosen, layouts, manifest, judge, out: Path)
 
     asked = {"limit": len(chosen), "samples": 1}
     with RunStore(out, spec, asked, profile.model_dump(mode="json")) as store:
-        failed = generate(method, chosen, 1, profile.batch, store)
+        failed = generate(method, chosen, 1, profile.batch, store, profile.compute)
         seconds = store.seconds()
     reached = {"iou_image": None, "iou_image_std": None, "n": 0}
     if store.done:

@@ -1,6 +1,7 @@
 """Where networks run, and how: a profile's `[compute]`."""
 
 import contextlib
+import platform
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -83,6 +84,13 @@ def set_tf32(allowed: bool) -> None:
     torch.backends.cuda.matmul.fp32_precision = chosen
     torch.backends.cudnn.conv.fp32_precision = chosen
     torch.backends.cudnn.rnn.fp32_precision = chosen
+
+
+def name_of(compute: Compute) -> str:
+    """Of the hardware, for the records."""
+    if compute.device.type == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{compute.device.type} {platform.machine()}"
 
 
 PLAIN = Compute()

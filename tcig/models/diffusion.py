@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_log
 
 from tcig.data.errors import InputError
 from tcig.models.devices import PLAIN, Compute
+from tcig.models.kept import kept
 from tcig.models.weights import identity_of, locate
 
 PARTS = {
@@ -216,15 +217,13 @@ def to_images(tensors: Tensor) -> list[Image.Image]:
 def load_diffusion(source: str, compute: Compute = PLAIN) -> Diffusion:
     """A Stable-Diffusion-family model: `mini:NAME`, a folder in diffusers' layout, or a hub id.
 
-    The last one is kept, as rows in turn share it; more would not fit a small card.
-
     Raises:
         InputError: a part is missing or does not load.
     """
     return _load(source, compute)
 
 
-@lru_cache(1)
+@kept
 def _load(source: str, compute: Compute) -> Diffusion:
     place = locate(source)
     parts = {}

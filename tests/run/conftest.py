@@ -107,7 +107,7 @@ def read_rows():
     def read(folder):
         rows = [json.loads(line) for line in (folder / "rows.jsonl").read_bytes().splitlines()]
         for row in rows:
-            del row["seconds"], row["peak_mib"]
+            del row["seconds"], row["peak_mib"], row["batch"]
         return sorted(rows, key=lambda row: (row["layout"], row["sample"]))
 
     return read

@@ -33,7 +33,11 @@ def test_a_row_tells_what_was_made(open_store, noise, layouts):
         assert row["error"] is None
         assert 0 <= row["seconds"] < 5
         assert 20 < row["peak_mib"] < 100_000
-        assert set(row["versions"]) == {"tcig", "torch", "numpy", "pillow", "python"}
+        assert row["batch"] == 4
+        assert row["peak_device_mib"] is None
+        assert row["device"].startswith("cpu ")
+        versions = {"tcig", "torch", "diffusers", "numpy", "pillow", "python"}
+        assert set(row["versions"]) == versions
 
 
 @pytest.mark.parametrize("batch", [1, 3, 4, 10, 64])

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,6 +15,7 @@ from tcig.data.layout import Layout
 from tcig.data.voc import LABELS
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.frozen import fold_batchnorms
+from tcig.models.kept import kept
 from tcig.models.segmentation import Network, deeplabv3_resnet101, miniature
 from tcig.models.weights import MINIATURE
 
@@ -32,7 +32,7 @@ def load_guide(source: str, compute: Compute = PLAIN) -> Network:
     return _load(source, compute)
 
 
-@cache
+@kept
 def _load(source: str, compute: Compute) -> Network:
     name, _, path = source.partition("=")
     if source.startswith(MINIATURE):

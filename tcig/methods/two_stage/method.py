@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections import OrderedDict
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ from tcig.methods.two_stage.guides import load_guide
 from tcig.methods.two_stage.second import SecondOptions, SecondStage
 from tcig.models.clip import folded, load_clip
 from tcig.models.devices import Compute
+from tcig.models.kept import kept
 from tcig.models.segmentation import DEEPLABV3
 from tcig.models.vqgan import load_vqgan
 from tcig.models.weights import identity_of, locate
@@ -139,11 +139,11 @@ def _second_seed(seed: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-@cache
+@kept
 def _vqgan(source: str, compute: Compute):
     return load_vqgan(locate(source)).to(compute.device), identity_of(source)
 
 
-@cache
+@kept
 def _clip(source: str, compute: Compute):
     return folded(load_clip(source, compute))

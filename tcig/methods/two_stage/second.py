@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +19,7 @@ from PIL import Image
 from tcig.data.errors import InputError
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.diffusion import quiet, variant_of
+from tcig.models.kept import kept
 from tcig.models.weights import identity_of, locate
 
 FLAGS = ("nsfw_content_detected", "nsfw_detected")
@@ -123,7 +123,7 @@ class SecondStage:
         return [image if image.size == size else image.resize(size, lanczos) for image in images]
 
 
-@lru_cache(1)
+@kept
 def _load(source: str, safety: bool, compute: Compute):
     """The image-to-image pipeline."""
     place = locate(source)
@@ -143,7 +143,7 @@ def _load(source: str, safety: bool, compute: Compute):
     return _placed(pipeline, compute)
 
 
-@lru_cache(1)
+@kept
 def _load_upscaler(source: str, compute: Compute):
     """DeepFloyd IF's stage II, which takes its texts encoded."""
     place = locate(source)

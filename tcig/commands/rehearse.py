@@ -1,0 +1,168 @@
+"""`tcig rehearse`: a profile's whole path on this machine, with random weights and few steps.
+
+    tcig rehearse --profile paper --out rehearsal
+    tcig rehearse --profile paper-small --methods tcig --out rehearsal
+
+Makes the real architectures with random weights, in the layout of the real files, puts them where
+fetched ones are kept (in OUT, not in TCIG_WEIGHTS), draws two embedded layouts with two steps,
+scores them and prints seconds, memory and the table. It shows that everything fits and runs; its
+IoU means nothing. Nothing is fetched. What was finished is not done again.
+"""
+
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tcig.commands.parsing import parse
+from tcig.data.errors import InputError
+
+LAYOUTS = 2
+STEPS = 2
+ROWS = ("real", "text-only", "si", "bld", "multidiffusion", "tcig")
+"""The systems, floor and ceiling; the ablations run the same networks."""
+SPARE = 1_000_000_000
+"""Bytes of disk beyond the weights; ours."""
+
+
+@dataclass
+class Options:
+    """Arguments of `tcig rehearse`."""
+
+    profile: str = "paper"
+    """What to rehearse."""
+    out: Path = Path("rehearsal")
+    """Folder for the random weights, the runs and the table."""
+    methods: tuple[str, ...] = ROWS
+    """Rows."""
+    keep: bool = False
+    """Keep the random weights (many GB) for another rehearsal."""
+
+
+def main(argv: list[str]) -> int:
+    """Runs `tcig rehearse`; 1 if a sample failed."""
+    options = parse(Options, argv, "rehearse", __doc__)
+    from tcig.commands import run
+    from tcig.models.store import VARIABLE
+    from tcig.profiles import load_profile
+
+    profile = load_profile(options.profile)
+    started = time.perf_counter()
+    weights = (options.out / "weights").resolve()
+    os.environ[VARIABLE] = str(weights)
+    _make(profile, options.methods, weights)
+    made = time.perf_counter()
+    runs = options.out / "runs"
+    manifest = _manifest(options.out)
+    from tcig.data.emoji import FOLDER
+
+    arguments = ["--profile", options.profile, "--layouts", str(manifest), "--coco", str(FOLDER)]
+    arguments += ["--limit", str(LAYOUTS), "--out", str(runs), "--methods", *options.methods]
+    changes = [change for row in options.methods for change in _few(row, profile)]
+    status = run.main([*arguments, *(["--set", *changes] if changes else [])])
+    finished = time.perf_counter()
+    _report(runs, manifest, options, [made - started, finished - made])
+    if not options.keep:
+        shutil.rmtree(weights)
+    return status
+
+
+def _make(profile, rows: tuple[str, ...], weights: Path) -> None:
+    """Random weights of all that the rows and judges need, where fetched ones would be."""
+    from tcig.models.catalogue import entry_of
+    from tcig.models.fetch import adopt
+    from tcig.models.stand_ins import same_architecture, write_stand_in
+    from tcig.models.store import place_of, present
+    from tcig.run.needs import needs
+
+    names = [name for name in needs(profile, rows) if not present(name)]
+    weights.mkdir(parents=True, exist_ok=True)
+    need = sum(entry_of(name).size or 0 for name in names) + SPARE
+    free = shutil.disk_usage(weights).free
+    print(
+        f"{len(names)} models of random weights, {need / 1e9:.1f} GB, in {weights} "
+        f"({free / 1e9:.0f} GB free)",
+        file=sys.stderr,
+    )
+    if need > free:
+        raise InputError(f"{weights} has {free / 1e9:.1f} GB free, {need / 1e9:.1f} are needed.")
+    for name in names:
+        folder = place_of(name)
+        shutil.rmtree(folder, ignore_errors=True)
+        twin = next((other for other in same_architecture(name) if present(other)), None)
+        print(f"{name}{f' as {twin}' if twin else ''}", file=sys.stderr)
+        if twin:
+            shutil.copytree(place_of(twin), folder, copy_function=os.link)
+        else:
+            write_stand_in(name, folder)
+        adopt(name, "random")
+
+
+def _manifest(out: Path) -> Path:
+    from tcig.data.build import build_layouts
+    from tcig.data.emoji import FOLDER
+    from tcig.data.filters import Filter
+    from tcig.data.layout import write_manifest
+
+    path = out / "layouts.jsonl"
+    write_manifest(path, *build_layouts(FOLDER, Filter()))
+    return path
+
+
+def _few(row: str, profile) -> list[str]:
+    """Settings by which a row takes few steps, of those options that it has."""
+    from tcig.run.spec import choose
+
+    options = choose(row, profile).options
+    settings = {"steps": STEPS} if hasattr(options, "steps") else {}
+    if hasattr(options, "first"):
+        settings = {"first.iterations": STEPS, "second.steps": STEPS}
+    return [f"{row}.{option}={value}" for option, value in settings.items()]
+
+
+def _report(runs: Path, manifest: Path, options: Options, seconds: list[float]) -> None:
+    import json
+
+    from tabulate import tabulate
+
+    from tcig.data.files import write_whole
+    from tcig.eval.table import measured
+    from tcig.run.folders import find_runs
+
+    found = find_runs(runs, manifest)
+    lines = []
+    for row in options.methods:
+        spec = json.loads((found[row] / "run.json").read_bytes())["spec"]
+        for record in map(json.loads, (found[row] / "rows.jsonl").open()):
+            peak = record["peak_device_mib"]
+            lines.append(
+                {
+                    "row": row,
+                    "layout": record["layout"],
+                    "pixels": spec["size"],
+                    "arithmetic": spec["arithmetic"],
+                    "seconds": record["seconds"],
+                    "memory, GiB": round(record["peak_mib"] / 1024, 1),
+                    "GPU, GiB": "" if peak is None else round(peak / 1024, 1),
+                    "error": record["error"] or "",
+                }
+            )
+    frame = measured([found[row] for row in options.methods], "none")
+    scored = frame[frame["judge"].notna()][["row", "judge", "n", "iou_image"]]
+    table = "\n".join(
+        [
+            f"# Rehearsal of {options.profile}: random weights, {STEPS} steps",
+            "",
+            tabulate(lines, headers="keys", tablefmt="github"),
+            "",
+            tabulate(scored, headers="keys", tablefmt="github", showindex=False, floatfmt=".3f"),
+            "",
+            "The IoU of random networks: that it is there shows that everything runs.",
+            f"{seconds[0]:.0f} s for the weights, {seconds[1]:.0f} s for runs and scores.",
+            "",
+        ]
+    )
+    write_whole(options.out / "rehearsal.md", table)
+    print(table, end="")

@@ -1,0 +1,98 @@
+"""How many samples a call of a method takes: as many as the GPU's memory holds."""
+
+from typing import Protocol
+
+import torch
+
+from tcig.models.devices import Compute
+
+SHARE = 0.9
+"""Of the free memory that a batch may fill by what one sample took; ours."""
+
+
+class Meter(Protocol):
+    """Memory of a device, in bytes."""
+
+    def start(self) -> None:
+        """Begins a measurement."""
+
+    def used(self) -> int:
+        """The most that was allocated since, beyond what was at its start."""
+
+    def peak(self) -> int:
+        """The most that was allocated since."""
+
+    def free(self) -> int:
+        """What can be allocated now."""
+
+
+class CudaMeter:
+    """Of the current CUDA device, by torch's own allocator."""
+
+    def start(self) -> None:
+        """See `Meter`."""
+        torch.cuda.reset_peak_memory_stats()
+        self._before = torch.cuda.memory_allocated()
+
+    def used(self) -> int:
+        """See `Meter`."""
+        return self.peak() - self._before
+
+    def peak(self) -> int:
+        """See `Meter`."""
+        return torch.cuda.max_memory_allocated()
+
+    def free(self) -> int:
+        """See `Meter`: what the driver has, and what torch holds without need."""
+        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return torch.cuda.mem_get_info()[0] + kept
+
+
+def meter_of(compute: Compute) -> Meter | None:
+    """A meter where the device has one; elsewhere batches are as large as asked for."""
+    return CudaMeter() if compute.device.type == "cuda" else None
+
+
+class Batches:
+    """The size of the next batch.
+
+    With a meter the first sample goes alone and tells what one takes. Whenever memory runs out the
+    size is halved for good.
+    """
+
+    def __init__(self, most: int, meter: Meter | None):
+        self.most, self.meter = most, meter
+        self.size = most if meter is None else 1
+        self._measured = meter is None
+
+    def start(self) -> None:
+        """Before a call."""
+        if self.meter:
+            self.meter.start()
+
+    def done(self, count: int) -> int | None:
+        """After a call with `count` samples: its peak in MiB, None where there is no meter."""
+        if self.meter is None:
+            return None
+        if not self._measured:
+            self._measured = True
+            each = max(self.meter.used() // count, 1)
+            self.size = max(1, min(self.most, int(SHARE * self.meter.free()) // each))
+        return self.meter.peak() // 2**20
+
+    def halve(self, count: int) -> int:
+        """After a call with `count` samples ran out of memory: the size to try."""
+        self._measured = True
+        self.size = max(1, count // 2)
+        if self.meter:
+            torch.cuda.empty_cache()
+        return self.size
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the machine has too little memory for a batch."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    said = "out of memory", "can't allocate memory", "DefaultCPUAllocator: not enough memory"
+    return isinstance(error, RuntimeError) and any(each in text for each in said)
