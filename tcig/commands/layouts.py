@@ -3,6 +3,7 @@
     tcig layouts --coco coco --out layouts.jsonl
     tcig layouts --coco coco --download --year 2017 --people drop --out layouts.jsonl
     tcig layouts --coco coco --count
+    tcig layouts --coco coco --check layouts.jsonl
     tcig layouts --export for-my-method --layouts layouts.jsonl --profile paper
 
 FOLDER has COCO's shape: annotations/instances_val2017.json, annotations/captions_val2017.json and,
@@ -21,6 +22,9 @@ from tcig.commands.parsing import parse
 from tcig.data.errors import InputError
 from tcig.data.filters import Filter
 
+SHOWN = 10
+"""Differences that --check names; ours."""
+
 
 @dataclass
 class Options:
@@ -34,6 +38,8 @@ class Options:
     """Fetch what FOLDER lacks: annotations (241 MB), and the photographs of the layouts."""
     count: bool = False
     """Print how many images every combination of the readings leaves."""
+    check: Path | None = None
+    """Manifest to compare with what COCO's files give under its own filter."""
     export: Path | None = None
     """Folder to write masks, prompts and seeds to, for methods that live elsewhere."""
     layouts: Path | None = None
@@ -54,8 +60,10 @@ def main(argv: list[str]) -> int:
         return _export(options)
     if options.coco is None:
         raise InputError("give --coco FOLDER, or --export FOLDER with --layouts FILE.")
-    if options.count == (options.out is not None):
-        raise InputError("give either --out FILE for the manifest, or --count.")
+    if sum([options.count, options.out is not None, options.check is not None]) != 1:
+        raise InputError("give one of --out FILE for the manifest, --count, --check FILE.")
+    if options.check:
+        return _check(options)
     if options.download:
         from tcig.data.download import fetch_annotations
 
@@ -83,6 +91,36 @@ def main(argv: list[str]) -> int:
             file=sys.stderr,
         )
     return 0
+
+
+def _check(options: Options) -> int:
+    """1 where COCO's files give other layouts than the manifest has, which is said."""
+    from tcig.data.build import build_layouts
+    from tcig.data.layout import read_manifest
+
+    header, layouts = read_manifest(options.check)
+    if options.download:
+        from tcig.data.download import fetch_annotations
+
+        fetch_annotations(options.coco, header.filter.year)
+    found, built = build_layouts(options.coco, header.filter)
+    theirs, ours = ({each.id: each for each in some} for some in (layouts, built))
+    differences = [
+        f"{mine.file} is not the file that it was made of"
+        for its, mine in zip(header.sources, found.sources, strict=True)
+        if its != mine
+    ]
+    differences += [f"layout {i} is not given" for i in theirs if i not in ours]
+    differences += [f"layout {i} is not in it" for i in ours if i not in theirs]
+    both = [i for i in theirs if i in ours and theirs[i] != ours[i]]
+    differences += [f"layout {i} is another" for i in both]
+    if header.counts != found.counts and not differences:
+        differences = ["its counts are others"]
+    for difference in differences[:SHOWN]:
+        print(f"{options.check}: {difference}", file=sys.stderr)
+    verdict = "holds" if not differences else f"does not hold: {len(differences)} differences"
+    print(f"{options.check}: {len(layouts)} layouts of {options.coco}, the manifest {verdict}")
+    return 1 if differences else 0
 
 
 def _count(options: Options) -> int:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from PIL import Image
 
@@ -20,6 +20,15 @@ class Context:
     size: int
     coco: Path | None = None
     compute: Compute = PLAIN
+
+
+class Cost(NamedTuple):
+    """What takes the time of a run, counted before it."""
+
+    unet: int = 0
+    """Evaluations of the UNet on one latent each."""
+    iterations: int = 0
+    """Optimisation steps of stage 1 on one image each."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,11 @@ class Method(ABC):
     def sources(cls, options: Any) -> tuple[str, ...]:
         """The weights that it would load, as `tcig.models.weights.locate` takes them."""
         return ()
+
+    @classmethod
+    def cost(cls, options: Any, layouts: Sequence[Layout]) -> Cost:
+        """Of one sample of each layout."""
+        return Cost()
 
     @property
     def weights(self) -> dict[str, str]:

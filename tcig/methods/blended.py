@@ -14,9 +14,10 @@ from diffusers import DDIMScheduler
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from tcig.methods.base import Cost
 from tcig.methods.draws import gaussian, generators
 from tcig.methods.regions import Order, grid_masks, passes
-from tcig.methods.sampling import SamplingMethod, SamplingOptions
+from tcig.methods.sampling import SamplingMethod, SamplingOptions, evaluations
 from tcig.models.clip import load_clip
 from tcig.models.diffusion import Calls, Diffusion, to_images
 
@@ -138,6 +139,17 @@ class Blended(SamplingMethod):
         """The diffusion model, and the CLIP that ranks."""
         ranking = (options.clip,) if options.candidates > 1 else ()
         return super().sources(options) + ranking
+
+    @classmethod
+    def cost(cls, options, layouts):
+        """All steps for the background, those not skipped for each region and candidate."""
+        kept = options.steps - int(options.steps * VARIANTS[options.variant].skip)
+        found = 0
+        for each in layouts:
+            found += options.steps * evaluations(each.caption, options)
+            painted = sum(evaluations(region.prompt, options) for region in each.regions)
+            found += kept * options.candidates * painted
+        return Cost(found)
 
     @property
     def weights(self) -> dict[str, str]:

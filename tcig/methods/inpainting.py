@@ -15,9 +15,10 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 from torch.nn import functional as F
 
+from tcig.methods.base import Cost
 from tcig.methods.draws import generators
 from tcig.methods.regions import Order, grid_masks, passes
-from tcig.methods.sampling import SamplingMethod, SamplingOptions
+from tcig.methods.sampling import SamplingMethod, SamplingOptions, evaluations
 from tcig.models.diffusion import Calls, Diffusion, to_images
 
 
@@ -72,6 +73,12 @@ class Inpainting(SamplingMethod):
 
     Options = Options
     masked = True
+
+    @classmethod
+    def cost(cls, options, layouts):
+        """All steps for the background and for each region."""
+        prompts = [p for each in layouts for p in (each.caption, *(r.prompt for r in each.regions))]
+        return Cost(sum(options.steps * evaluations(prompt, options) for prompt in prompts))
 
     @torch.inference_mode()
     def generate(self, layouts, seeds, callback=None):

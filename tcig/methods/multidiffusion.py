@@ -10,9 +10,10 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from tcig.methods.base import Cost
 from tcig.methods.draws import generators
 from tcig.methods.regions import grid_masks
-from tcig.methods.sampling import SamplingMethod, SamplingOptions
+from tcig.methods.sampling import SamplingMethod, SamplingOptions, evaluations
 from tcig.models.diffusion import Diffusion, plan, to_images
 
 BOOTSTRAPPING = {"paper": 0.2, "code": 0.4, "off": 0.0}
@@ -119,6 +120,17 @@ class MultiDiffusion(SamplingMethod):
     """One latent, denoised under the caption outside the regions and under "a {label}" in each."""
 
     Options = Options
+
+    @classmethod
+    def cost(cls, options, layouts):
+        """Each region alone while bootstrapping, then each distinct prompt."""
+        alone = round(options.bootstrapping * options.steps)
+        found = 0
+        for each in layouts:
+            prompts = [each.caption, *(region.prompt for region in each.regions)]
+            found += alone * sum(evaluations(prompt, options) for prompt in prompts)
+            found += (options.steps - alone) * len({*prompts, options.negative})
+        return Cost(found)
 
     @torch.inference_mode()
     def generate(self, layouts, seeds, callback=None):

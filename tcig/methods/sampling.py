@@ -34,6 +34,11 @@ class SamplingOptions:
             raise ValueError(f"coverage {coverage} is no share above 0")
 
 
+def evaluations(prompt: str, options: SamplingOptions) -> int:
+    """Of the UNet, for one guided step of one latent: see `plan`."""
+    return len({prompt, options.negative})
+
+
 class SamplingMethod(Method):
     """A method with one diffusion model, loaded once for all rows of its weights."""
 

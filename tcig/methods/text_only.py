@@ -2,13 +2,19 @@
 
 import torch
 
+from tcig.methods.base import Cost
 from tcig.methods.draws import generators
-from tcig.methods.sampling import SamplingMethod
+from tcig.methods.sampling import SamplingMethod, evaluations
 from tcig.models.diffusion import to_images
 
 
 class TextOnly(SamplingMethod):
     """Stable Diffusion under the caption alone, DDIM."""
+
+    @classmethod
+    def cost(cls, options, layouts):
+        """The caption, in every step."""
+        return Cost(sum(options.steps * evaluations(each.caption, options) for each in layouts))
 
     @torch.inference_mode()
     def generate(self, layouts, seeds, callback=None):

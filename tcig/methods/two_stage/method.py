@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tcig.data.errors import InputError
 from tcig.data.files import sha256
-from tcig.methods.base import Method
+from tcig.methods.base import Cost, Method
 from tcig.methods.draws import generators
 from tcig.methods.two_stage.first import STARTS, FirstOptions, FirstStage, start_image
 from tcig.methods.two_stage.guides import load_guide
@@ -65,6 +65,17 @@ class TwoStage(Method):
         if options.stages != "first":
             found += filter(None, [options.second.pipeline, options.second.upscaler])
         return tuple(found)
+
+    @classmethod
+    def cost(cls, options, layouts):
+        """The steps of stage 1, the evaluations of stage 2."""
+        first = 0 if options.stages == "second" else options.first.iterations
+        second = {
+            "both": options.second.evaluations,
+            "first": 0,
+            "second": options.second.evaluations_from_noise,
+        }[options.stages]
+        return Cost(second * len(layouts), first * len(layouts))
 
     def _first_stage(self, options: FirstOptions) -> FirstStage:
         compute = self.context.compute

@@ -46,6 +46,20 @@ class SecondOptions:
     safety: bool = False
     """Whether the pipeline's safety checker runs; an image that it blackens is a failed sample."""
 
+    @property
+    def evaluations(self) -> int:
+        """Of the UNet, for an image; about: a pipeline's schedule may take a step more."""
+        return self._per_step * min(int(self.steps * self.strength), self.steps)
+
+    @property
+    def evaluations_from_noise(self) -> int:
+        """The same where no image is given."""
+        return self._per_step * self.steps
+
+    @property
+    def _per_step(self) -> int:
+        return (2 if self.guidance > 1 else 1) * (2 if self.upscaler else 1)
+
     def __post_init__(self):
         if not 0 <= self.strength <= 1:
             raise ValueError(f"strength {self.strength} is no share from 0 to 1")

@@ -1,0 +1,132 @@
+"""`tcig plan`: what a run will cost, before it starts.
+
+    tcig plan --profile paper --layouts layouts.jsonl
+    tcig plan --profile paper --layouts layouts.jsonl --methods si tcig --samples 4 --limit 100
+
+Counts images, evaluations of the UNet, optimisation steps, downloads and disk, and estimates hours
+from a probe of half a minute on this device, with random weights: nothing is fetched. Hours leave
+out what lies between the networks; a first batch, compiling and loading come on top.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tabulate import tabulate
+
+from tcig.commands.parsing import parse
+from tcig.data.errors import InputError
+
+PNG = 1.7
+"""Bytes a pixel of a photograph as PNG; ours."""
+
+
+@dataclass
+class Options:
+    """Arguments of `tcig plan`."""
+
+    profile: str = "paper"
+    """Size, judges, options."""
+    layouts: Path | None = None
+    """Manifest, as `tcig layouts` writes it."""
+    methods: tuple[str, ...] = ()
+    """Rows (default: all that the profile has the options for)."""
+    set: tuple[str, ...] = ()
+    """Options of rows, as ROW.OPTION=VALUE."""
+    samples: int = 1
+    """Images per layout."""
+    limit: int | None = None
+    """The first N layouts in the order of a hash of their ids."""
+    no_probe: bool = False
+    """Count only."""
+
+
+def main(argv: list[str]) -> int:
+    """Runs `tcig plan`."""
+    options = parse(Options, argv, "plan", __doc__)
+    if options.samples < 1 or (options.limit is not None and options.limit < 1):
+        raise InputError("--samples and --limit count from 1.")
+    from tempfile import TemporaryDirectory
+
+    from tcig.commands.inputs import manifest_of
+    from tcig.data.layout import hash_order, read_manifest
+    from tcig.methods.registry import ROWS
+    from tcig.methods.settings import parse_settings
+    from tcig.models.devices import name_of
+    from tcig.profiles import load_profile
+    from tcig.run.spec import choose
+
+    profile = load_profile(options.profile)
+    with TemporaryDirectory() as folder:
+        manifest, _ = manifest_of(profile, options.layouts, None, Path(folder))
+        layouts = hash_order(read_manifest(manifest)[1])[: options.limit]
+    given = parse_settings(options.set, list(options.methods or ROWS))
+    chosen = []
+    for row in options.methods or ROWS:
+        try:
+            chosen.append(choose(row, profile, given[row]))
+        except InputError:
+            if options.methods:
+                raise
+    images = len(layouts) * options.samples
+    lines = []
+    for each in chosen:
+        cost = each.kind.cost(each.options, layouts)
+        unet, steps = cost.unet * options.samples, cost.iterations * options.samples
+        line = {"row": each.row, "images": images, "UNet evaluations": unet, "steps": steps}
+        lines.append(line)
+    total = images * len(chosen)
+    print(f"{profile.name} on {name_of(profile.compute)}, {profile.compute.arithmetic}")
+    print(f"{len(layouts)} layouts, {options.samples} samples each, {total} images\n")
+    judging = {}
+    if not options.no_probe:
+        _estimate(chosen, lines, profile, images)
+        from tcig.run.probe import probe_judge
+
+        for judge in profile.judges:
+            judging[judge] = probe_judge(judge.partition("=")[0], profile.size, profile.compute)
+    print(tabulate(lines, headers="keys", floatfmt=".2f", missingval="unknown"))
+    if judging:
+        each = ", ".join(f"{judge} {_duration(s * total)}" for judge, s in judging.items())
+        seconds = 3600 * sum(line["hours"] or 0 for line in lines) + sum(judging.values()) * total
+        print(f"\njudging: {each}")
+        print(f"estimated in all: {_duration(seconds)}, by a probe of random weights here")
+    _space(chosen, profile, total)
+    return 0
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
+
+
+def _estimate(chosen: list, lines: list[dict], profile, images: int) -> None:
+    """Adds `hours` to each line; None where a network's architecture is not known here."""
+    from tcig.models.kept import release
+    from tcig.run.probe import probe_diffusion, probe_iteration
+
+    for each, line in zip(chosen, lines, strict=True):
+        seconds, options, size = 0.0, each.options, profile.size
+        if hasattr(options, "first") and line["steps"]:
+            seconds += line["steps"] * probe_iteration(options.first, size, profile.compute)
+        source = getattr(options, "weights", None)
+        if hasattr(options, "second") and line["UNet evaluations"]:
+            source, size = options.second.pipeline, options.second.size or size
+        if source:
+            found = probe_diffusion(source, size, profile.compute)
+            unet = found and line["UNet evaluations"] * found.unet + images * found.decode
+            seconds = None if found is None else seconds + unet
+        line["hours"] = None if seconds is None else seconds / 3600
+        release()
+
+
+def _space(chosen: list, profile, total: int) -> None:
+    """Downloads and disk."""
+    from tcig.models.catalogue import entry_of
+    from tcig.models.store import present, store
+    from tcig.run.needs import needs
+
+    names = needs(profile, [each.row for each in chosen])
+    lacking = [name for name in names if not present(name)]
+    size = sum(entry_of(name).size or 0 for name in lacking)
+    print(f"\ndownloads: {size / 1e9:.1f} GB of weights to {store()} ({len(lacking)} models)")
+    disk = total * profile.size**2 * PNG / 1e9
+    print(f"disk: about {disk:.2f} GB of images, beside the weights")

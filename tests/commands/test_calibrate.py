@@ -1,0 +1,89 @@
+"""`tcig calibrate` on the real sample, and its search for the published ceiling."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tcig import cli
+from tcig.data.voc import BY_LABEL
+from tcig.eval.calibrate import calibration, ceiling, nearest_subsets
+from tcig.eval.stored import Score, sparse
+
+SAMPLE = Path(__file__).parents[3] / "shared" / "coco-sample"
+CAT, DOG = (BY_LABEL[label].index for label in ("cat", "dog"))
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """A scored folder whose cats have the IoUs asked for, of 100 pixels each."""
+
+    def build(*ious):
+        place = tmp_path / "real" / "scores" / "j"
+        place.mkdir(parents=True)
+        rows = []
+        for number, iou in enumerate(ious):
+            counts = np.zeros((21, 21), np.int64)
+            hit = round(100 * iou)
+            counts[CAT, CAT], counts[CAT, 0], counts[0, 0] = hit, 100 - hit, 300
+            entry = {"layout": str(number), "sample": 0, "classes": [CAT]}
+            kept = {"confusion": sparse(counts), "confusion_ignoring_dropped": sparse(counts)}
+            rows.append(json.dumps(entry | kept))
+        (place / "rows.jsonl").write_text("\n".join(rows))
+        score = Score(
+            row="real",
+            judge="j",
+            identity="i",
+            manifest="m",
+            score_size=20,
+            image_size=20,
+            resized=False,
+            failed=0,
+            samples=tuple((str(number), 0) for number in range(len(ious))),
+        )
+        (place / "score.json").write_text(score.model_dump_json())
+        return tmp_path / "real"
+
+    return build
+
+
+def test_the_ceiling_is_multidiffusions():
+    assert ceiling() == (0.43, 0.09)
+
+
+def test_what_lands_on_the_published_figure_comes_first(photographs):
+    folder = photographs(0.34, 0.52, 0.90, 0.90)  # the first two: 0.43 ± 0.09
+    frame = calibration(folder, {"masks": {"0", "1", "2", "3"}, "images": {"0", "1"}})
+    best = frame.iloc[0]
+    assert (best["reading"], best["n"], best["lands"]) == ("images", 2, True)
+    assert best["mean"] == pytest.approx(0.43)
+    assert best["std"] == pytest.approx(0.09)
+    assert best["distance"] == pytest.approx(0)
+    landing = frame[frame["lands"]]
+    assert set(landing["reading"]) == {"images"}
+    assert set(landing["reduction"]) == {"iou_image", "iou_region", "iou_foreground"}
+    everything = frame[(frame["reading"] == "masks") & (frame["reduction"] == "iou_image")]
+    assert everything["mean"].tolist() == pytest.approx([0.665] * 2)
+    assert frame["distance"].is_monotonic_increasing
+
+
+def test_the_nearest_subsets_are_those_nearest_to_a_thousand():
+    counts = [{"images": n} for n in (10, 1200, 990, 5000, 1001)]
+    assert [row["images"] for row in nearest_subsets(counts)] == [1001, 990, 1200]
+
+
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"{SAMPLE} is absent")
+def test_the_real_sample_is_calibrated(tmp_path, capsys):
+    arguments = ["--coco", str(SAMPLE), "--profile", "mini", "--out", str(tmp_path)]
+    assert cli.main(["calibrate", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "against the published 0.43 ± 0.09" in out
+    assert "nearest to 1000 images of 2017" in out
+    frame = pd.read_csv(tmp_path / "calibration.csv")
+    assert set(frame["reading"]) == {"masks", "images"}
+    assert set(frame["judge"]) == {"miniature", "guide"}
+    assert len(frame) == 2 * 2 * 2 * 8
+    counted = frame[frame["reduction"] == "iou_image"].groupby("reading")["n"].first()
+    assert dict(counted) == {"masks": 6, "images": 4}
