@@ -114,7 +114,9 @@ class Mask2FormerJudge:
                     outputs.class_queries_logits, outputs.masks_queries_logits, sizes, strict=True
                 )
             ]
-        else:
+        else:  # which builds its maps on the processor
+            for part in ("class_queries_logits", "masks_queries_logits"):
+                outputs[part] = outputs[part].cpu()
             found = self.processor.post_process_instance_segmentation(
                 outputs, self.THRESHOLD, target_sizes=sizes, return_binary_maps=True
             )

@@ -150,7 +150,7 @@ def _report(runs: Path, manifest: Path, options: Options, seconds: list[float]) 
                 }
             )
     frame = measured([found[row] for row in options.methods], "none")
-    scored = frame[frame["judge"].notna()][["row", "judge", "n", "iou_image"]]
+    scored = frame[frame["ignore"] == "none"][["row", "judge", "n", "iou_image"]]
     table = "\n".join(
         [
             f"# Rehearsal of {options.profile}: random weights, {STEPS} steps",

@@ -59,7 +59,7 @@ class Regions:
     texts: Tensor
     """(K, L, D)."""
     positive: Tensor
-    """Text of each region's prompt, (N,)."""
+    """Text of each region's prompt, (N,), on the processor, as is the next."""
     negative: Tensor
     """Text of each region's negative prompt, (N,)."""
 
@@ -96,7 +96,7 @@ def sample(
     """
     masks, of = regions.masks, regions.sample
     own = plan(torch.arange(len(of)), regions.positive, regions.negative)
-    shared = plan(of, regions.positive, regions.negative)
+    shared = plan(of.cpu(), regions.positive, regions.negative)
     seen = masks.masked_fill(regions.background[:, None, None, None], 1)
     start = latents[of]
     weight = torch.zeros_like(latents[:, :1]).index_add_(0, of, masks).clamp(min=1)
@@ -171,8 +171,8 @@ class MultiDiffusion(SamplingMethod):
             sample=torch.tensor(sample_of, device=place),
             background=torch.tensor(background, device=place),
             texts=texts,
-            positive=rows[:-1].to(place),
-            negative=rows[-1].expand(len(prompts)).to(place),
+            positive=rows[:-1],
+            negative=rows[-1].expand(len(prompts)),
         )
 
     def backdrops(self) -> Tensor:

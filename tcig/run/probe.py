@@ -22,8 +22,9 @@ from tcig.models.weights import local, locate
 
 BATCH = {"cuda": 8, "mps": 2, "cpu": 2}
 """Latents in a probe's call."""
-SECONDS = 3.0
-"""Of one probe, beyond its first call: about 30 for the six or seven of a profile; ours."""
+SECONDS = 1.5
+"""Of one probe, beyond its first call; with what it takes to make the networks of a profile, about
+half a minute on a GPU; ours."""
 MASK2FORMER_SIDE, DEEPLABV3_SIDE = 800, 520
 """At which the judges see an image: their shortest side."""
 

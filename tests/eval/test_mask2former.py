@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from fake_cuda import FakeCuda
 from PIL import Image
 
 from tcig.data.files import sha256
@@ -221,3 +222,18 @@ def test_the_identity_names_how_images_are_prepared(former, tmp_path):
         Mask2FormerJudge(PANOPTIC, place).identity for place in (former, tmp_path / "larger")
     )
     assert one != other
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_it_sees_on_cuda_what_it_sees_here(former, mode, monkeypatch):
+    monkeypatch.setattr(Mask2FormerJudge, "THRESHOLD", 0.0)
+    images = [noise(1), noise(2)]
+    expected = load_judge(f"{mode}={former}")[1].segment(images)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with FakeCuda() as fake:
+        found = load_judge(f"{mode}={former}")[1].segment(images)
+    assert fake.marked
+    assert any(each.instances for each in expected)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.labels, other.labels)
+        assert one.instances == other.instances

@@ -7,19 +7,30 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
+    DDPMScheduler,
     EulerDiscreteScheduler,
+    IFPipeline,
+    IFSuperResolutionPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from PIL import Image
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 from tcig.data.errors import InputError
 from tcig.methods.draws import generators
 from tcig.methods.two_stage.second import SecondOptions, SecondStage
-from tcig.models.weights import locate
+from tcig.models.weights import identity_of, locate
 
 MINI = locate("mini:stable-diffusion")
 
@@ -163,3 +174,82 @@ def test_another_family_serves_unchanged(tmp_path):
     assert first[0].size == (64, 64)
     assert grey_levels(first[0], again[0]) == 0
     assert grey_levels(first[0], other[0]) > 0
+
+
+def test_it_may_work_at_a_size_of_its_own(monkeypatch):
+    stage, sizes = SecondStage(options(size=128), 64), []
+
+    def pipeline(image, **_):
+        sizes.extend(each.size for each in image)
+        return SimpleNamespace(images=image)
+
+    monkeypatch.setattr(stage, "pipeline", pipeline)
+    (found,) = stage.refine([noise(32)], ["a cat"], generators([1]))
+    assert sizes == [(128, 128)]
+    assert found.size == (64, 64)
+
+
+def small_if(folder):
+    """DeepFloyd IF's two stages of random weights, at 16 px each."""
+    torch.manual_seed(0)
+    letters = [(letter, -float(n)) for n, letter in enumerate("▁abcdefghijklmnopqrstuvwxyz")]
+    special = [(name, 0.0) for name in ("<pad>", "</s>", "<unk>")]
+    schedule = DDPMScheduler(beta_schedule="squaredcos_cap_v2", variance_type="learned_range")
+    text = T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    shared = {
+        "tokenizer": T5Tokenizer(vocab=special + letters, extra_ids=0),
+        "text_encoder": T5EncoderModel(text),
+        "scheduler": schedule,
+        "safety_checker": None,
+        "feature_extractor": None,
+        "watermarker": None,
+        "requires_safety_checker": False,
+    }
+    unet = {
+        "sample_size": 16,
+        "layers_per_block": 1,
+        "block_out_channels": (32, 64),
+        "down_block_types": ("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+        "up_block_types": ("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        "in_channels": 3,
+        "out_channels": 6,
+        "cross_attention_dim": 32,
+        "encoder_hid_dim": 32,
+        "attention_head_dim": 8,
+        "addition_embed_type": "text",
+        "addition_embed_type_num_heads": 2,
+        "cross_attention_norm": "group_norm",
+        "resnet_time_scale_shift": "scale_shift",
+    }
+    IFPipeline(unet=UNet2DConditionModel(**unet), **shared).save_pretrained(folder / "one")
+    larger = UNet2DConditionModel(**unet | {"in_channels": 6, "class_embed_type": "timestep"})
+    second = IFSuperResolutionPipeline(unet=larger, image_noising_scheduler=schedule, **shared)
+    second.save_pretrained(folder / "two")
+
+
+def test_a_pipeline_on_pixels_serves_with_its_upscaler(tmp_path):
+    small_if(tmp_path)
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    stage = SecondStage(options(pipeline=one, upscaler=two, steps=4), 64)
+    assert type(stage.pipeline).__name__ == "IFImg2ImgPipeline"
+    assert not hasattr(stage.upscaler, "vae")
+    assert stage.upscaler.text_encoder is None
+    inputs, prompts = [noise(32), noise(32, 1)], ["a cat", "a dog"]
+    both = stage.refine(inputs, prompts, generators([1, 2]))
+    assert {image.size for image in both} == {(64, 64)}
+    for n in range(2):
+        (alone,) = stage.refine([inputs[n]], [prompts[n]], generators([n + 1]))
+        assert grey_levels(alone, both[n]) <= 2
+    plain = SecondStage(options(pipeline=one, steps=4), 64).refine(
+        inputs, prompts, generators([1, 2])
+    )
+    assert grey_levels(plain[0], both[0]) > 0
+    (drawn,) = stage.draw(["a cat"], generators([3]))
+    assert drawn.size == (64, 64)
+    assert stage.identity == f"{identity_of(one)} {identity_of(two)}"
+
+
+def test_an_upscaler_that_is_none_is_one_sentence():
+    with pytest.raises(InputError, match=r"is no stage II of DeepFloyd IF \("):
+        SecondStage(options(upscaler="mini:clip"), 64)

@@ -1,0 +1,109 @@
+"""A CUDA device made of the processor: tensors on it are marked, and mixing devices is an error.
+
+Real kernels on real data, so results are the processor's; what is checked is that everything that
+meets is on one device, as CUDA demands: the mistakes that show only on a GPU.
+"""
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+CUDA, CPU = torch.device("cuda"), torch.device("cpu")
+MIXING = {"copy_", "to", "type_as", "__get__", "__set__", "_has_compatible_shallow_copy_type"}
+"""Functions whose arguments may lie on several devices."""
+INDEXING = {"__getitem__", "__setitem__", "index_put_", "index_put"}
+"""Functions whose indices may lie on the processor."""
+HOST_ONLY = {"numpy", "__array__", "from_numpy"}
+
+
+class FakeCuda(TorchFunctionMode):
+    """While it is active, `.to("cuda")` marks a copy, and `.device` tells."""
+
+    def __init__(self):
+        super().__init__()
+        self.marked = {}  # address -> storage, held so that no address is given twice
+
+    def on_cuda(self, tensor) -> bool:
+        return tensor.untyped_storage().data_ptr() in self.marked
+
+    def mark(self, tensor):
+        storage = tensor.untyped_storage()
+        if storage.size():
+            self.marked[storage.data_ptr()] = storage
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        name = getattr(function, "__name__", "")
+        owner = getattr(getattr(function, "__self__", None), "__name__", "")
+        if name == "__get__" and owner in ("device", "is_cuda") and self.on_cuda(args[0]):
+            return CUDA if owner == "device" else True
+        if name in ("to", "cpu", "cuda") and isinstance(args[0], torch.Tensor):
+            return self._moved(function, name, args, kwargs)
+        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        wanted = kwargs.get("device")
+        wanted = torch.device(wanted) if wanted is not None else None
+        if wanted is not None and wanted.type == "cuda":
+            kwargs["device"] = CPU
+            generator = kwargs.get("generator")
+            assert generator is None or generator.device.type == wanted.type, f"{name}: generator"
+        found = [self.on_cuda(each) for each in tensors]
+        self._check(name, tensors, found, args)
+        result = function(*args, **kwargs)
+        here = any(found) if wanted is None else wanted.type == "cuda"
+        here = self.on_cuda(args[0]) if name in INDEXING else here
+        if name == "__get__" and owner == "grad":  # made by the engine, out of sight
+            here = any(found)
+        elif name == "__get__" and owner != "data":
+            here = False
+        if here:
+            for each in tree_leaves(result):
+                if isinstance(each, torch.Tensor):
+                    self.mark(each)
+        return result
+
+    def _check(self, name, tensors, found, args):
+        assert not (name in HOST_ONLY and any(found)), f"{name} of a tensor on CUDA"
+        if name in MIXING or not any(found):
+            return
+        if name in INDEXING:
+            first = self.on_cuda(args[0])
+            values = args[2:] if "set" in name or "put" in name else ()
+            tensors = [x for x in tree_leaves(values) if isinstance(x, torch.Tensor)]
+            found = [self.on_cuda(each) for each in tensors]
+            assert first or not any(found), f"{name}: a value on CUDA into a tensor that is not"
+            indices = [x for x in tree_leaves(args[1]) if isinstance(x, torch.Tensor)]
+            wrong = [x for x in indices if self.on_cuda(x) and x.dim() and not first]
+            assert not wrong, f"{name}: an index on CUDA into a tensor that is not"
+            if not first:
+                return
+            tensors, found = [args[0], *tensors], [first, *found]
+        wrong = [x for x, here in zip(tensors, found, strict=True) if not here and x.dim()]
+        assert not wrong, f"{name}: a tensor {tuple(wrong[0].shape)} on the processor meets CUDA"
+
+    def _moved(self, function, name, args, kwargs):
+        tensor, *rest = args
+        target = {"cpu": CPU, "cuda": CUDA}.get(name)
+        given = kwargs.pop("device", None)
+        rest = [each for each in rest if each is not None and not isinstance(each, bool)]
+        for place, each in enumerate(rest):
+            if isinstance(each, str | torch.device):
+                given = rest.pop(place)
+                break
+            if isinstance(each, torch.Tensor):
+                given, rest[place] = (CUDA if self.on_cuda(each) else CPU), each.dtype
+                break
+        if given is not None:
+            target = torch.device(given)
+        here = self.on_cuda(tensor)
+        if name == "to":
+            result = function(tensor, *rest, **kwargs) if rest or kwargs else tensor
+        else:
+            result = tensor
+        goes = here if target is None else target.type == "cuda"
+        if goes != here and result.untyped_storage().data_ptr() in (
+            tensor.untyped_storage().data_ptr(),
+        ):
+            result = result.clone()
+        if goes:
+            self.mark(result)
+        return result

@@ -1,0 +1,136 @@
+"""What only a GPU can show, on the miniature models: run `pytest -m gpu` on a machine with one."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tcig import cli
+from tcig.data.build import build_layouts
+from tcig.data.emoji import FOLDER
+from tcig.data.filters import Filter
+from tcig.data.layout import hash_order
+from tcig.eval.judges import load_judge
+from tcig.methods.registry import ROWS
+from tcig.models.devices import Compute, set_tf32
+from tcig.models.kept import release
+from tcig.profiles import load_profile
+from tcig.run import batches
+from tcig.run.batches import CudaMeter
+from tcig.run.spec import prepare
+
+pytestmark = pytest.mark.gpu
+FEW = {
+    "text-only": {"steps": 4},
+    "si": {"steps": 3},
+    "bld": {"steps": 4},
+    "multidiffusion": {"steps": 5},
+    "tcig": {"first.iterations": 3, "first.cutouts": 4, "second.steps": 10},
+}
+
+
+@pytest.fixture(scope="module")
+def layouts():
+    return hash_order(build_layouts(FOLDER, Filter())[1])[:2]
+
+
+def drawn(row, layouts, **compute):
+    profile = load_profile("smoke").model_copy(update={"compute": Compute(**compute)})
+    _, method = prepare(row, profile, FOLDER, "0" * 64, FEW.get(ROWS[row].method, {}))
+    images = method.generate(layouts, [1, 2])
+    release()
+    return np.stack([np.asarray(image) for image in images]).astype(int)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_row_draws_on_the_gpu_what_it_draws_on_the_processor(row, layouts):
+    difference = np.abs(drawn(row, layouts, on="cuda") - drawn(row, layouts, on="cpu"))
+    assert difference.mean() < 2
+
+
+@pytest.mark.parametrize("row", ["text-only", "si", "bld", "multidiffusion", "tcig"])
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_half_precision_draws_nearly_the_same(row, precision, layouts):
+    half = drawn(row, layouts, on="cuda", precision=precision)
+    assert np.abs(half - drawn(row, layouts, on="cuda")).mean() < 8
+
+
+@pytest.mark.parametrize("setting", ["tf32", "channels_last", "tiling", "offload", "compile"])
+@pytest.mark.parametrize("row", ["multidiffusion", "tcig"])
+def test_settings_for_speed_and_memory_keep_the_image(row, setting, layouts):
+    changed = drawn(row, layouts, on="cuda", **{setting: True})
+    set_tf32(False)
+    assert np.abs(changed - drawn(row, layouts, on="cuda")).mean() < 2
+
+
+def test_a_sample_is_the_same_twice(layouts):
+    for row in ("si", "multidiffusion"):
+        np.testing.assert_array_equal(
+            drawn(row, layouts, on="cuda"), drawn(row, layouts, on="cuda")
+        )
+
+
+def test_the_meter_reads_torchs_allocator():
+    meter = CudaMeter()
+    torch.cuda.empty_cache()
+    kept = torch.empty(2**20, device="cuda")
+    meter.start()
+    free = meter.free()
+    more = torch.empty(2**24, dtype=torch.uint8, device="cuda")
+    assert 2**24 <= meter.used() < 2**24 + 2**21
+    assert meter.peak() >= 2**24 + 4 * kept.numel()
+    assert meter.free() <= free - 2**24 + 2**21
+    del more
+
+
+def test_offloading_needs_less_memory(layouts):
+    meter, peaks = CudaMeter(), {}
+    for offload in (False, True):
+        release()
+        meter.start()
+        drawn("text-only", layouts[:1], on="cuda", offload=offload)
+        peaks[offload] = meter.used()
+    assert peaks[True] < peaks[False]
+
+
+def test_a_run_has_its_peak_and_device_in_every_row(tmp_path, monkeypatch):
+    profile = tmp_path / "on-gpu.toml"
+    profile.write_text('base = "smoke"\nbatch = 4\n[compute]\non = "cuda"\nprecision = "auto"\n')
+    monkeypatch.setattr(batches, "SHARE", 0.5)
+    arguments = ["--profile", str(profile), "--limit", "6", "--out", str(tmp_path / "runs")]
+    assert cli.main(["run", *arguments, "--methods", "text-only", "tcig"]) == 0
+    for path in (tmp_path / "runs").glob("*/rows.jsonl"):
+        rows = [json.loads(line) for line in path.open()]
+        assert [row["batch"] for row in rows] == [1, 4, 4, 4, 4, 1]
+        assert all(row["peak_device_mib"] > 0 for row in rows)
+        assert {row["device"] for row in rows} == {torch.cuda.get_device_name()}
+
+
+def test_a_batch_too_large_for_the_card_is_halved(tmp_path, layouts, monkeypatch):
+    profile = load_profile("smoke").model_copy(update={"compute": Compute(on="cuda")})
+    _, method = prepare("text-only", profile, FOLDER, "0" * 64, FEW["text-only"])
+    draw, sizes = method.generate, []
+
+    def greedy(asked, seeds, callback=None):
+        sizes.append(len(asked))
+        if len(asked) > 2:
+            torch.empty(2**50, dtype=torch.uint8, device="cuda")
+        return draw(asked, seeds)
+
+    monkeypatch.setattr(method, "generate", greedy)
+    held = batches.Batches(8, CudaMeter())
+    from tcig.run.generate import _draw
+
+    pairs = [(layout, sample) for layout in layouts for sample in range(4)]
+    held.size = 8
+    found = list(_draw(method, pairs, 64, held))
+    assert sizes == [8, 4, 2, 2, 4, 2, 2]
+    assert all(image is not None for _, image in found)
+
+
+def test_a_judge_is_in_float32_without_tf32():
+    set_tf32(True)
+    load_judge("miniature")
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+    assert torch.backends.cudnn.conv.fp32_precision == "ieee"

@@ -1,0 +1,111 @@
+"""Every row on a CUDA device that is a fake: nothing of it meets the processor's tensors."""
+
+import numpy as np
+import pytest
+import torch
+from fake_cuda import FakeCuda
+
+from tcig.data.build import build_layouts
+from tcig.data.emoji import FOLDER
+from tcig.data.filters import Filter
+from tcig.data.layout import hash_order
+from tcig.eval.judges import load_judge
+from tcig.methods.registry import ROWS
+from tcig.methods.two_stage import method as first
+from tcig.models.devices import Compute
+from tcig.models.kept import release
+from tcig.profiles import load_profile
+from tcig.run.spec import prepare
+
+SMOKE = load_profile("smoke")
+CUDA = SMOKE.model_copy(update={"compute": Compute(on="cuda")})
+FEW = {
+    "text-only": {"steps": 2, "negative": "a cat"},
+    "si": {"steps": 2},
+    "bld": {"steps": 4, "candidates": 2, "clip": "mini:clip", "dilation": 1},
+    "multidiffusion": {"steps": 5, "coverage": 0.5},
+    "tcig": {"first.iterations": 2, "first.cutouts": 2, "second.steps": 5},
+}
+MORE = [
+    ("si", {"handover": "pasted"}),
+    ("bld", {"handover": "pixels", "variant": "ldm"}),
+    ("tcig", {"first.style": "crops", "first.start": "codes", "first.over": "all"}),
+    ("tcig-stage1", {"first.start": "pixels", "first.prediction": "sigmoid"}),
+]
+
+
+@pytest.fixture(scope="module")
+def layouts():
+    return hash_order(build_layouts(FOLDER, Filter())[1])[:2]
+
+
+@pytest.mark.parametrize(("row", "settings"), [*((row, {}) for row in ROWS), *MORE], ids=str)
+def test_a_row_draws_on_cuda_what_it_draws_here(row, settings, layouts):
+    settings = FEW.get(ROWS[row].method, {}) | settings
+    expected = prepare(row, SMOKE, FOLDER, "0" * 64, settings)[1].generate(layouts, [1, 2])
+    first._kept.clear()  # images of stage 1, which rows share
+    try:
+        with FakeCuda() as mode:
+            _, method = prepare(row, CUDA, FOLDER, "0" * 64, settings)
+            found = method.generate(layouts, [1, 2])
+    finally:
+        release()
+    assert bool(mode.marked) is bool(type(method).sources(method.options))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+@pytest.mark.parametrize("row", ["text-only", "si", "tcig"])
+def test_a_network_is_on_cuda_only_while_it_runs(row, layouts):
+    """With `offload`: networks wait on the processor, and still meet nothing of it."""
+    settings = FEW[row]
+    expected = prepare(row, SMOKE, FOLDER, "0" * 64, settings)[1].generate(layouts, [1, 2])
+    first._kept.clear()
+    profile = SMOKE.model_copy(update={"compute": Compute(on="cuda", offload=True)})
+    try:
+        with FakeCuda():
+            _, method = prepare(row, profile, FOLDER, "0" * 64, settings)
+            model = method.model if hasattr(method, "model") else method._second.pipeline
+            assert model.unet.device.type == "cpu"
+            found = method.generate(layouts, [1, 2])
+            assert model.text_encoder.device.type == "cpu"
+    finally:
+        release()
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+@pytest.mark.parametrize("name", ["miniature", "guide"])
+def test_a_judge_sees_on_cuda_what_it_sees_here(name, layouts, monkeypatch):
+    from PIL import Image
+
+    images = [Image.open(FOLDER / each.image).convert("RGB") for each in layouts]
+    expected = load_judge(name)[1].segment(images)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with FakeCuda() as mode:
+        found = load_judge(name)[1].segment(images)
+    assert mode.marked
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.labels, other.labels)
+
+
+def test_the_fake_refuses_what_cuda_refuses():
+    with FakeCuda() as mode:
+        here, there = torch.ones(3), torch.ones(3).to("cuda")
+        assert there.device.type == "cuda"
+        assert (there + 1).device.type == "cuda"
+        assert (there + torch.tensor(1.0)).is_cuda
+        assert there[torch.tensor([0, 1])].is_cuda
+        assert not there.cpu().is_cuda
+        assert torch.zeros(2, device="cuda").is_cuda
+        for wrong in (
+            lambda: here + there,
+            lambda: torch.cat([here, there]),
+            lambda: there.numpy(),
+            lambda: here.__setitem__(0, there[:1]),
+            lambda: there.index_add(0, torch.tensor([0]), there[:1]),
+            lambda: torch.randn(2, device="cuda", generator=torch.Generator()),
+        ):
+            with pytest.raises(AssertionError):
+                wrong()
+    assert mode.marked

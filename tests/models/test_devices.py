@@ -1,0 +1,147 @@
+"""A profile's device and arithmetic, and what of it moves results."""
+
+import contextlib
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from tcig.data.build import build_layouts
+from tcig.data.emoji import FOLDER
+from tcig.data.filters import Filter
+from tcig.data.layout import hash_order
+from tcig.models import devices
+from tcig.models.devices import PLAIN, Compute, name_of, set_tf32
+from tcig.models.diffusion import load_diffusion
+from tcig.models.kept import release
+from tcig.profiles import load_profile
+from tcig.run.spec import prepare
+
+MINI = "mini:stable-diffusion"
+HALF = Compute(on="cpu", precision="bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("on", "precision", "bf16", "dtype", "arithmetic"),
+    [
+        ("cuda", "auto", True, torch.float16, "float16"),
+        ("mps", "auto", False, torch.float16, "float16"),
+        ("cpu", "auto", True, torch.bfloat16, "bfloat16"),
+        ("cpu", "auto", False, torch.float32, "float32"),
+        ("cuda", "bfloat16", False, torch.bfloat16, "bfloat16"),
+        ("cpu", "float32", True, torch.float32, "float32"),
+    ],
+)
+def test_precision_by_device(on, precision, bf16, dtype, arithmetic, monkeypatch):
+    monkeypatch.setattr(devices, "has_bf16", lambda: bf16)
+    compute = Compute(on=on, precision=precision)
+    assert compute.device.type == on
+    assert compute.dtype is dtype
+    assert compute.arithmetic == arithmetic
+    assert Compute(on=on, precision=precision, tf32=True).arithmetic == f"{arithmetic} tf32"
+
+
+def test_auto_takes_the_gpu_that_there_is(monkeypatch):
+    for cuda, mps, expected in [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=cuda: there)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda there=mps: there)
+        assert PLAIN.device.type == expected
+
+
+def test_stage_1_is_in_bfloat16_or_float32_never_float16():
+    assert isinstance(Compute(precision="float16").autocast(), contextlib.nullcontext)
+    assert isinstance(PLAIN.autocast(), contextlib.nullcontext)
+    with HALF.autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.bfloat16
+
+
+def test_tf32_is_set_for_products_and_convolutions():
+    try:
+        for allowed, expected in [(True, "tf32"), (False, "ieee")]:
+            set_tf32(allowed)
+            assert torch.backends.cuda.matmul.fp32_precision == expected
+            assert torch.backends.cudnn.conv.fp32_precision == expected
+    finally:
+        set_tf32(False)
+
+
+def test_a_run_has_its_profiles_tf32():
+    profile = load_profile("smoke")
+    allowed = profile.model_copy(update={"compute": Compute(tf32=True)})
+    try:
+        prepare("paste", allowed, None, "0" * 64)
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+        prepare("paste", profile, None, "0" * 64)
+        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+    finally:
+        set_tf32(False)
+
+
+def test_a_setting_that_does_not_belong_is_refused():
+    with pytest.raises(ValidationError):
+        Compute(on="tpu")
+    with pytest.raises(ValidationError):
+        Compute(half=True)
+
+
+def test_the_name_of_the_processor():
+    assert name_of(Compute(on="cpu")).startswith("cpu ")
+
+
+def test_networks_are_in_the_profiles_precision_and_latents_are_not():
+    model = load_diffusion(MINI, HALF)
+    assert {part.dtype for part in (model.unet, model.vae, model.text_encoder)} == {torch.bfloat16}
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        latents = model.encode(images)
+        decoded = model.decode(latents)
+    assert latents.dtype is decoded.dtype is torch.float32
+    plain = load_diffusion(MINI)
+    with torch.no_grad():
+        expected = plain.decode(plain.encode(images))
+    assert (decoded - expected).abs().mean() < 0.02
+    release()
+
+
+ROWS = {
+    "text-only": {"steps": 4},
+    "multidiffusion": {"steps": 4},
+    "si": {"steps": 3},
+    "tcig": {"first.iterations": 3, "first.cutouts": 4, "second.steps": 10},
+}
+
+
+@pytest.fixture(scope="module")
+def layouts():
+    return hash_order(build_layouts(FOLDER, Filter())[1])[:2]
+
+
+def drawn(row, layouts, **compute):
+    profile = load_profile("smoke").model_copy(update={"compute": Compute(on="cpu", **compute)})
+    _, method = prepare(row, profile, FOLDER, "0" * 64, ROWS[row])
+    images = method.generate(layouts, [1, 2])
+    release()
+    return np.stack([np.asarray(image) for image in images]).astype(int)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_bfloat16_draws_nearly_the_same(row, layouts):
+    difference = np.abs(drawn(row, layouts, precision="bfloat16") - drawn(row, layouts))
+    assert 0 < difference.mean() < 8
+
+
+@pytest.mark.parametrize("setting", ["channels_last", "tiling", "offload"])
+@pytest.mark.parametrize("row", ["si", "tcig"])
+def test_settings_for_speed_and_memory_keep_the_image(row, setting, layouts):
+    difference = np.abs(drawn(row, layouts, **{setting: True}) - drawn(row, layouts))
+    assert difference.max() <= 2
+
+
+def test_the_unets_are_what_is_compiled(layouts, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
+    for row in ("si", "tcig"):
+        drawn(row, layouts, compile=True)
+    assert compiled == ["UNet2DConditionModel"] * 2
