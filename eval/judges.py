@@ -12,6 +12,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Protocol
 
 import numpy as np
@@ -114,11 +115,15 @@ class Mask2FormerJudge:
                     outputs.class_queries_logits, outputs.masks_queries_logits, sizes, strict=True
                 )
             ]
-        else:  # which builds its maps on the processor
-            for part in ("class_queries_logits", "masks_queries_logits"):
-                outputs[part] = outputs[part].cpu()
+        else:
             found = self.processor.post_process_instance_segmentation(
-                outputs, self.THRESHOLD, target_sizes=sizes, return_binary_maps=True
+                SimpleNamespace(  # its maps are made on the processor
+                    class_queries_logits=outputs.class_queries_logits.cpu(),
+                    masks_queries_logits=outputs.masks_queries_logits.cpu(),
+                ),
+                self.THRESHOLD,
+                target_sizes=sizes,
+                return_binary_maps=True,
             )
         return [self._classes(each, size) for each, size in zip(found, sizes, strict=True)]
 
