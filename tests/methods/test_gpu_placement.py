@@ -1,9 +1,9 @@
-"""Every row on a CUDA device that is a fake: nothing of it meets the processor's tensors."""
+"""Every row on a GPU that is a fake: nothing of it meets the processor's tensors."""
 
 import numpy as np
 import pytest
 import torch
-from fake_cuda import FakeCuda
+from fake_gpu import FakeGpu
 
 from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
@@ -18,7 +18,6 @@ from tcig.profiles import load_profile
 from tcig.run.spec import prepare
 
 SMOKE = load_profile("smoke")
-CUDA = SMOKE.model_copy(update={"compute": Compute(on="cuda")})
 FEW = {
     "text-only": {"steps": 2, "negative": "a cat"},
     "si": {"steps": 2},
@@ -39,14 +38,19 @@ def layouts():
     return hash_order(build_layouts(FOLDER, Filter())[1])[:2]
 
 
-@pytest.mark.parametrize(("row", "settings"), [*((row, {}) for row in ROWS), *MORE], ids=str)
-def test_a_row_draws_on_cuda_what_it_draws_here(row, settings, layouts):
+CASES = [("cuda", row, {}) for row in ROWS] + [("cuda", *each) for each in MORE]
+CASES += [("mps", row, {}) for row in FEW]
+
+
+@pytest.mark.parametrize(("kind", "row", "settings"), CASES, ids=str)
+def test_a_row_draws_on_a_gpu_what_it_draws_here(kind, row, settings, layouts):
+    profile = SMOKE.model_copy(update={"compute": Compute(on=kind)})
     settings = FEW.get(ROWS[row].method, {}) | settings
     expected = prepare(row, SMOKE, FOLDER, "0" * 64, settings)[1].generate(layouts, [1, 2])
     first._kept.clear()  # images of stage 1, which rows share
     try:
-        with FakeCuda() as mode:
-            _, method = prepare(row, CUDA, FOLDER, "0" * 64, settings)
+        with FakeGpu(kind) as mode:
+            _, method = prepare(row, profile, FOLDER, "0" * 64, settings)
             found = method.generate(layouts, [1, 2])
     finally:
         release()
@@ -63,7 +67,7 @@ def test_a_network_is_on_cuda_only_while_it_runs(row, layouts):
     first._kept.clear()
     profile = SMOKE.model_copy(update={"compute": Compute(on="cuda", offload=True)})
     try:
-        with FakeCuda():
+        with FakeGpu():
             _, method = prepare(row, profile, FOLDER, "0" * 64, settings)
             model = method.model if hasattr(method, "model") else method._second.pipeline
             assert model.unet.device.type == "cpu"
@@ -82,7 +86,7 @@ def test_a_judge_sees_on_cuda_what_it_sees_here(name, layouts, monkeypatch):
     images = [Image.open(FOLDER / each.image).convert("RGB") for each in layouts]
     expected = load_judge(name)[1].segment(images)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with FakeCuda() as mode:
+    with FakeGpu() as mode:
         found = load_judge(name)[1].segment(images)
     assert mode.marked
     for one, other in zip(found, expected, strict=True):
@@ -90,7 +94,7 @@ def test_a_judge_sees_on_cuda_what_it_sees_here(name, layouts, monkeypatch):
 
 
 def test_the_fake_refuses_what_cuda_refuses():
-    with FakeCuda() as mode:
+    with FakeGpu() as mode:
         here, there = torch.ones(3), torch.ones(3).to("cuda")
         assert there.device.type == "cuda"
         assert (there + 1).device.type == "cuda"

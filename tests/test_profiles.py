@@ -1,0 +1,97 @@
+"""Profiles: those shipped fit every row's options, and one may take the rest from another."""
+
+import pytest
+
+from tcig.data.errors import InputError
+from tcig.methods.registry import ROWS
+from tcig.models.catalogue import catalogue
+from tcig.models.weights import local
+from tcig.profiles import load_profile, names
+from tcig.run.needs import needs
+from tcig.run.spec import choose
+
+OPEN = {("tcig-two-guides", name) for name in names() if name.startswith("paper")}
+"""Rows that a profile leaves to be completed: no experts are published."""
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("row", ROWS)
+def test_every_row_has_its_options_in_every_profile(row, name):
+    if (row, name) in OPEN:
+        with pytest.raises(InputError, match="guides is empty: name one or more"):
+            choose(row, load_profile(name))
+        return
+    for source in choose(row, load_profile(name)).sources:
+        assert local(source) is not None or source in catalogue()
+
+
+def test_what_the_paper_profiles_need():
+    expected = {
+        "paper": {"2-base", "2-1-base", "2-inpainting"},
+        "paper-small": {"2-base", "2-1-base", "2-inpainting"},
+        "paper-sd15": {"v1-5", "inpainting"},
+        "paper-sdxl": {"2-base", "2-1-base", "2-inpainting", "xl-base-1.0"},
+        "paper-if": {"2-base", "2-1-base", "2-inpainting", "IF-I-M-v1.0", "IF-II-M-v1.0"},
+    }
+    kinds = {entry.name: entry.kind for entry in catalogue().values()}
+    for name, endings in expected.items():
+        found = needs(load_profile(name))
+        pipelines = [each for each in found if kinds[each] == "diffusers"]
+        assert {
+            p.rpartition("/")[2].removeprefix("stable-diffusion-") for p in pipelines
+        } == endings
+        others = [kinds[each] for each in found if kinds[each] != "diffusers"]
+        assert sorted(others) == ["clip", "deeplabv3", "mask2former", "vqgan"]
+    assert needs(load_profile("mini")) == needs(load_profile("smoke")) == []
+    assert needs(load_profile("paper"), ["paste"], judged=False) == []
+
+
+@pytest.fixture
+def write(tmp_path):
+    def build(name, text):
+        path = tmp_path / f"{name}.toml"
+        path.write_text(text)
+        return str(path)
+
+    return build
+
+
+def test_a_profile_takes_from_its_base_what_it_does_not_say(write):
+    path = write(
+        "mine", 'base = "mini"\nbatch = 3\n[methods.si]\nsteps = 7\n[methods.own]\na = 1\n'
+    )
+    mine, base = load_profile(path), load_profile("mini")
+    assert (mine.name, mine.batch, mine.size) == ("mine", 3, base.size)
+    assert mine.methods["si"] == base.methods["si"] | {"steps": 7}
+    assert mine.methods["own"] == {"a": 1}
+    assert mine.methods["tcig"] == base.methods["tcig"]
+    nested = load_profile(write("nested", 'base = "mini"\n[methods.tcig.first]\nrate = 0.5\n'))
+    first = base.methods["tcig"]["first"]
+    assert nested.methods["tcig"]["first"] == first | {"rate": 0.5}
+    assert nested.methods["tcig"]["second"] == base.methods["tcig"]["second"]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ('base = "nothing"', "no profile 'nothing': there are mini, paper"),
+        ('base = "paper-small"', "has a base itself: one is enough"),
+        ('base = "mini"\n[compute]\non = "tpu"', r"compute\.on: Input should be 'auto', 'cuda'"),
+        ('base = "mini"\n[compute]\nhalf = true', r"compute\.half: Extra inputs"),
+        ('name = "x"', "name is the file's own"),
+    ],
+)
+def test_a_base_that_does_not_serve_is_one_sentence(write, text, match):
+    with pytest.raises(InputError, match=match):
+        load_profile(write("mine", text))
+
+
+def test_the_papers_arithmetic_and_its_small_cards():
+    paper, small = load_profile("paper"), load_profile("paper-small")
+    assert paper.compute.precision == "auto"
+    assert paper.compute.tf32
+    assert small.compute.tf32
+    assert small.compute.offload
+    assert small.compute.tiling
+    assert (paper.size, small.size) == (512, 256)
+    assert load_profile("mini").compute.precision == "float32"
