@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
-        lines = [f"  {name:<9}{what}" for name, what in COMMANDS.items()]
+        lines = [f"  {name:<10}{what}" for name, what in COMMANDS.items()]
         print(USAGE.format(commands="\n".join(lines)), end="")
         return 0 if argv else 2
     name, *rest = argv

@@ -144,7 +144,7 @@ def test_options_that_do_not_parse_are_named(tcig, arguments, named):
         (["layouts", "--export", "e"], "--layouts FILE"),
         (["layouts", "--export", "e", "--layouts", "x", "--samples", "0"], "--samples"),
         (["layouts", "--export", ".", "--layouts", "x"], "not empty"),
-        (["layouts", "--coco", EMOJI, "--count", "--out", "o"], "either --out FILE .* or --count"),
+        (["layouts", "--coco", EMOJI, "--count", "--out", "o"], "give one of --out FILE .*--count"),
         (["layouts", "--coco", EMOJI, "--area-on", "square", "--count"], "area.from.pixels"),
         (["layouts", "--coco", EMOJI, "--min-objects", "9", "--count"], "min.objects"),
         (["layouts", "--coco", EMOJI, "--min-area", "0.99", "--out", "o"], "passes the filter"),

@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
     from tcig.models.weights import locate
     from tcig.profiles import load_profile
     from tcig.run.generate import generate
-    from tcig.run.spec import choose, prepare
+    from tcig.run.spec import choose, set_up
     from tcig.run.store import RunStore
 
     profile = load_profile(options.profile)
@@ -70,23 +70,23 @@ def main(argv: list[str]) -> int:
     methods = dict.fromkeys(options.methods)
     rows = {method: find_row(method)[0] for method in methods}
     given = parse_settings(options.set, list(rows.values()))
-    sources, ready = {}, {}
-    for method, row in rows.items():  # what is wrong or lacks is said before anything is drawn
-        sources[row] = choose(method, profile, given[row]).sources
-        for source in sources[row]:
+    picked = [choose(method, profile, given[row]) for method, row in rows.items()]
+    ready = {}
+    for each in picked:  # what is wrong or lacks is said before anything is drawn
+        for source in each.sources:
             locate(source)
-        if not sources[row]:  # set up at no cost
-            ready[row] = prepare(method, profile, coco, name, given[row])
+        if not each.sources:  # no weights of ours: set up at once
+            ready[each.row] = set_up(each, profile, coco, name)
     for judge in () if options.no_score else profile.judges:
         check_judge(judge)
     asked = {"limit": options.limit, "samples": options.samples}
     settings = profile.model_dump(mode="json")
     failed, folders, before = 0, [], None
-    for each, row in rows.items():
-        if sources[row] != before:  # one row's networks at a time are in memory
+    for each in picked:
+        if each.sources != before:  # one row's networks at a time are in memory
             release()
-        before = sources[row]
-        spec, method = ready.pop(row, None) or prepare(each, profile, coco, name, given[row])
+        before = each.sources
+        spec, method = ready.pop(each.row, None) or set_up(each, profile, coco, name)
         with RunStore(options.out, spec, asked, settings) as store:
             failed += generate(
                 method, chosen, options.samples, profile.batch, store, profile.compute

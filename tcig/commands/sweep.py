@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
     from tcig.methods.registry import find_row
     from tcig.models.weights import locate
     from tcig.profiles import load_profile
-    from tcig.run.spec import choose, prepare
+    from tcig.run.spec import choose, set_up
 
     profile = load_profile(options.profile)
     row, _ = find_row(options.row)
@@ -72,12 +72,12 @@ def main(argv: list[str]) -> int:
     judge, name = load_judge(profile.judges[0]), sha256(manifest)
     table = options.table or options.out / f"{row}.csv"
     trials = [dict(zip((a for a, _ in axes), values, strict=True)) for values in _product(axes)]
-    for trial in trials:  # what is wrong or lacks is said before anything is drawn
-        for source in choose(options.row, profile, shared | trial).sources:
-            locate(source)
+    picked = [choose(options.row, profile, shared | trial) for trial in trials]
+    for source in dict.fromkeys(source for each in picked for source in each.sources):
+        locate(source)  # what is wrong or lacks is said before anything is drawn
     records, failed = [], 0
-    for trial in trials:
-        spec, method = prepare(options.row, profile, coco, name, shared | trial)
+    for trial, each in zip(trials, picked, strict=True):
+        spec, method = set_up(each, profile, coco, name)
         record = _measure(spec, method, profile, chosen, layouts, name, judge, options.out)
         failed += record["failed"]
         records.append(trial | record)

@@ -98,19 +98,26 @@ def prepare(
     manifest: str,
     settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[RunSpec, Method]:
-    """The spec of the row `name` and its method, ready to generate.
+    """The spec of the row `name` and its method, ready to generate: `choose`, then `set_up`."""
+    return set_up(choose(name, profile, settings), profile, coco, manifest)
+
+
+def set_up(
+    chosen: Chosen, profile: Profile, coco: Path | None, manifest: str
+) -> tuple[RunSpec, Method]:
+    """The spec of a row and its method, ready to generate.
 
     Raises:
-        InputError: see `choose`; or the method cannot be set up.
+        InputError: the method cannot be set up.
     """
-    row, kind, options, code = choose(name, profile, settings)
+    row, kind, options, code = chosen
     set_tf32(profile.compute.tf32)
     try:
         method = kind(Context(profile.size, coco, profile.compute), options)
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{name} cannot be set up ({type(error).__name__}: {error}).") from error
+        raise InputError(f"{row} cannot be set up ({type(error).__name__}: {error}).") from error
     spec = RunSpec(
         method=row,
         version=kind.version,
