@@ -9,6 +9,7 @@ scores them and prints seconds, memory and the table. It shows that everything f
 IoU means nothing. Nothing is fetched. What was finished is not done again.
 """
 
+import math
 import os
 import shutil
 import sys
@@ -118,7 +119,8 @@ def _few(row: str, profile) -> list[str]:
     options = choose(row, profile).options
     settings = {"steps": STEPS} if hasattr(options, "steps") else {}
     if hasattr(options, "first"):
-        settings = {"first.iterations": STEPS, "second.steps": STEPS}
+        steps = math.ceil(STEPS / options.second.strength)
+        settings = {"first.iterations": STEPS, "second.steps": steps}
     return [f"{row}.{option}={value}" for option, value in settings.items()]
 
 

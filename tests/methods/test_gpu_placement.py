@@ -38,7 +38,9 @@ def layouts():
     return hash_order(build_layouts(FOLDER, Filter())[1])[:2]
 
 
-CASES = [("cuda", row, {}) for row in ROWS] + [("cuda", *each) for each in MORE]
+ALIKE = ("multidiffusion-no-bootstrap", "tcig-no-clip", "tcig-no-guidance")
+"""Rows that run what others run."""
+CASES = [("cuda", row, {}) for row in ROWS if row not in ALIKE] + [("cuda", *each) for each in MORE]
 CASES += [("mps", row, {}) for row in FEW]
 
 

@@ -8,6 +8,7 @@ import pytest
 import requests
 from file_server import Fault
 from hub_server import REVISION, Hub
+from torchvision.models.segmentation import DeepLabV3_ResNet101_Weights
 
 from tcig.data import transfer
 from tcig.data.errors import InputError
@@ -274,7 +275,8 @@ def test_without_a_mirror_it_has_its_own_address(monkeypatch):
 
     monkeypatch.delenv("TCIG_WEIGHTS_MIRROR")
     listing = list_files(catalogue()["deeplabv3_resnet101"])
-    assert listing.files[DEEPLAB].place == f"https://download.pytorch.org/models/{DEEPLAB}"
+    entry = DeepLabV3_ResNet101_Weights.COCO_WITH_VOC_LABELS_V1
+    assert listing.files[DEEPLAB].place == entry.url
     assert listing.files[DEEPLAB].sha256 == "586e9e4e"
 
 

@@ -63,6 +63,8 @@ class SecondOptions:
     def __post_init__(self):
         if not 0 <= self.strength <= 1:
             raise ValueError(f"strength {self.strength} is no share from 0 to 1")
+        if int(self.steps * self.strength) < 1:
+            raise ValueError(f"strength {self.strength} of {self.steps} steps is not one step")
 
 
 class SecondStage:

@@ -123,6 +123,8 @@ def test_what_is_no_pipeline_is_one_sentence(tmp_path):
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=r"strength 1\.5 is no share"):
         options(strength=1.5)
+    with pytest.raises(ValueError, match=r"strength 0\.1 of 6 steps is not one step"):
+        options(strength=0.1)
 
 
 def small_sdxl(folder):
