@@ -4,26 +4,23 @@ Latent sizes, scaling factors and what the UNet predicts (noise or v) come from 
 configuration. Latents are (N, C, h, w); texts are (K, L, D), each distinct prompt once.
 """
 
-import contextlib
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from accelerate import cpu_offload_with_hook
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from diffusers.utils import logging as diffusers_log
 from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
-from transformers.utils import logging as transformers_log
 
 from tcig.data.errors import InputError
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.kept import kept
+from tcig.models.reading import quiet, read_part, refused
 from tcig.models.weights import identity_of, locate
 
 PARTS = {
@@ -230,52 +227,10 @@ def _load(source: str, compute: Compute) -> Diffusion:
     for name, kind in PARTS.items():
         if not (place / name).is_dir():
             raise InputError(f"{source} lacks {name}: a Stable Diffusion folder has it.")
-        with quiet(), _refused(f"{source}: {name}"):
-            parts[name] = _part(place / name, kind, compute.dtype)
-    with _refused(f"{source}: scheduler"):
+        with quiet(), refused(f"{source}: {name}"):
+            parts[name] = read_part(place / name, kind, compute.dtype)
+    with refused(f"{source}: scheduler"):
         schedule = DDIMScheduler.load_config(place, subfolder="scheduler")
         DDIMScheduler.from_config(schedule)
     identity = identity_of(source)
     return Diffusion(**parts, schedule=dict(schedule), identity=identity, compute=compute)
-
-
-def _part(folder: Path, kind: type, dtype: torch.dtype):
-    """A part of the model; a network has every one of its tensors from the file."""
-    if kind is CLIPTokenizer:
-        return kind.from_pretrained(folder)
-    options = {"use_safetensors": True, "output_loading_info": True, "variant": variant_of(folder)}
-    module, loading = kind.from_pretrained(folder, dtype=dtype, **options)
-    if loading["missing_keys"]:
-        raise ValueError(f"the weights lack {sorted(loading['missing_keys'])[0]}")
-    return module
-
-
-def variant_of(folder: Path) -> str | None:
-    """`fp16` where a folder has its weights in that variant alone."""
-    names = [path.name for path in folder.glob("*.safetensors")]
-    return "fp16" if names and all(".fp16" in name for name in names) else None
-
-
-@contextlib.contextmanager
-def _refused(what: str):
-    """Turns whatever the libraries raise on unusable files into one sentence."""
-    try:
-        yield
-    except Exception as error:
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise InputError(f"{what} cannot be loaded ({reason[:300]}).") from None
-
-
-@contextlib.contextmanager
-def quiet():
-    """Without the bars that transformers and diffusers show while they read weights from disk."""
-    libraries = [
-        each for each in (diffusers_log, transformers_log) if each.is_progress_bar_enabled()
-    ]
-    for library in libraries:
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library in libraries:
-            library.enable_progress_bar()

@@ -17,6 +17,8 @@ from tcig.models.catalogue import Entry, entry_of
 from tcig.models.sources import HUB, MIRROR, Listing, Remote, gated, list_files
 from tcig.models.store import Locked, Stored, lacking, place_of, read_lock, store, write_lock
 
+UNDER_WAY = ".source"
+"""File in a model's folder while it is fetched: from where."""
 SHOWN = 1 << 20
 """Bytes from which on a file has a progress bar; ours."""
 
@@ -40,12 +42,23 @@ def fetch(
     entry, folder = entry_of(name), place_of(name)
     locked = None if anew else read_lock().get(name)
     if locked and not lacking(folder, locked):
+        if revision not in (None, locked.revision):
+            raise InputError(
+                f"{name} is locked at revision {locked.revision}: --anew takes {revision} instead."
+            )
         return folder
     if revision is None and locked and locked.source == (source or name):
         revision = locked.revision
     listing = list_files(entry, source, revision)
     with writing(folder, MIRROR if entry.urls else HUB):
-        pending = {n: f for n, f in listing.files.items() if not _kept(folder / n, n, f, locked)}
+        marker, origin = folder / UNDER_WAY, f"{listing.source}@{listing.revision}"
+        resumed = marker.exists() and marker.read_text() == origin
+        marker.write_text(origin)
+        pending = {
+            name: remote
+            for name, remote in listing.files.items()
+            if not _kept(folder / name, name, remote, locked, resumed)
+        }
         _state(entry, folder, pending)
         for file, remote in pending.items():
             _get(entry, listing, file, remote, folder / file)
@@ -68,19 +81,23 @@ def _adopt(entry: Entry, listing: Listing, locked: Locked | None) -> None:
     folder = place_of(entry.name)
     found = _lock_of(listing, folder)
     _compare(entry.name, found, locked)
+    for path in folder.rglob("*"):  # of an earlier source, which loaders could take for this one's
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in found.files and name != ".lock":
+            path.unlink()
     made = _converted(entry, found, folder)
     write_lock(entry.name, made)
     for each in made.converted:
         (folder / each).unlink()
 
 
-def _kept(path: Path, name: str, remote: Remote, locked: Locked | None) -> bool:
-    """Whether an earlier, interrupted fetch has this file whole."""
+def _kept(path: Path, name: str, remote: Remote, locked: Locked | None, resumed: bool) -> bool:
+    """Whether the store has this file whole; by its hash, or from an interrupted fetch alike."""
     known = (locked and (locked.files | locked.converted).get(name)) or None
     wanted = known.sha256 if known else remote.sha256
     if not path.is_file() or (remote.size is not None and path.stat().st_size != remote.size):
         return False
-    return wanted is None or sha256(path).startswith(wanted)
+    return resumed if wanted is None else sha256(path).startswith(wanted)
 
 
 def _state(entry: Entry, folder: Path, pending: dict[str, Remote]) -> None:

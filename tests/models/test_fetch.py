@@ -139,6 +139,25 @@ def test_an_interrupted_fetch_goes_on_where_it_was(hub, monkeypatch):
     assert "config.json" not in asked(hub.server), "whole files are kept"
 
 
+def test_a_file_of_another_interrupted_source_is_not_taken_for_this_one_s(hub, monkeypatch):
+    hub.add(NAME, FILES | {"unet/config.json": b"[]"})
+    hub.add("org/mirror", FILES, revision="f" * 40)
+    get = fetching._get
+
+    def killed(entry, listing, name, *rest):
+        if name.endswith(".safetensors"):
+            raise KeyboardInterrupt
+        get(entry, listing, name, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fetching, "_get", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(NAME)
+    folder = fetch(NAME, "org/mirror")
+    assert (folder / "unet" / "config.json").read_bytes() == b"{}"
+    assert stored(folder) == WANTED
+
+
 def test_a_broken_transfer_is_resumed_within_a_fetch(hub):
     hub.add(NAME, FILES)
     digest = f"/{hashlib.sha256(LARGE).hexdigest()}"
@@ -222,6 +241,24 @@ def test_a_token_that_does_not_have_the_licence_is_told_of_it(hub, monkeypatch):
 def test_a_hub_that_does_not_answer(monkeypatch):
     with pytest.raises(InputError, match=r"gives no answer about org/model .*HF_ENDPOINT"):
         fetch(NAME)
+
+
+def test_another_revision_than_the_locked_one_is_taken_only_anew(hub):
+    hub.add(NAME, FILES)
+    fetch(NAME)
+    hub.add(NAME, FILES, revision="f" * 40)
+    with pytest.raises(InputError, match=f"locked at revision {REVISION}: --anew takes f"):
+        fetch(NAME, revision="f" * 40)
+    assert fetch(NAME, revision=REVISION)
+    fetch(NAME, revision="f" * 40, anew=True)
+    assert read_lock()[NAME].revision == "f" * 40
+
+
+def test_files_of_an_earlier_source_do_not_stay(hub):
+    hub.add(NAME, SMALL | {f"{UNET}.safetensors": LARGE})
+    fetch(NAME)
+    hub.add(NAME, FILES, revision="f" * 40)
+    assert stored(fetch(NAME, anew=True)) == WANTED
 
 
 def test_a_revision_that_is_not_there(hub):

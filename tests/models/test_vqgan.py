@@ -290,7 +290,7 @@ def test_tamings_checkpoint_is_fetched_once_and_kept_as_safetensors(published, m
     locked = read_lock()[NAME]
     assert set(locked.files) == {"model.yaml", "model.safetensors"}
     assert set(locked.converted) == {"last.ckpt"}
-    (found / "model.safetensors").unlink()
+    (found / "model.safetensors").write_bytes(b"cut")
     fetch(NAME)
     assert read_lock()[NAME].files == locked.files
     assert len(mirror.asked(f"/{NAME}/last.ckpt")) == 2
@@ -321,3 +321,19 @@ def test_a_vqgan_of_another_codebook_is_refused(tmp_path, model):
     with pytest.raises(InputError, match=rf"has a codebook of 32, {NAME} has 16384: give another"):
         fetch(NAME, str(tmp_path))
     assert read_lock() == {}
+
+
+def test_another_layout_taken_anew_replaces_the_first(published, mirror, hub, tmp_path, images):
+    _, folder = published
+    for file in ("model.yaml", "last.ckpt"):
+        mirror.files[f"/{NAME}/{file}"] = (folder / file).read_bytes()
+    fetch(NAME)
+    torch.manual_seed(6)
+    model = VQModel(**DIFFUSERS | {"num_vq_embeddings": 16384}).eval()
+    model.save_pretrained(tmp_path / "saved")
+    found = fetch(NAME, str(tmp_path / "saved"), anew=True)
+    assert not (found / "model.yaml").exists()
+    fetch(NAME, str(folder), anew=True)
+    assert {p.name for p in found.iterdir()} == {"model.yaml", "model.safetensors", ".lock"}
+    with torch.inference_mode():
+        assert torch.equal(load_vqgan(found)(images), load_vqgan(folder)(images))

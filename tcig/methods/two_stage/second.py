@@ -18,8 +18,8 @@ from PIL import Image
 
 from tcig.data.errors import InputError
 from tcig.models.devices import PLAIN, Compute
-from tcig.models.diffusion import quiet, variant_of
 from tcig.models.kept import kept
+from tcig.models.reading import quiet, variant_of
 from tcig.models.weights import identity_of, locate
 
 FLAGS = ("nsfw_content_detected", "nsfw_detected")
