@@ -44,7 +44,8 @@ class SecondOptions:
     resample: Literal["lanczos", "bicubic", "bilinear", "nearest"] = "lanczos"
     """How the image of stage 1 is enlarged to the profile's size."""
     safety: bool = False
-    """Whether the pipeline's safety checker runs; an image that it blackens is a failed sample."""
+    """Whether the pipeline's safety checker runs; an image that it blackens is a failed sample.
+    It is not among the files that are fetched: give a folder that has it."""
 
     @property
     def evaluations(self) -> int:
