@@ -25,7 +25,7 @@ from tcig.data.errors import InputError
 from tcig.data.masks import encode
 from tcig.data.voc import BY_LABEL, COLOURS, VOC_WORDS
 from tcig.models import segmentation
-from tcig.models.devices import PLAIN, set_tf32
+from tcig.models.devices import PLAIN
 from tcig.models.weights import locate
 
 
@@ -220,7 +220,6 @@ def load_judge(spec: str) -> tuple[str, Judge]:
         InputError: no such name, a path where none is taken, or weights that cannot be loaded.
     """
     name, path = _parsed(spec)
-    set_tf32(False)
     return name, JUDGES[name](name, path)
 
 

@@ -22,6 +22,7 @@ from tcig.eval.iou import Samples, class_iou, confusion
 from tcig.eval.judges import Judge, Segmentation
 from tcig.eval.sheet import write_sheet
 from tcig.eval.stored import Score, label_path, sparse, stored_rows
+from tcig.models.devices import set_tf32
 
 BATCH = 16
 SHEET = 8
@@ -81,6 +82,7 @@ def score_folder(
         failed=found.failed,
         samples=tuple(hashes),
     )
+    set_tf32(False)  # whatever the profile allows the networks that draw
     place = folder / "scores" / name
     (place / "labels").mkdir(parents=True, exist_ok=True)
     with sole_writer(place):

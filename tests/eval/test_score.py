@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from counting import SIZES, Counting
 from PIL import Image
 
@@ -14,6 +15,7 @@ from tcig.eval.iou import NAMES, Samples, confusion, reduce
 from tcig.eval.judges import ColourJudge, Instance, Segmentation
 from tcig.eval.score import Sizes, score_folder
 from tcig.eval.stored import dense, read_scores
+from tcig.models.devices import set_tf32
 
 
 def read(folder):
@@ -227,3 +229,10 @@ def test_the_command_refuses_a_runs_damaged_profile(paint, manifest_file, record
     record_run(folder, score_size=-1)
     assert main(["score", str(folder), "--layouts", str(manifest_file)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_judge_judges_in_plain_float32_whatever_drew_the_images(paint, score):
+    set_tf32(True)
+    score(paint())
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+    assert torch.backends.cudnn.conv.fp32_precision == "ieee"

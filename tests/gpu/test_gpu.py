@@ -11,7 +11,6 @@ from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
-from tcig.eval.judges import load_judge
 from tcig.methods.registry import ROWS
 from tcig.models.devices import Compute, set_tf32
 from tcig.models.kept import release
@@ -127,10 +126,3 @@ def test_a_batch_too_large_for_the_card_is_halved(tmp_path, layouts, monkeypatch
     found = list(_draw(method, pairs, 64, held))
     assert sizes == [8, 4, 2, 2, 4, 2, 2]
     assert all(image is not None for _, image in found)
-
-
-def test_a_judge_is_in_float32_without_tf32():
-    set_tf32(True)
-    load_judge("miniature")
-    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
-    assert torch.backends.cudnn.conv.fp32_precision == "ieee"
