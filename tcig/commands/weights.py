@@ -103,7 +103,6 @@ def _stated(hashes: dict[str, str]) -> str:
 
 def _fetch(names: list[str], options: Options) -> int:
     from tcig.models.fetch import fetch
-    from tcig.models.store import present
 
     if not names:
         raise InputError("name what to fetch, or give --profile.")
@@ -111,8 +110,6 @@ def _fetch(names: list[str], options: Options) -> int:
         raise InputError("--source and --revision are of one model: name it.")
     failed = []
     for name in names:
-        if present(name) and not (options.anew or options.source):
-            continue
         try:
             fetch(name, options.source, options.revision, options.anew)
         except InputError as error:

@@ -41,6 +41,8 @@ def test_fetched_listed_found_and_verified(weights, hub, weights_store):
     assert REVISION[:12] in line
     assert "locked" in line
     assert line.endswith("yes")
+    status, _, error = weights("fetch", NAME, "--revision", "f" * 40)
+    assert (status, f"locked at revision {REVISION}" in error) == (2, True)
     (folder / "open_clip_model.safetensors").write_bytes(CONTENT[::-1])
     status, out, _ = weights("verify")
     assert status == 1
