@@ -89,7 +89,9 @@ def main(argv: list[str]) -> int:
         each = ", ".join(f"{judge} {_duration(s * total)}" for judge, s in judging.items())
         seconds = 3600 * sum(line["hours"] or 0 for line in lines) + sum(judging.values()) * total
         print(f"\njudging: {each}")
-        print(f"estimated in all: {_duration(seconds)}, by a probe of random weights here")
+        unknown = [line["row"] for line in lines if line["hours"] is None]
+        without = f", without {', '.join(unknown)}" if unknown else ""
+        print(f"estimated in all{without}: {_duration(seconds)}, by a probe of random weights here")
     _space(chosen, profile, total)
     return 0
 

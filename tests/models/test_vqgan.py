@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from taming.modules.vqvae.quantize import VectorQuantizer
 
 from tcig.data.errors import InputError
+from tcig.models.architectures import F16_16384
 from tcig.models.fetch import fetch
 from tcig.models.store import read_lock
 from tcig.models.vqgan import CALLBACK, VQGAN, load_vqgan
@@ -30,23 +31,6 @@ SETTINGS = {
         "dropout": 0.0,
     },
 }
-F16_16384 = {
-    "embed_dim": 256,
-    "n_embed": 16384,
-    "ddconfig": {
-        "double_z": False,
-        "z_channels": 256,
-        "resolution": 256,
-        "in_channels": 3,
-        "out_ch": 3,
-        "ch": 128,
-        "ch_mult": [1, 1, 2, 2, 4],
-        "num_res_blocks": 2,
-        "attn_resolutions": [16],
-        "dropout": 0.0,
-    },
-}
-"""The published configuration of vqgan_imagenet_f16_16384."""
 
 
 @pytest.fixture(scope="module")
