@@ -4,8 +4,9 @@
     tcig plan --profile paper --layouts layouts.jsonl --methods si tcig --samples 4 --limit 100
 
 Counts images, evaluations of the UNet, optimisation steps, downloads and disk, and estimates hours
-from a probe of half a minute on this device, with random weights: nothing is fetched. Hours leave
-out what lies between the networks; a first batch, compiling and loading come on top.
+from a probe on this device (meant to be half a minute on a GPU, longer on a processor), with random
+weights: nothing is fetched. Hours leave out what lies between the networks; a first batch,
+compiling and loading come on top.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from tcig.commands.parsing import parse
 from tcig.data.errors import InputError
 
 PNG = 1.7
-"""Bytes a pixel of a photograph as PNG; ours."""
+"""Bytes a pixel of a photograph as PNG; assumed."""
 
 
 @dataclass

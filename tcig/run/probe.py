@@ -23,8 +23,8 @@ from tcig.models.weights import local, locate
 BATCH = {"cuda": 8, "mps": 2, "cpu": 2}
 """Latents in a probe's call."""
 SECONDS = 1.5
-"""Of one probe, beyond its first call; with what it takes to make the networks of a profile, about
-half a minute on a GPU; ours."""
+"""Of one probe, beyond its first call; with the making of a profile's networks meant to be half a
+minute on a GPU, where it was not measured; ours."""
 MASK2FORMER_SIDE, DEEPLABV3_SIDE = 800, 520
 """At which the judges see an image: their shortest side."""
 
@@ -40,11 +40,12 @@ class Probed(NamedTuple):
 
 @cache
 def probe_diffusion(source: str, size: int, compute: Compute) -> Probed | None:
-    """UNet and VAE of a model at `size` pixels; None where its architecture is not known here."""
+    """UNet and VAE of a model at `size` pixels; None where its architecture is not known here, or
+    it has no VAE, as a pipeline on pixels."""
     if source in NETWORKS and not present(source):
         networks = _blank(source, compute)
         unet, vae = networks["unet"], networks["vae"]
-    elif local(source) or present(source):
+    elif (place := local(source) or present(source)) and (place / "vae").is_dir():
         model = load_diffusion(source, compute)
         unet, vae = model.unet, model.vae
     else:
