@@ -99,3 +99,8 @@ def test_the_paper_needs_its_downloads_and_a_manifest(capsys, tmp_path):
     assert "downloads: 10.4 GB of weights" in out
     assert "(7 models)" in out
     assert "tcig-two-guides" not in out
+
+
+def test_a_pipeline_without_a_vae_is_unknown(tmp_path):
+    assert probe.probe_diffusion(str(tmp_path), 64, SMOKE.compute) is None
+    assert probe.probe_diffusion("org/not-here", 64, SMOKE.compute) is None
