@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from tcig.eval.iou import NAMES, Samples, reduce
+from tcig.eval.iou import NAMES, reduce
 from tcig.eval.published import published
-from tcig.eval.stored import dense, read_scores
+from tcig.eval.stored import COUNTS, read_scores, samples_of
 
-FIELDS = {"none": "confusion", "dropped": "confusion_ignoring_dropped"}
-"""`--ignore` -> the stored counts."""
 NEAREST = 1000
 """Layouts: MultiDiffusion's "1K diverse samples"."""
 
@@ -44,9 +42,8 @@ def calibration(folder: Path, readings: Mapping[str, set[str]]) -> pd.DataFrame:
             chosen = [row for row in rows if row["layout"] in ids]
             if not chosen:
                 continue
-            for ignore, field in FIELDS.items():
-                counts = [dense(row[field]) for row in chosen]
-                samples = Samples.of(counts, [row["classes"] for row in chosen])
+            for ignore in COUNTS:
+                samples = samples_of(chosen, ignore)
                 for name in NAMES:
                     found = reduce(samples, name)
                     records.append(

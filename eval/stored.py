@@ -5,7 +5,7 @@ maps (palette PNG): every reduction and overlay derives from these without the j
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tcig.data.errors import InputError
 from tcig.data.voc import LABELS
+from tcig.eval.iou import Samples
 
 SCHEMA = 1
+COUNTS = {"none": "confusion", "dropped": "confusion_ignoring_dropped"}
+"""`--ignore` -> the counts in a row."""
 
 
 class Score(BaseModel):
@@ -87,6 +90,12 @@ def dense(entries: list[list[int]]) -> np.ndarray:
     for truth, predicted, pixels in entries:
         counts[truth, predicted] = pixels
     return counts
+
+
+def samples_of(rows: Sequence[dict], ignore: str) -> Samples:
+    """The counts of stored rows, `ignore` one of `COUNTS`."""
+    counts = [dense(row[COUNTS[ignore]]) for row in rows]
+    return Samples.of(counts, [row["classes"] for row in rows])
 
 
 def read_scores(folder: Path) -> Iterator[tuple[Score, list[dict]]]:

@@ -4,28 +4,16 @@ import hashlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from tcig.data.errors import InputError
-from tcig.eval.images import read_run
-from tcig.eval.iou import NAMES, Reduction, Samples, reduce
+from tcig.eval.iou import NAMES, Reduction, reduce
 from tcig.eval.published import published
-from tcig.eval.stored import Score, dense, read_scores
+from tcig.eval.rows import ORACLES, Ignore, Row, read_rows
 
-ORACLES = {"paste": "oracle"}
-"""Rows that read the truth: they check the plumbing and are no method."""
-GUIDES = ("guide", "deeplabv3_resnet101")
-"""Judges that guide TCIG: their rows stand below those of the independent ones."""
-GUIDE = "guide "
-"""Begins the names of a run's weights that are guides."""
 CONDITIONS = ("row", "judge", "identity", "manifest", "image_size", "score_size", "resized")
 """What of a score goes into a record as it is."""
-CEILING = "real"
-"""The photographs' row, shown with the dropped objects counted and ignored: how far the judge can
-agree with the truth."""
 STD = "± is the standard deviation (divided by n) over the values that the mean is of: "
 VALUES = {
     "iou_image": "images",
@@ -35,73 +23,25 @@ VALUES = {
 }
 
 
-def measured(folders: Sequence[Path], ignore: Literal["none", "dropped"]) -> pd.DataFrame:
-    """One record per folder and judge: independent judges first, folders in their order.
-
-    Args:
-        folders: folders of scored images, or of such folders.
-        ignore: whether pixels of the objects that the filter dropped count, or not at all; the
-            row `real` is given both ways.
+def measured(folders: Sequence[Path], ignore: Ignore) -> pd.DataFrame:
+    """One record per folder and judge, in the order of `tcig.eval.rows.read_rows`, which says what
+    is refused.
 
     Returns:
         Columns `CONDITIONS`, `samples` (a hash of which they are), `ignore`, `guided` (whether the
         judge's own network guided the images), `n`, `failed`, and
         for every name of `tcig.eval.iou.NAMES` its mean, `{name}_std` and `{name}_n`.
-
-    Raises:
-        InputError: a folder without scores, rows of different manifests, or rows of one judge
-            under different weights or score sizes.
     """
-    records = []
-    scored = {}  # by their resolved paths: a folder named twice is one row
-    for folder in folders:
-        places = [folder, *sorted(folder.glob("*"))]
-        found = {path.resolve(): None for path in places if any(path.glob("scores/*/score.json"))}
-        if not found:
-            raise InputError(f"{folder} holds no scores: run `tcig score` on it first.")
-        scored |= found
-    for place in scored:
-        guides = _guides(place)
-        for score, rows in read_scores(place):
-            both = ("none", "dropped") if score.row == CEILING else (ignore,)
-            guided = score.identity in guides
-            records += [_record(score, rows, each) | {"guided": guided} for each in both]
-    frame = pd.DataFrame(records)
-    for judge, rows in frame.groupby("judge"):
-        for column in ("identity", "score_size"):
-            if rows[column].nunique() > 1:
-                values = " and ".join(str(value)[:12] for value in rows[column].unique())
-                raise InputError(
-                    f"the rows of the judge {judge} differ in {column} ({values}): score them "
-                    "again alike."
-                )
-    if frame["manifest"].nunique() > 1:
-        raise InputError(
-            "the rows are of different layouts (manifests "
-            f"{', '.join(sorted(m[:8] for m in frame['manifest'].unique()))}): a table compares "
-            "methods on the same ones."
-        )
-    order = {judge: (judge in GUIDES, place) for place, judge in enumerate(frame["judge"].unique())}
-    by_judge = sorted(frame.index, key=lambda row: order[frame["judge"][row]])
-    return frame.loc[by_judge].reset_index(drop=True)
+    return pd.DataFrame([_record(row) for row in read_rows(folders, ignore)])
 
 
-def _guides(folder: Path) -> set[str]:
-    """Identities of the networks that guided a run's images."""
-    run = read_run(folder)
-    weights = run.spec.weights if run else {}
-    return {identity for part, identity in weights.items() if part.startswith(GUIDE)}
-
-
-def _record(score: Score, rows: list[dict], ignore: Literal["none", "dropped"]) -> dict:
-    field = "confusion" if ignore == "none" else "confusion_ignoring_dropped"
-    samples = Samples.of([dense(row[field]) for row in rows], [row["classes"] for row in rows])
-    record = {name: getattr(score, name) for name in CONDITIONS}
-    pairs = repr(sorted(score.samples)).encode()
-    record |= {"samples": hashlib.sha256(pairs).hexdigest()[:8], "ignore": ignore}
-    record |= {"n": len(rows), "failed": score.failed}
+def _record(row: Row) -> dict:
+    record = {name: getattr(row.score, name) for name in CONDITIONS}
+    pairs = repr(sorted(row.score.samples)).encode()
+    record |= {"samples": hashlib.sha256(pairs).hexdigest()[:8], "ignore": row.ignore}
+    record |= {"n": len(row.layouts), "failed": row.score.failed, "guided": row.guided}
     for name in NAMES:
-        mean, std, n = reduce(samples, name)
+        mean, std, n = reduce(row.samples, name)
         record |= {name: mean, f"{name}_std": std, f"{name}_n": n}
     return record
 
@@ -131,7 +71,7 @@ def figures(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 
 def _label(record: dict) -> str:
-    notes = [ORACLES[record["row"]]] if record["row"] in ORACLES else []
+    notes = ["oracle"] if record["row"] in ORACLES else []
     notes += ["judged by its guide"] if record["guided"] else []
     notes += ["dropped objects ignored"] if record["ignore"] == "dropped" else []
     notes += ["resized"] if record["resized"] else []

@@ -1,0 +1,111 @@
+"""The rows of a comparison: scored folders, read and checked against each other."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from tcig.data.errors import InputError
+from tcig.eval.images import RunRecord, read_run
+from tcig.eval.iou import Samples
+from tcig.eval.stored import Score, read_scores, samples_of
+
+Ignore = Literal["none", "dropped"]
+"""Whether pixels of the objects that the filter dropped count, or not at all."""
+CEILING = "real"
+"""The photographs' row, shown with the dropped objects counted and ignored: how far the judge can
+agree with the truth."""
+ORACLES = ("paste",)
+"""Rows that read the truth: they check the plumbing and are no method."""
+FLOOR = "empty"
+"""A grey image."""
+GUIDES = ("guide", "deeplabv3_resnet101")
+"""Judges that guide TCIG: their rows stand below those of the independent ones."""
+GUIDE = "guide "
+"""Begins the names of a run's weights that are guides."""
+
+
+class Row(NamedTuple):
+    """A folder's images under one judge."""
+
+    folder: Path
+    score: Score
+    samples: Samples
+    """Counts in the order of `score.samples`."""
+    ignore: Ignore
+    run: RunRecord | None
+    """None for a folder of images from elsewhere."""
+
+    @property
+    def name(self) -> str:
+        """Of the row."""
+        return self.score.row
+
+    @property
+    def layouts(self) -> list[str]:
+        """The layout of each sample."""
+        return [layout for layout, _ in self.score.samples]
+
+    @property
+    def guided(self) -> bool:
+        """Whether the judge's own network guided the images."""
+        weights = self.run.spec.weights if self.run else {}
+        guides = {each for part, each in weights.items() if part.startswith(GUIDE)}
+        return self.score.identity in guides
+
+    @property
+    def is_method(self) -> bool:
+        """Whether it is compared with others: no ceiling, floor or oracle."""
+        return self.name not in (CEILING, FLOOR, *ORACLES)
+
+
+def read_rows(folders: Sequence[Path], ignore: Ignore) -> list[Row]:
+    """A row per folder and judge: independent judges first, folders in their order.
+
+    Args:
+        folders: folders of scored images, or of such folders; one named twice counts once.
+        ignore: for all rows; the row `real` is given both ways.
+
+    Raises:
+        InputError: a folder without scores, rows of different manifests, or rows of one judge
+            under different weights or score sizes.
+    """
+    scored = {}
+    for folder in folders:
+        places = [folder, *sorted(folder.glob("*"))]
+        found = {path.resolve(): None for path in places if any(path.glob("scores/*/score.json"))}
+        if not found:
+            raise InputError(f"{folder} holds no scores: run `tcig score` on it first.")
+        scored |= found
+    rows = []
+    for place in scored:
+        run = read_run(place)
+        for score, records in read_scores(place):
+            for each in ("none", "dropped") if score.row == CEILING else (ignore,):
+                rows.append(Row(place, score, samples_of(records, each), each, run))
+    check_alike(rows)
+    judges = list(dict.fromkeys(row.score.judge for row in rows))
+    return sorted(rows, key=lambda r: (r.score.judge in GUIDES, judges.index(r.score.judge)))
+
+
+def check_alike(rows: Sequence[Row]) -> None:
+    """Whether the rows can stand in one table.
+
+    Raises:
+        InputError: see `read_rows`.
+    """
+    for judge in dict.fromkeys(row.score.judge for row in rows):
+        for field in ("identity", "score_size"):
+            judged = [row.score for row in rows if row.score.judge == judge]
+            values = dict.fromkeys(str(getattr(score, field))[:12] for score in judged)
+            if len(values) > 1:
+                shown = " and ".join(values)
+                raise InputError(
+                    f"the rows of the judge {judge} differ in {field} ({shown}): score them "
+                    "again alike."
+                )
+    manifests = {row.score.manifest[:8] for row in rows}
+    if len(manifests) > 1:
+        raise InputError(
+            f"the rows are of different layouts (manifests {', '.join(sorted(manifests))}): a "
+            "table compares methods on the same ones."
+        )
