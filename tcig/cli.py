@@ -15,6 +15,7 @@ COMMANDS = {
     "smoke": "every row on two layouts, against stored ranges",
     "sweep": "measure a row under combinations of its options, on layouts for tuning",
     "calibrate": "which definition gives real photographs the published 0.43 ± 0.09",
+    "check-method": "whether a method of your own keeps what the benchmark builds on",
     "score": "score a folder of images, anyone's",
     "plan": "what a run will cost: evaluations, hours, downloads, disk",
     "rehearse": "a profile's whole path here, with random weights and few steps",
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
-        lines = [f"  {name:<10}{what}" for name, what in COMMANDS.items()]
+        lines = [f"  {name:<13}{what}" for name, what in COMMANDS.items()]
         print(USAGE.format(commands="\n".join(lines)), end="")
         return 0 if argv else 2
     name, *rest = argv
@@ -69,7 +70,8 @@ def _main(argv: list[str]) -> int:
     from tcig.data.errors import InputError
 
     try:
-        return importlib.import_module(f"tcig.commands.{name}").main(rest)
+        module = f"tcig.commands.{name.replace('-', '_')}"
+        return importlib.import_module(module).main(rest)
     except InputError as error:
         return _refuse(str(error))
 

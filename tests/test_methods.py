@@ -116,7 +116,7 @@ def test_empty_is_grey_and_no_colour_of_the_palette():
 def test_references_draw_a_layout_alike_whatever_stands_beside_it(name):
     row, entry = find_row(name)
     assert row == name
-    kind = load_method(entry)
+    kind, _ = load_method(entry)
     layouts = [
         layout_of(128, "val2017/000000000001.png", cat=(0, 9, 0, 9)),
         layout_of(128, "val2017/000000000002.png", dog=(5, 90, 7, 80)),
@@ -164,7 +164,7 @@ def test_a_class_from_a_file(tmp_path):
     path.write_text(GOOD)
     row, entry = find_row(f"{path}:Mine")
     assert row == "Mine"
-    kind = load_method(entry)
+    kind, _ = load_method(entry)
     assert issubclass(kind, Method)
     assert kind(Context(8), kind.Options()).options.steps == 1
 
@@ -175,7 +175,7 @@ def test_files_of_the_same_name_do_not_mix(tmp_path):
         (tmp_path / folder).mkdir()
         path = tmp_path / folder / "mine.py"
         path.write_text(GOOD.replace("= 1", f"= {steps}"))
-        kinds.append(load_method(find_row(f"{path}:Mine")[1]))
+        kinds.append(load_method(find_row(f"{path}:Mine")[1])[0])
     assert [kind.Options().steps for kind in kinds] == [3, 4]
 
 

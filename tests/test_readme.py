@@ -10,6 +10,8 @@ def test_the_method_of_the_readme_is_scored_beside_the_references(tmp_path, caps
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     Path("stripes.py").write_text(code)
+    assert main(["check-method", "stripes.py:Stripes"]) == 0
+    capsys.readouterr()
     methods = ["paste", "stripes.py:Stripes"]
     assert main(["run", "--methods", *methods, "--limit", "3", "--no-score"]) == 0
     folders = capsys.readouterr().out.split()
@@ -26,7 +28,7 @@ def test_the_method_of_the_readme_is_scored_beside_the_references(tmp_path, caps
 def test_the_commands_of_the_readme_exist():
     from tcig.cli import COMMANDS
 
-    named = set(re.findall(r"^tcig (\w+)", README, re.MULTILINE))
+    named = set(re.findall(r"^tcig ([\w-]+)", README, re.MULTILINE))
     assert named == set(COMMANDS)
 
 

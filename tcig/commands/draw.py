@@ -14,7 +14,7 @@ and --outputs M draws stage 2 that often from each.
 from dataclasses import dataclass
 from pathlib import Path
 
-from tcig.commands.parsing import parse
+from tcig.commands.parsing import assignment, parse
 from tcig.data.errors import InputError
 
 
@@ -51,7 +51,6 @@ def main(argv: list[str]) -> int:
         raise InputError("--samples and --outputs count from 1.")
     if options.out.suffix != ".png":
         raise InputError(f"--out {options.out}: images are PNG.")
-    from tcig.commands.sweep import assignment
     from tcig.data.drawn import drawn_layout, parse_legend
     from tcig.methods.two_stage.method import TwoStage
     from tcig.profiles import load_profile

@@ -14,7 +14,7 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
-from tcig.commands.parsing import parse
+from tcig.commands.parsing import assignment, parse
 from tcig.data.errors import InputError
 
 TUNING = 64
@@ -84,14 +84,6 @@ def main(argv: list[str]) -> int:
         _write(table, records)
     print(table)
     return 1 if failed else 0
-
-
-def assignment(text: str) -> tuple[str, str]:
-    """`OPTION=VALUE` as a pair."""
-    option, equals, value = text.partition("=")
-    if not (option and equals):
-        raise InputError(f"{text!r}: give OPTION=VALUE, as in guidance=5.")
-    return option, value
 
 
 def _axis(text: str) -> tuple[str, list[str]]:

@@ -28,7 +28,7 @@ class Cost(NamedTuple):
     unet: int = 0
     """Evaluations of the UNet on one latent each."""
     iterations: int = 0
-    """Optimisation steps of stage 1 on one image each."""
+    """Steps on one image each in which a loss is differentiated: of stage 1, or guided ones."""
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,22 @@
-"""Rows by name and methods by file, loaded when asked for."""
+"""Rows by name, methods of installed packages and by file, loaded when asked for."""
 
 import difflib
 import importlib
 import importlib.util
+import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tcig.data.errors import InputError
+from tcig.data.files import sha256
 from tcig.methods.base import Method
+
+GROUP = "tcig.methods"
+"""Entry points by which an installed package adds methods, as `name = "module:Class"`."""
 
 
 class Row(NamedTuple):
@@ -44,12 +50,19 @@ ROWS = {
     "tcig-no-clip": Row("tcig", _TCIG, {"first.clip_weight": 0.0}),
     "tcig-no-guidance": Row("tcig", _TCIG, {"first.guide_weight": 0.0}),
     "tcig-no-stage1": Row("tcig", _TCIG, {"stages": "second"}),
+    "direct-guidance": Row("direct-guidance", "tcig.methods.direct:DirectGuidance"),
 }
 """What the table has, by name: the references, the four systems, their ablations."""
 
 
+def installed() -> dict[str, Row]:
+    """Rows of installed packages; a name of `ROWS` stays tcig's own."""
+    found = sorted(entry_points(group=GROUP), key=lambda point: point.name)
+    return {each.name: Row(each.name, each.value) for each in found if each.name not in ROWS}
+
+
 def find_row(name: str) -> tuple[str, Row]:
-    """The row's name and the row, of `ROWS` or of `path/to/file.py:Class`.
+    """The row's name and the row: of `ROWS`, of an installed package, or `path/to/file.py:Class`.
 
     Raises:
         InputError: no such row.
@@ -61,40 +74,51 @@ def find_row(name: str) -> tuple[str, Row]:
         raise InputError(f"{name}: tcig has a row {attribute} of its own, rename the class.")
     if file.endswith(".py") and attribute:
         return attribute, Row(attribute, name)
-    near = difflib.get_close_matches(name, ROWS, 1)
+    others = installed()
+    if name in others:
+        return name, others[name]
+    near = difflib.get_close_matches(name, [*ROWS, *others], 1)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    raise InputError(
-        f"no method {name!r}{hint}: there are {', '.join(ROWS)}, or path/to/file.py:Class."
-    )
+    known = ", ".join([*ROWS, *others])
+    raise InputError(f"no method {name!r}{hint}: there are {known}, or path/to/file.py:Class.")
 
 
-def load_method(row: Row) -> type[Method]:
-    """The row's class.
+def load_method(row: Row) -> tuple[type[Method], str | None]:
+    """The row's class, and the SHA-256 of its file where it is none of tcig's own.
 
     Raises:
         InputError: a missing file or class, or a class that is no `Method`.
     """
     place, _, attribute = row.target.rpartition(":")
+    if row in ROWS.values():
+        return getattr(importlib.import_module(place), attribute), None
     if place.endswith(".py"):
-        return _from_file(Path(place), attribute)
-    return getattr(importlib.import_module(place), attribute)
+        path = Path(place)
+        if not path.is_file():
+            raise InputError(f"no file {path} to take the method {attribute} from.")
+        return _loaded(lambda: _execute(path), place, attribute), sha256(path)
+    kind = _loaded(lambda: importlib.import_module(place), place, attribute)
+    return kind, sha256(Path(inspect.getsourcefile(kind)))
 
 
-def _from_file(path: Path, attribute: str) -> type[Method]:
-    if not path.is_file():
-        raise InputError(f"no file {path} to take the method {attribute} from.")
+def _execute(path: Path):
     spec = importlib.util.spec_from_file_location(f"tcig_method_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _loaded(load: Callable, place: str, attribute: str) -> type[Method]:
     try:
-        spec.loader.exec_module(module)
+        module = load()
     except (Exception, SystemExit) as error:
-        raise InputError(f"{path} cannot be loaded ({type(error).__name__}: {error}).") from error
+        raise InputError(f"{place} cannot be loaded ({type(error).__name__}: {error}).") from error
     found = getattr(module, attribute, None)
     if not (isinstance(found, type) and issubclass(found, Method)):
-        raise InputError(f"{path} has no class {attribute} that is a tcig.methods.base.Method.")
+        raise InputError(f"{place} has no class {attribute} that is a tcig.methods.base.Method.")
     if found.__abstractmethods__:
         raise InputError(
-            f"{path}: {attribute} lacks {', '.join(sorted(found.__abstractmethods__))}."
+            f"{place}: {attribute} lacks {', '.join(sorted(found.__abstractmethods__))}."
         )
     return found

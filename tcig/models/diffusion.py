@@ -199,10 +199,11 @@ class Diffusion:
         latents = (posterior.mode() if draws is None else posterior.sample(draws)).to(images.dtype)
         return (latents - (self.vae.config.shift_factor or 0)) * self.vae.config.scaling_factor
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Images (N, 3, H, W) in [-1, 1] of latents."""
+    def decode(self, latents: Tensor, clamped: bool = True) -> Tensor:
+        """Images (N, 3, H, W) in [-1, 1] of latents, or what the decoder gives unclamped."""
         latents = latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0)
-        return self.vae.decode(latents.to(self.dtype)).sample.to(latents.dtype).clamp(-1, 1)
+        images = self.vae.decode(latents.to(self.dtype)).sample.to(latents.dtype)
+        return images.clamp(-1, 1) if clamped else images
 
 
 def to_images(tensors: Tensor) -> list[Image.Image]:

@@ -83,7 +83,7 @@ def _draw(
     batches.start()
     try:
         images = method.generate([layout for layout, _ in chunk], seeds)
-        _check(images, len(chunk), size)
+        check_images(images, len(chunk), size)
     except Exception as error:
         if len(chunk) > 1:
             part = batches.halve(len(chunk)) if out_of_memory(error) else 1
@@ -122,7 +122,13 @@ def _peak_mib() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _MIB
 
 
-def _check(images: list[Image.Image], count: int, size: int) -> None:
+def check_images(images: list[Image.Image], count: int, size: int) -> None:
+    """Whether a method gave `count` RGB images of `size` pixels a side.
+
+    Raises:
+        ValueError: too few or many, or of another size or mode.
+        TypeError: something else than an image.
+    """
     if not isinstance(images, Sequence) or len(images) != count:
         given = f"{len(images)} images" if isinstance(images, Sequence) else type(images).__name__
         raise ValueError(f"the method gave {given} for {count} layouts, a list of images is needed")

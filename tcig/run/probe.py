@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tcig.eval.judges import SOURCES, load_judge
+from tcig.methods.guides import load_guide
 from tcig.methods.two_stage.first import FirstOptions
-from tcig.methods.two_stage.guides import load_guide
 from tcig.models.architectures import NETWORKS
 from tcig.models.clip import load_clip
 from tcig.models.devices import Compute

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from tcig.data.errors import InputError
-from tcig.data.files import sha256
 from tcig.methods.base import Context, Method
 from tcig.methods.registry import find_row, load_method
 from tcig.methods.settings import build_options
@@ -83,12 +82,11 @@ def choose(
         InputError: see `find_row`, `load_method` and `build_options`.
     """
     row, entry = find_row(name)
-    kind = load_method(entry)
+    kind, code = load_method(entry)
     shared = profile.methods.get(entry.method, {})
     own = profile.methods.get(row, {}) if row != entry.method else {}
     options = build_options(kind.Options, row, shared, entry.preset, own, settings)
-    file = name.rpartition(":")[0]
-    return Chosen(row, kind, options, sha256(Path(file)) if file.endswith(".py") else None)
+    return Chosen(row, kind, options, code)
 
 
 def prepare(

@@ -27,9 +27,9 @@ from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.methods.base import Context
 from tcig.methods.draws import generators
+from tcig.methods.guides import load_guide
 from tcig.methods.multidiffusion import MultiDiffusion, Options
 from tcig.methods.two_stage.first import FirstOptions, FirstStage
-from tcig.methods.two_stage.guides import load_guide
 from tcig.models.clip import folded, load_clip
 from tcig.models.vqgan import load_vqgan
 from tcig.models.weights import locate

@@ -16,15 +16,8 @@ from torch import Generator, Tensor
 
 from tcig.data.errors import InputError
 from tcig.data.layout import Layout
+from tcig.methods.guides import Over, Prediction, prepare_guides, summed_loss
 from tcig.methods.two_stage.cutouts import Augmentations, augmented, draw_augmentations
-from tcig.methods.two_stage.guides import (
-    Guided,
-    Over,
-    Prediction,
-    guide_iou,
-    guide_loss,
-    prepare_guides,
-)
 from tcig.models.clip import Clip
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.vqgan import VQGAN
@@ -236,7 +229,10 @@ class FirstStage:
             if texts is not None:
                 found["clip"] = options.clip_weight * self._clip_loss(images, texts, draws)
             if guided:
-                found["guide"], iou = self._guide_loss(images, guided, callback is not None)
+                measured = callback is not None
+                found["guide"], iou = summed_loss(
+                    guided, images, options.prediction, self.compute, measured
+                )
                 found["guide"] = options.guide_weight * found["guide"]
                 if callback:
                     callback("guide", iteration=iteration, iou=iou)
@@ -256,16 +252,3 @@ class FirstStage:
             encoded = self.clip.encode_images(views)
         found = encoded.unflatten(0, (len(images), options.cutouts))
         return spherical_distance(found, texts[:, None]).mean(1)
-
-    def _guide_loss(
-        self, images: Tensor, guided: Sequence[Guided], measured: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Summed over the guides of each sample, (B,), and their mean IoU where it is measured."""
-        total, iou, count = torch.zeros(3, len(images), device=images.device)
-        for each in guided:
-            loss, logits = guide_loss(each, images, self.options.prediction, self.compute)
-            total = total.index_add(0, each.rows, loss)
-            if measured:
-                iou = iou.index_add(0, each.rows, guide_iou(each, logits))
-                count = count.index_add(0, each.rows, torch.ones_like(loss))
-        return total, iou / count.clamp(min=1)

@@ -14,8 +14,8 @@ from tcig.data.errors import InputError
 from tcig.data.files import sha256
 from tcig.methods.base import Cost, Method
 from tcig.methods.draws import generators
+from tcig.methods.guides import load_guide
 from tcig.methods.two_stage.first import STARTS, FirstOptions, FirstStage, start_image
-from tcig.methods.two_stage.guides import load_guide
 from tcig.methods.two_stage.second import SecondOptions, SecondStage
 from tcig.models.clip import folded, load_clip
 from tcig.models.devices import Compute

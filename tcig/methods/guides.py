@@ -64,7 +64,7 @@ def choose(guides: Sequence[str], layout: Layout, compute: Compute = PLAIN) -> l
             )
             raise InputError(
                 f"layout {layout.id}: no guide knows the class {LABELS[index]} ({known}): add one "
-                "to first.guides."
+                "to the row's guides."
             )
         chosen[expert] = None
     return [each for each in guides if each in chosen]
@@ -197,3 +197,22 @@ def guide_iou(guided: Guided, logits: Tensor) -> Tensor:
     parts = torch.stack([overlap / union.clamp(min=1) * objects, objects.float()])
     sums = torch.zeros(2, len(logits), device=logits.device).index_add(1, guided.owners, parts)
     return sums[0] / sums[1].clamp(min=1)
+
+
+def summed_loss(
+    guided: Sequence[Guided],
+    images: Tensor,
+    prediction: Prediction,
+    compute: Compute = PLAIN,
+    measured: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """`guide_loss` summed over the guides of each sample, (B,), and, where it is `measured`, the
+    mean of their `guide_iou`, else 0."""
+    total, iou, count = torch.zeros(3, len(images), device=images.device)
+    for each in guided:
+        loss, logits = guide_loss(each, images, prediction, compute)
+        total = total.index_add(0, each.rows, loss)
+        if measured:
+            iou = iou.index_add(0, each.rows, guide_iou(each, logits))
+            count = count.index_add(0, each.rows, torch.ones_like(loss))
+    return total, iou / count.clamp(min=1)

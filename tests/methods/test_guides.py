@@ -8,7 +8,7 @@ from torch import nn
 from tcig.data.errors import InputError
 from tcig.data.voc import BY_LABEL
 from tcig.eval.iou import Samples, class_iou, confusion
-from tcig.methods.two_stage.guides import (
+from tcig.methods.guides import (
     choose,
     guide_iou,
     guide_loss,

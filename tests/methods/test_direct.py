@@ -1,0 +1,129 @@
+"""The loss guides the sampler: against Universal Guidance written out in noise."""
+
+import numpy as np
+import pytest
+import torch
+
+from tcig.methods.direct import DirectGuidance, sample
+from tcig.methods.draws import gaussian, generators
+from tcig.methods.guides import prepare_guides, summed_loss
+from tcig.methods.text_only import TextOnly
+from tcig.models.diffusion import to_images
+
+NAMES = ["9", "7", "10"]
+"""Layouts of 2, 4 and 3 regions."""
+
+
+def direct(sampler, **options):
+    return sampler(DirectGuidance, guides=("mini:guide",), **options)
+
+
+def pixels_of(images):
+    return np.stack([np.asarray(image) for image in images]).astype(int)
+
+
+def in_noise(method, layouts, draws, prediction):
+    """Algorithm 1 of Bansal et al. in the form of their code: everything as a noise."""
+    model, options = method.model, method.options
+    guided = prepare_guides(options.guides, layouts, None, "layout")
+    z = gaussian(draws, (4, 16, 16))
+    texts, calls = method.prompted([each.caption for each in layouts])
+    texts = texts.clone()
+    times = model.schedule(options.steps).timesteps.tolist()
+    shares = model.schedule(options.steps).alphas_cumprod
+    for t, earlier in zip(times, [*times[1:], None], strict=True):
+        a = shares[t]
+        before = shares[earlier] if earlier is not None else model.schedule(4).final_alpha_cumprod
+        for repetition in range(options.recurrence):
+            z = z.detach().requires_grad_()
+            output = model.guided(z, torch.tensor(t), texts, calls, options.guidance)
+            v = prediction == "v_prediction"
+            noise = a.sqrt() * output + (1 - a).sqrt() * z if v else output
+            clean = (z - (1 - a).sqrt() * noise) / a.sqrt()
+            images = (model.decode(clean, clamped=False) + 1) / 2
+            loss = summed_loss(guided, images, "softmax")[0].sum()
+            noise = noise + options.weight * (1 - a).sqrt() * torch.autograd.grad(loss, z)[0]
+            with torch.no_grad():
+                clean = (z - (1 - a).sqrt() * noise) / a.sqrt()
+                earlier_z = before.sqrt() * clean + (1 - before).sqrt() * noise
+                z = earlier_z
+                if repetition < options.recurrence - 1:
+                    beta = a / before
+                    z = beta.sqrt() * earlier_z + (1 - beta).sqrt() * gaussian(draws, (4, 16, 16))
+    return z.detach()
+
+
+@pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])
+@pytest.mark.parametrize("recurrence", [1, 2])
+def test_it_is_universal_guidance(prediction, recurrence, sampler, layouts, monkeypatch):
+    weight = 30.0 if prediction == "v_prediction" else 1000.0
+    method = direct(sampler, weight=weight, recurrence=recurrence)
+    schedule = dict(method.model._schedule) | {"prediction_type": prediction}
+    monkeypatch.setattr(method.model, "_schedule", schedule)
+    chosen = [layouts[name] for name in NAMES[:2]]
+    found = method.generate(chosen, [5, 6])
+    expected = in_noise(method, chosen, generators([5, 6]), prediction)
+    plain = in_noise(direct(sampler, weight=0.0), chosen, generators([5, 6]), prediction)
+    with torch.no_grad():
+        expected, plain = (pixels_of(to_images(method.model.decode(z))) for z in (expected, plain))
+    assert np.abs(pixels_of(found) - expected).max() <= 1
+    assert np.abs(expected - plain).mean() > 3, "the guidance is seen"
+
+
+def test_without_weight_it_is_text_to_image(sampler, layouts):
+    chosen = [layouts[name] for name in NAMES]
+    found = direct(sampler, weight=0.0).generate(chosen, [5, 6, 7])
+    expected = sampler(TextOnly).generate(chosen, [5, 6, 7])
+    assert np.abs(pixels_of(found) - pixels_of(expected)).max() <= 1
+
+
+def test_the_loss_falls(sampler, layouts):
+    chosen, last = [layouts[name] for name in NAMES], {}
+    for weight in (0.0, 1600.0):
+        seen = []
+        method = direct(sampler, weight=weight, steps=8)
+        method.generate(chosen, [5, 6, 7], lambda event, **given: seen.append(given))  # noqa: B023
+        assert len(seen) == 8
+        last[weight] = seen[-1]["loss"]
+    assert (last[1600.0] < 0.75 * last[0.0]).all()
+
+
+def test_a_layout_is_drawn_alike_whatever_stands_beside_it(sampler, layouts):
+    """Exactly in equal batches; elsewhere the guide's gradient enlarges rounding, as in stage 1."""
+    method, drawn = direct(sampler, weight=30.0, recurrence=2), {}
+    seeds = dict(zip(NAMES, [5, 6, 7], strict=True))
+    for names in (NAMES, NAMES, NAMES[::-1], NAMES[:1]):
+        images = method.generate([layouts[n] for n in names], [seeds[n] for n in names])
+        for name, image in zip(names, pixels_of(images), strict=True):
+            drawn.setdefault(name, []).append(image)
+    for first, second, *others in drawn.values():
+        assert np.array_equal(first, second)
+        assert all(np.abs(first - other).mean() < 1 for other in others)
+
+
+def test_the_guides_are_among_its_weights(sampler):
+    """So that the table says which judge guided."""
+    weights = direct(sampler).weights
+    assert set(weights) == {"diffusion", "guide mini:guide"}
+
+
+@pytest.mark.parametrize("wrong", [{"recurrence": 0}, {"guides": ()}, {"steps": 0}])
+def test_what_cannot_be_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"count|empty"):
+        DirectGuidance.Options(**wrong)
+
+
+def test_nothing_is_left_to_collect(sampler, layouts):
+    """Each step's graph is gone before the next: memory does not grow with the steps."""
+    method = direct(sampler, weight=1.0)
+    latents = []
+    sample(
+        method.model,
+        method.model.schedule(3),
+        method.start(generators([1])),
+        lambda z, t: latents.append(z) or z * 0.1,
+        lambda images: images.square().mean((1, 2, 3)),
+        iter(()),
+        method.options,
+    )
+    assert [each.is_leaf for each in latents] == [True] * 3
