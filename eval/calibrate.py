@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from tcig.eval.iou import NAMES, reduce
-from tcig.eval.published import published
+from tcig.eval.published import cited
 from tcig.eval.stored import COUNTS, read_scores, samples_of
 
 NEAREST = 1000
@@ -19,7 +19,7 @@ NEAREST = 1000
 
 def ceiling() -> tuple[float, float]:
     """Mean and ± of the published row `real`."""
-    (row,) = (figure for figure in published() if figure.row == "real")
+    (row,) = (figure for figure in cited() if figure.row == "real")
     return float(row.mean), float(row.std)
 
 

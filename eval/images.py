@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
@@ -58,7 +59,7 @@ def find_images(folder: Path, layouts: Sequence[Layout], manifest: str, limit: i
             )
         present.add((match["layout"], int(match["sample"])))
     samples = asked.samples or max((sample for _, sample in present), default=0) + 1
-    failures = _failures(folder)
+    failures = {(row["layout"], row["sample"]) for row in run_rows(folder) if row["error"]}
     pairs, failed = [], 0
     for layout in chosen:
         for sample in range(samples):
@@ -84,11 +85,18 @@ class RunRecord(BaseModel):
     """What scoring reads of a run's `run.json`; all that it does not know there is left out."""
 
     class Spec(BaseModel):
-        """Of the run's spec."""
+        """Of the run's spec, see `tcig.run.spec.RunSpec`."""
 
         method: str
         manifest: str
         weights: dict[str, str] = {}
+        version: int | None = None
+        code: str | None = None
+        options: dict[str, Any] = {}
+        profile: str | None = None
+        size: int | None = None
+        arithmetic: str | None = None
+        seeds: str | None = None
 
     spec: Spec
     asked: Asked
@@ -114,17 +122,18 @@ def read_run(folder: Path) -> RunRecord | None:
         ) from None
 
 
-def _failures(folder: Path) -> set[tuple[str, int]]:
+def run_rows(folder: Path) -> list[dict]:
+    """The rows of a run's `rows.jsonl`, one of each sample, without lines torn by a kill; none of
+    any other folder."""
     path = folder / "rows.jsonl"
     if not path.exists():
-        return set()
-    failures = set()
+        return []
+    rows = {}
     for line in path.read_bytes().splitlines():
-        with suppress(ValueError, KeyError, TypeError):  # torn by a kill, or not of a run
+        with suppress(ValueError, KeyError, TypeError):
             row = json.loads(line)
-            if row["error"]:
-                failures.add((row["layout"], row["sample"]))
-    return failures
+            rows[row["layout"], row["sample"]] = row | {"error": row["error"]}
+    return list(rows.values())
 
 
 def _missing(folder: Path, layout: str, sample: int) -> InputError:

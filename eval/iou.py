@@ -73,19 +73,35 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
+class ClassCounts(NamedTuple):
+    """Pixels of each sample and class, (N, 21) integers, and whether the class counts, bool.
+
+    A class counts where the layout has it and it has a pixel in the truth.
+    """
+
+    intersection: np.ndarray
+    union: np.ndarray
+    counted: np.ndarray
+
+
+def class_counts(samples: Samples, background: bool = False) -> ClassCounts:
+    """Of all 21 classes, also those that a layout lacks; class 0 counts only with `background`."""
+    truth = samples.confusion.sum(2)
+    intersection = np.einsum("nii->ni", samples.confusion)
+    counted = samples.drawn & (truth > 0)
+    if background:
+        counted[:, 0] = truth[:, 0] > 0
+    return ClassCounts(intersection, truth + samples.confusion.sum(1) - intersection, counted)
+
+
 def class_iou(samples: Samples, background: bool = False) -> np.ndarray:
     """IoU of each sample and class of its layout, (N, 21), NaN elsewhere.
 
     A class of the layout that has no pixel in the truth (wholly covered, or wholly ignored) is
     NaN too: it cannot be drawn. One that the judge does not find is 0.
     """
-    truth = samples.confusion.sum(2)
-    intersection = np.einsum("nii->ni", samples.confusion)
-    iou = _ratio(intersection, truth + samples.confusion.sum(1) - intersection)
-    counted = samples.drawn & (truth > 0)
-    if background:
-        counted[:, 0] = truth[:, 0] > 0
-    return np.where(counted, iou, np.nan)
+    intersection, union, counted = class_counts(samples, background)
+    return np.where(counted, _ratio(intersection, union), np.nan)
 
 
 def image_iou(samples: Samples, background: bool = False) -> np.ndarray:

@@ -2,19 +2,30 @@
 
 import hashlib
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from tcig.eval.iou import NAMES, Reduction, reduce
-from tcig.eval.published import published
+from tcig.eval.iou import NAMES, reduce
+from tcig.eval.pairs import ALPHA, HEADLINE, against_best, ceiling_shares, leakages
+from tcig.eval.published import cited
 from tcig.eval.rows import ORACLES, Ignore, Row, read_rows
+from tcig.eval.statistics import by_layout, interval, parts
 
 CONDITIONS = ("row", "judge", "identity", "manifest", "image_size", "score_size", "resized")
 """What of a score goes into a record as it is."""
+SHARE, LEAKAGE = "of ceiling", "guide - judge"
 STD = "± is the standard deviation (divided by n) over the values that the mean is of: "
+NOTES = (
+    "[low, high] is the 95% interval of the mean, by layout. "
+    f"{SHARE}: {HEADLINE} as a share of the photographs' under the same judge. "
+    f"{LEAKAGE}: {HEADLINE} under this judge, which guides TCIG, minus that of the same images "
+    "under the independent one. Bold: the best method under a judge, and those that a paired "
+    f"permutation test does not tell from it at {ALPHA:.0%} (Holm)."
+)
 VALUES = {
     "iou_image": "images",
     "iou_region": "(image, class) pairs",
@@ -24,15 +35,24 @@ VALUES = {
 
 
 def measured(folders: Sequence[Path], ignore: Ignore) -> pd.DataFrame:
-    """One record per folder and judge, in the order of `tcig.eval.rows.read_rows`, which says what
-    is refused.
+    """`tabulated` of scored folders; `tcig.eval.rows.read_rows` says what is refused."""
+    return tabulated(read_rows(folders, ignore))
+
+
+def tabulated(rows: Sequence[Row]) -> pd.DataFrame:
+    """A record for each row, in their order.
 
     Returns:
         Columns `CONDITIONS`, `samples` (a hash of which they are), `ignore`, `guided` (whether the
-        judge's own network guided the images), `n`, `failed`, and
-        for every name of `tcig.eval.iou.NAMES` its mean, `{name}_std` and `{name}_n`.
+        judge's own network guided the images), `n`, `failed`; for every name of
+        `tcig.eval.iou.NAMES` its mean, `{name}_std`, `{name}_n`, and the ends `{name}_low` and
+        `{name}_high` of the mean's 95% interval; `ceiling_share`, `leakage` and `p_best` of
+        `tcig.eval.pairs`.
     """
-    return pd.DataFrame([_record(row) for row in read_rows(folders, ignore)])
+    frame = pd.DataFrame([_record(row) for row in rows])
+    return frame.assign(
+        ceiling_share=ceiling_shares(rows), leakage=leakages(rows), p_best=against_best(rows)
+    )
 
 
 def _record(row: Row) -> dict:
@@ -42,7 +62,9 @@ def _record(row: Row) -> dict:
     record |= {"n": len(row.layouts), "failed": row.score.failed, "guided": row.guided}
     for name in NAMES:
         mean, std, n = reduce(row.samples, name)
+        low, high = interval(by_layout(parts(row.samples, name), row.layouts))
         record |= {name: mean, f"{name}_std": std, f"{name}_n": n}
+        record |= {f"{name}_low": low, f"{name}_high": high}
     return record
 
 
@@ -51,22 +73,25 @@ def figures(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
     Published rows that nothing was measured for follow with empty cells, once.
     """
-    cited = {}
-    for figure in published():
+    columns = {}
+    for figure in cited():
         column = f"{figure.paper} {figure.table} (cited)"
-        cited.setdefault(column, {})[figure.row] = f"{figure.mean} ± {figure.std}"
-    unmeasured = [
-        row for row in dict.fromkeys(f.row for f in published()) if row not in set(frame["row"])
-    ]
+        columns.setdefault(column, {})[figure.row] = f"{figure.mean} ± {figure.std}"
+    named = dict.fromkeys(figure.row for figure in cited())
+    unmeasured = [row for row in named if row not in set(frame["row"])]
     lines = []
     for record in frame.to_dict("records"):
         line = {"row": _label(record), "judge": record["judge"], "n": _n(record)}
         for name in names:
-            line[name] = _cell(Reduction(*(record[name + s] for s in ("", "_std", "_n"))))
-        lines.append(line | {column: rows.get(record["row"], "") for column, rows in cited.items()})
+            line[name] = _cell(record, name)
+        line |= {SHARE: _number(record["ceiling_share"], ".2f")}
+        line |= {LEAKAGE: _number(record["leakage"], "+.3f")}
+        lines.append(
+            line | {column: rows.get(record["row"], "") for column, rows in columns.items()}
+        )
     for row in unmeasured:
-        blank = {"row": row, "judge": "", "n": ""} | dict.fromkeys(names, "")
-        lines.append(blank | {column: rows.get(row, "") for column, rows in cited.items()})
+        blank = {"row": row, "judge": "", "n": ""} | dict.fromkeys((*names, SHARE, LEAKAGE), "")
+        lines.append(blank | {column: rows.get(row, "") for column, rows in columns.items()})
     return pd.DataFrame(lines)
 
 
@@ -82,25 +107,35 @@ def _n(record: dict) -> str:
     return f"{record['n']} ({record['failed']} failed)" if record["failed"] else str(record["n"])
 
 
-def _cell(value: Reduction) -> str:
-    return "-" if np.isnan(value.mean) else f"{value.mean:.3f} ± {value.std:.3f}"
+def _cell(record: dict, name: str) -> str:
+    mean, low, high = (record[name + end] for end in ("", "_low", "_high"))
+    if np.isnan(mean):
+        return "-"
+    bold = "**" if name == HEADLINE and record["p_best"] >= ALPHA else ""
+    ends = "" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]"
+    return f"{bold}{mean:.3f} ± {record[f'{name}_std']:.3f}{bold}{ends}"
+
+
+def _number(value: float, form: str) -> str:
+    return "" if np.isnan(value) else format(value, form)
 
 
 def render(frame: pd.DataFrame, names: Sequence[str], form: str) -> str:
     """The table as `md`, `csv` (all numbers, unrounded) or `latex` (booktabs)."""
     if form == "csv":
         buffer = io.StringIO()
-        cited = pd.DataFrame([f._asdict() for f in published()])
-        cited["judge"] = "cited: " + cited["paper"] + " " + cited["table"]
-        cited = cited.rename(columns={"mean": "published", "std": "published_std"})
+        printed = pd.DataFrame([figure._asdict() for figure in cited()])
+        printed["judge"] = "cited: " + printed["paper"] + " " + printed["table"]
+        printed = printed.rename(columns={"mean": "published", "std": "published_std"})
         wanted = ["row", "judge", "published", "published_std"]
         counts = [c for c in frame if c in ("n", "failed") or c.endswith("_n")]
-        table = pd.concat([frame.astype(dict.fromkeys(counts, "Int64")), cited[wanted]])
+        table = pd.concat([frame.astype(dict.fromkeys(counts, "Int64")), printed[wanted]])
         table.to_csv(buffer, index=False)
         return buffer.getvalue()
     table = figures(frame, names)
     notes = [
         STD + "; ".join(f"{n}: {VALUES[n.removesuffix('_with_background')]}" for n in names) + ".",
+        NOTES,
         "Columns marked (cited) are the papers' own figures, on COCO, by their judge and formula.",
     ]
     if frame["samples"].nunique() > 1:
@@ -108,6 +143,8 @@ def render(frame: pd.DataFrame, names: Sequence[str], form: str) -> str:
     if form == "md":
         table["row"] = table["row"].str.replace("|", "\\|")
         below = "".join(f"{note}  \n" for note in notes)
-        return f"{table.to_markdown(index=False)}\n\n{below}"
+        texts = [table.columns.get_loc(name) for name in (SHARE, LEAKAGE)]
+        return f"{table.to_markdown(index=False, disable_numparse=texts)}\n\n{below}"
     text = table.to_latex(index=False, escape=True, column_format="ll" + "r" * (table.shape[1] - 2))
+    text = re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", text)
     return text.replace("±", r"$\pm$") + "".join(f"% {note}\n" for note in notes)

@@ -3,6 +3,7 @@
     tcig table runs
     tcig table runs/real-1a2b3c4d my-images --format latex
     tcig table runs --format csv --ignore dropped > table.csv
+    tcig table runs --format json > result.json
 
 FOLDER holds scored images, or folders of them. The published figures are cited, on COCO, and
 stand in columns of their own.
@@ -24,31 +25,49 @@ class Options:
 
     folders: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of scored images, or of such folders."""
-    format: Literal["md", "csv", "latex"] = "md"
-    """Markdown, CSV (every reduction, unrounded) or LaTeX."""
+    format: Literal["md", "csv", "latex", "json"] = "md"
+    """Markdown, CSV (every reduction, unrounded), LaTeX, or a result for `tcig compare`: JSON with
+    every figure, its interval, the samples' values and where it all comes from."""
     reductions: tuple[str, ...] = ("iou_image", "iou_region", "iou_dataset", "iou_foreground")
     """Columns; each name also as NAME_with_background."""
     judge: str | None = None
     """Only this judge's rows."""
     ignore: Literal["none", "dropped"] = "none"
     """Pixels of the objects that the filter dropped count as errors, or not at all."""
+    pairs: bool = False
+    """Below, every two methods: difference, p, effect, layouts needed; and where ± comes from."""
 
 
 def main(argv: list[str]) -> int:
     """Runs `tcig table`."""
     options = parse(Options, argv, "table", __doc__)
+    from tcig.eval import pairs
     from tcig.eval.iou import NAMES
-    from tcig.eval.table import measured, render
+    from tcig.eval.rows import read_rows
+    from tcig.eval.table import render, tabulated
 
     unknown = [name for name in options.reductions if name not in NAMES]
     if unknown:
         raise InputError(f"no reduction {unknown[0]!r}: there are {', '.join(NAMES)}.")
     if not options.folders:
         raise InputError("give a folder of scored images.")
-    frame = measured(options.folders, options.ignore)
+    if options.pairs and options.format != "md":
+        raise InputError("--pairs goes with --format md.")
+    if options.format == "json":
+        if options.judge:
+            raise InputError("a result has all judges' rows: leave out --judge.")
+        from tcig.eval.results import dump, result_of
+
+        print(dump(result_of(options.folders, options.ignore, ["tcig", "table", *argv])), end="")
+        return 0
+    rows = read_rows(options.folders, options.ignore)
+    frame = tabulated(rows)
     if options.judge:
         frame = frame[frame["judge"] == options.judge]
-        if frame.empty:
+        rows = [row for row in rows if row.score.judge == options.judge]
+        if not rows:
             raise InputError(f"no row was scored by {options.judge!r}.")
     print(render(frame, options.reductions, options.format), end="")
+    if options.pairs:
+        print("\n" + pairs.render(rows), end="")
     return 0

@@ -25,7 +25,8 @@ from tcig.data.layout import (
 )
 from tcig.data.masks import encode
 from tcig.data.voc import COLOURS
-from tcig.eval.score import score_folder
+from tcig.eval.judges import ColourJudge
+from tcig.eval.score import Sizes, score_folder
 
 torch.set_num_threads(1)
 
@@ -166,5 +167,22 @@ def score(layouts, manifest):
         judge = judge or Counting()
         place = score_folder(folder, layouts, manifest, ("colours", judge), sizes, **options)
         return place, getattr(judge, "asked", None)
+
+    return run
+
+
+@pytest.fixture
+def scored(paint, layouts, manifest, tmp_path, monkeypatch):
+    """Scores a painted folder under one or more judges' names."""
+    monkeypatch.setattr("tcig.eval.score.write_sheet", lambda *arguments: None)
+
+    def run(what, name, judges=("colours",), manifest=manifest, row=None, limit=None):
+        folder = tmp_path / name
+        if not folder.exists():
+            paint(what, name=name)
+        for judge in judges:
+            judge = (judge, ColourJudge())
+            score_folder(folder, layouts, manifest, judge, Sizes(32, 32), row, limit)
+        return folder
 
     return run

@@ -11,8 +11,8 @@ import pytest
 from tcig.cli import main
 from tcig.eval.iou import NAMES, Samples, reduce
 from tcig.eval.judges import ColourJudge
-from tcig.eval.published import published
 from tcig.eval.score import Sizes, score_folder
+from tcig.eval.statistics import by_layout, interval, parts
 from tcig.eval.stored import dense, read_scores
 from tcig.eval.table import figures, measured, render
 
@@ -32,23 +32,6 @@ TCIG = {
 }
 CITED = {"MultiDiffusion Table 2 (cited)": MULTIDIFFUSION, "TCIG Table 1 (cited)": TCIG}
 MAIN = ["iou_image", "iou_region", "iou_dataset", "iou_foreground"]
-
-
-@pytest.fixture
-def scored(paint, layouts, manifest, tmp_path, monkeypatch):
-    """Scores a painted folder under one or more judges' names."""
-    monkeypatch.setattr("tcig.eval.score.write_sheet", lambda *arguments: None)
-
-    def run(what, name, judges=("colours",), manifest=manifest, row=None, limit=None):
-        folder = tmp_path / name
-        if not folder.exists():
-            paint(what, name=name)
-        for judge in judges:
-            judge = (judge, ColourJudge())
-            score_folder(folder, layouts, manifest, judge, Sizes(32, 32), row, limit)
-        return folder
-
-    return run
 
 
 @pytest.fixture
@@ -75,20 +58,9 @@ def exact(folder, field="confusion"):
     return Samples.of([dense(row[field]) for row in rows], [row["classes"] for row in rows])
 
 
-def test_published_figures_are_the_papers():
-    found = {}
-    for figure in published():
-        column = f"{figure.paper} {figure.table} (cited)"
-        assert figure.row not in found.setdefault(column, {})
-        found[column][figure.row] = (figure.mean, figure.std)
-    assert found == CITED
-    copied = {f.row for f in published() if "copied from MultiDiffusion" in f.note}
-    assert copied == {"si", "bld", "multidiffusion"}
-
-
 def test_cited_figures_stand_in_their_columns_only(runs):
     rows = cells(render(measured([runs], "none"), MAIN, "md"))
-    assert list(rows[0]) == ["row", "judge", "n", *MAIN, *CITED]
+    assert list(rows[0]) == ["row", "judge", "n", *MAIN, "of ceiling", "guide - judge", *CITED]
     printed = {" ± ".join(figure) for table in CITED.values() for figure in table.values()}
     for row in rows:
         method = row["row"].split(" (")[0]
@@ -97,7 +69,8 @@ def test_cited_figures_stand_in_their_columns_only(runs):
         for name in MAIN:
             assert row[name] not in printed
             if row["judge"]:
-                assert re.fullmatch(r"[01]\.\d{3} ± 0\.\d{3}", row[name])
+                figure = r"[01]\.\d{3} ± 0\.\d{3}"
+                assert re.fullmatch(rf"(\*\*{figure}\*\*|{figure}) \[.+, .+\]", row[name])
             else:
                 assert row[name] == row["n"] == ""
 
@@ -113,12 +86,17 @@ def test_measured_figures_are_the_reductions(runs):
     found = {
         (r["row"], r["judge"]): r for r in cells(render(measured([runs], "none"), NAMES, "md"))
     }
+    layouts = [layout for layout, _ in next(read_scores(runs / "tcig"))[0].samples]
     for name in NAMES:
-        mean, std, _ = reduce(exact(runs / "tcig"), name)
+        samples = exact(runs / "tcig")
+        mean, std, _ = reduce(samples, name)
         for judge in ("colours", "strict"):
-            assert found["tcig", judge][name] == f"{mean:.3f} ± {std:.3f}"
-            assert found["paste (oracle)", judge][name] == "1.000 ± 0.000"
-    assert found["mine", "colours"]["iou_image"] == "0.000 ± 0.000"
+            low, high = interval(by_layout(parts(samples, name), layouts))
+            bold = "**" if name == "iou_image" else ""
+            figure = f"{bold}{mean:.3f} ± {std:.3f}{bold} [{low:.3f}, {high:.3f}]"
+            assert found["tcig", judge][name] == figure
+            assert found["paste (oracle)", judge][name] == "1.000 ± 0.000 [1.000, 1.000]"
+    assert found["mine", "colours"]["iou_image"] == "0.000 ± 0.000 [0.000, 0.000]"
     assert found["mine", "colours"]["n"] == "6"
 
 
@@ -187,7 +165,7 @@ def test_latex_is_balanced_and_escaped(scored):
     assert r"0.43 $\pm$ 0.09" in table
     assert "±" not in table
     rows = [line for line in table.splitlines() if line.endswith(r"\\")]
-    columns = 3 + len(NAMES) + len(CITED)
+    columns = 5 + len(NAMES) + len(CITED)
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {columns - 1}
     assert len(re.search(r"\\begin{tabular}{(\w+)}", table)[1]) == columns
 

@@ -1,0 +1,145 @@
+"""Two results lined up, or refused with the reason."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from tcig.data.errors import InputError
+from tcig.eval.comparison import Paired, holm, paired_test
+from tcig.eval.results import VALUED, Result, ResultRow
+
+
+class Line(NamedTuple):
+    """A row that both results have: the second minus the first, on the samples of both."""
+
+    row: str
+    judge: str
+    ignore: str
+    first: float
+    second: float
+    paired: Paired
+    p: float
+    """Adjusted for the number of lines (Holm 1979)."""
+    notes: tuple[str, ...]
+    """What of its conditions differs, though it may be compared."""
+
+
+def compare(first: Result, second: Result, name: str) -> list[Line]:
+    """Every row that both have, under each judge.
+
+    Args:
+        first: the one that is subtracted.
+        second: the other.
+        name: of `tcig.eval.results.VALUED`.
+
+    Raises:
+        InputError: another manifest; a judge of other weights, score size or image size; another
+            treatment of dropped objects; no row in common; a reduction whose values are not kept.
+    """
+    if name not in VALUED:
+        raise InputError(
+            f"{name} cannot be compared sample by sample: a result keeps the values of "
+            f"{' and '.join(VALUED)}."
+        )
+    check_comparable(first, second)
+    one, other = ({row.key: row for row in result.rows} for result in (first, second))
+    common = [key for key in one if key in other]
+    if not common:
+        raise InputError(
+            f"the results have no row in common: {_names(first)} in one, {_names(second)} in the "
+            "other."
+        )
+    pairs = [(one[key], other[key]) for key in common]
+    tests = [_paired(a, b, name) for a, b in pairs]
+    adjusted = holm([test.p for test in tests])
+    return [
+        Line(
+            *a.key,
+            float(np.nanmean(a.value_of(name))),
+            float(np.nanmean(b.value_of(name))),
+            test,
+            float(p),
+            tuple(_notes(a, b)),
+        )
+        for (a, b), test, p in zip(pairs, tests, adjusted, strict=True)
+    ]
+
+
+def check_comparable(first: Result, second: Result) -> None:
+    """Whether two results measured the same thing.
+
+    Raises:
+        InputError: see `compare`.
+    """
+    if first.manifest != second.manifest:
+        raise InputError(
+            f"the results are of different layouts (manifests {first.manifest[:8]} and "
+            f"{second.manifest[:8]}): figures on different images are not compared; score both on "
+            "one manifest."
+        )
+    ours, theirs = ({row.judged.judge: row.judged for row in r.rows} for r in (first, second))
+    common = [judge for judge in ours if judge in theirs]
+    if not common:
+        raise InputError(
+            f"the results have no judge in common ({', '.join(ours)} and {', '.join(theirs)}): "
+            "score one of them by the other's."
+        )
+    for judge in common:
+        for field in ("identity", "score_size", "image_size"):
+            one, other = (str(getattr(r[judge], field))[:12] for r in (ours, theirs))
+            if one != other:
+                raise InputError(
+                    f"the judge {judge} differs in {field} ({one} and {other}): score both alike."
+                )
+    treated = ({row.judged.ignore for row in r.rows if row.row != "real"} for r in (first, second))
+    one, other = treated
+    if one and other and one != other:
+        raise InputError(
+            f"dropped objects count differently (--ignore {'/'.join(sorted(one))} and "
+            f"{'/'.join(sorted(other))}): make both results with the same --ignore."
+        )
+
+
+def _paired(first: ResultRow, second: ResultRow, name: str) -> Paired:
+    """Of the samples that both have, so that a row of more seeds is no other row."""
+    seen = set(second.samples)
+    kept = [place for place, pair in enumerate(first.samples) if pair in seen]
+    places = {pair: place for place, pair in enumerate(second.samples)}
+    matched = [places[first.samples[place]] for place in kept]
+    layouts = [first.layouts[place] for place in kept]
+    a, b = first.value_of(name)[kept], second.value_of(name)[matched]
+    return paired_test(b, a, layouts, layouts)
+
+
+def _notes(first: ResultRow, second: ResultRow) -> Iterator[str]:
+    """What else differs: samples, code, options, weights, packages, devices."""
+    if first.samples != second.samples:
+        yield f"{len(first.samples)} and {len(second.samples)} samples"
+    if first.judged.resized != second.judged.resized:
+        yield "one was resized"
+    one, other = first.drawn, second.drawn
+    if one is None or other is None:
+        return
+    for name in ("version", "code", "profile", "size", "arithmetic", "seeds"):
+        a, b = getattr(one.spec, name), getattr(other.spec, name)
+        if a != b:
+            yield f"{name} {a} and {b}"
+    yield from _differing("options", one.spec.options, other.spec.options)
+    yield from _differing("weights", one.spec.weights, other.spec.weights)
+    yield from _differing("packages", one.packages, other.packages)
+    if one.devices != other.devices:
+        yield f"drawn on {', '.join(one.devices)} and on {', '.join(other.devices)}"
+
+
+def _differing(what: str, one: dict, other: dict) -> Iterator[str]:
+    for key in sorted({*one, *other}):
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from _differing(f"{what} {key}", a, b)
+        elif a != b:
+            yield f"{what} {key}: {str(a)[:24]} and {str(b)[:24]}"
+
+
+def _names(result: Result) -> str:
+    return ", ".join(dict.fromkeys(row.row for row in result.rows))

@@ -1,0 +1,106 @@
+"""Where a result comes from: the command, the code, the packages, the machine."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+import tcig
+from tcig.models.devices import PLAIN, name_of
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "diffusers",
+    "transformers",
+    "open_clip_torch",
+    "taming-transformers",
+    "pycocotools",
+    "numpy",
+    "scipy",
+    "pillow",
+)
+"""Those that figures may depend on."""
+
+
+class Provenance(BaseModel):
+    """How a result came to be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: str
+    at: str
+    """UTC, ISO 8601, to the second."""
+    tcig: str
+    """Version."""
+    revision: str | None
+    """Of tcig's git checkout, None where it is none."""
+    dirty: bool | None
+    """Whether files of it differed from that revision."""
+    python: str
+    packages: dict[str, str]
+    system: str
+    device: str
+    """On which the command ran; a row has those that its images were drawn on."""
+    processor: str
+    cores: int
+    memory_gib: float
+
+
+def provenance(command: Sequence[str]) -> Provenance:
+    """Of this process, which runs `command`."""
+    revision, dirty = _revision(Path(tcig.__file__).parents[1])
+    return Provenance(
+        command=shlex.join(command),
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        tcig=version("tcig"),
+        revision=revision,
+        dirty=dirty,
+        python=platform.python_version(),
+        packages={name: found for name in PACKAGES if (found := _version(name))},
+        system=f"{platform.system()} {platform.machine()}",
+        device=name_of(PLAIN),
+        processor=_processor(),
+        cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
+        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+    )
+
+
+def _processor() -> str:
+    """Its model where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _revision(root: Path) -> tuple[str | None, bool | None]:
+    """Commit of a checkout and whether tracked files of it differ."""
+    if not (root / ".git").exists():  # a checkout around an installed tcig is not tcig's
+        return None, None
+    try:
+        revision = _git(root, "rev-parse", "HEAD").strip()
+        return revision, bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

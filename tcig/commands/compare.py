@@ -1,0 +1,88 @@
+"""`tcig compare`: two results lined up row by row, or refused with the reason.
+
+    tcig compare results/mini/result.json runs
+    tcig compare theirs.json ours.json --reduction iou_foreground
+    tcig compare results/mini/result.json runs --within results/mini/tolerance.csv
+
+A and B are files of `tcig table --format json`, or folders of scored images. Every row that both
+have is compared on the samples of both: the second minus the first, its 95% interval, and p of a
+paired permutation test, adjusted for the number of lines. Results of other layouts, of a judge of
+other weights or another size, or with dropped objects treated otherwise are refused.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from tabulate import tabulate
+
+from tcig.commands.parsing import parse
+from tcig.data.errors import InputError
+
+
+@dataclass
+class Options:
+    """Arguments of `tcig compare`."""
+
+    first: tyro.conf.Positional[Path]
+    """A result, or a folder of scored images or of such folders."""
+    second: tyro.conf.Positional[Path]
+    """Another."""
+    reduction: str = "iou_image"
+    """What is compared: iou_image or iou_foreground."""
+    judge: str | None = None
+    """Only this judge's rows."""
+    ignore: Literal["none", "dropped"] = "none"
+    """Of folders, as in `tcig table`."""
+    within: Path | None = None
+    """CSV of row, tolerance: status 1 where a row's mean moved further, or none is given for it."""
+
+
+def main(argv: list[str]) -> int:
+    """Runs `tcig compare`; 1 if a row is beyond its tolerance."""
+    options = parse(Options, argv, "compare", __doc__)
+    from tcig.eval.compare import compare
+    from tcig.eval.results import read_result, result_of
+
+    def result(path: Path):
+        if path.is_dir():
+            return result_of([path], options.ignore, ["tcig", "compare", *argv])
+        return read_result(path)
+
+    tolerances = _tolerances(options.within) if options.within else {}
+    lines = compare(result(options.first), result(options.second), options.reduction)
+    lines = [line for line in lines if options.judge in (None, line.judge)]
+    if not lines:
+        raise InputError(f"no row of both was scored by {options.judge!r}.")
+    table, beyond = [], []
+    for line in lines:
+        name = line.row + (" (dropped objects ignored)" if line.ignore == "dropped" else "")
+        paired = line.paired
+        cells = {"row": name, "judge": line.judge, "n": paired.n}
+        cells |= {"first": line.first, "second": line.second, "difference": paired.difference}
+        cells |= {"95% interval": f"{paired.low:+.3f} .. {paired.high:+.3f}", "p": line.p}
+        if options.within:
+            allowed = tolerances.get(line.row, 0.0)
+            kept = abs(paired.difference) <= allowed
+            cells |= {"allowed": allowed, "": "" if kept else "BEYOND"}
+            beyond += [] if kept else [name]
+        table.append(cells)
+    formats = ("", "", "", ".3f", ".3f", "+.3f", "", ".2g", ".3f")
+    print(f"{options.reduction}: {options.second} against {options.first}, layouts in common\n")
+    print(tabulate(table, headers="keys", floatfmt=formats))
+    notes = {note: None for line in lines for note in line.notes}
+    print("".join(f"\ndiffers: {note}" for note in notes) + ("\n" if notes else ""), end="")
+    if beyond:
+        print(f"\n{len(beyond)} of {len(lines)} lines are beyond their tolerance.")
+    return 1 if beyond else 0
+
+
+def _tolerances(path: Path) -> dict[str, float]:
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(path)
+        return dict(zip(frame["row"], frame["tolerance"].astype(float), strict=True))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} holds no tolerances ({error}): give row, tolerance.") from None
