@@ -12,6 +12,7 @@ from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 
 from tcig.data.errors import InputError
+from tcig.data.imperfect import TRUE
 from tcig.data.layout import Layout, hash_order
 
 _NAME = re.compile(r"(?P<layout>[\w.]+)-(?P<sample>0|[1-9]\d*)\.png", re.ASCII)
@@ -71,7 +72,7 @@ def find_images(folder: Path, layouts: Sequence[Layout], manifest: str, limit: i
                 raise _missing(folder, layout.id, sample)
     if not pairs:
         raise InputError(f"{folder}: all {failed} samples failed; see its rows.jsonl.")
-    return Found(run.spec.method if run else folder.resolve().name, pairs, failed)
+    return Found(run.spec.row if run else folder.resolve().name, pairs, failed)
 
 
 class Asked(BaseModel):
@@ -96,7 +97,13 @@ class RunRecord(BaseModel):
         profile: str | None = None
         size: int | None = None
         arithmetic: str | None = None
+        masks: str = TRUE
         seeds: str | None = None
+
+        @property
+        def row(self) -> str:
+            """The row's name in the table."""
+            return self.method if self.masks == TRUE else f"{self.method} ({self.masks})"
 
     spec: Spec
     asked: Asked

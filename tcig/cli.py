@@ -14,6 +14,7 @@ COMMANDS = {
     "figures": "masks and images side by side, the two stages, the course of stage 1",
     "smoke": "every row on two layouts, against stored ranges",
     "sweep": "measure a row under combinations of its options, on layouts for tuning",
+    "claims": "the paper's claims, each put to a test of its own",
     "calibrate": "which definition gives real photographs the published 0.43 ± 0.09",
     "check-method": "whether a method of your own keeps what the benchmark builds on",
     "score": "score a folder of images, anyone's",

@@ -4,6 +4,7 @@
     tcig run --profile mini --methods real path/to/file.py:MyMethod --samples 2 --limit 24
     tcig run --methods si multidiffusion --set si.guidance=5 multidiffusion.bootstrapping=code
     tcig run --layouts layouts.jsonl --coco coco --methods real --no-score
+    tcig run --methods tcig --masks scribble
 
 Each method's images lie in OUT/METHOD-HASH; a stopped run goes on where it was. Without --layouts
 the profile's embedded data set is used, and its manifest written to OUT.
@@ -34,6 +35,9 @@ class Options:
     """The first N layouts in the order of a hash of their ids."""
     out: Path = Path("runs")
     """Where the runs' folders are."""
+    masks: str = "true"
+    """As the methods see them: true, eroded, dilated, shifted, polygon or scribble, maybe with an
+    amount, as dilated:0.1. They are scored against the true ones."""
     set: tuple[str, ...] = ()
     """Options of rows, as ROW.OPTION=VALUE: si.guidance=5 tcig.first.iterations=50."""
     no_score: bool = False
@@ -49,6 +53,7 @@ def main(argv: list[str]) -> int:
         raise InputError("--samples and --limit count from 1.")
     from tcig.commands.inputs import manifest_of
     from tcig.data.files import sha256
+    from tcig.data.imperfect import imperfect
     from tcig.data.layout import hash_order, read_manifest
     from tcig.eval.judges import check_judge, load_judge
     from tcig.eval.score import Sizes, score_folder
@@ -65,7 +70,7 @@ def main(argv: list[str]) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     manifest, coco = manifest_of(profile, options.layouts, options.coco, options.out)
     _, layouts = read_manifest(manifest)
-    chosen = hash_order(layouts)[: options.limit]
+    chosen = imperfect(hash_order(layouts)[: options.limit], options.masks)
     name = sha256(manifest)
     methods = dict.fromkeys(options.methods)
     rows = {method: find_row(method)[0] for method in methods}
@@ -76,7 +81,7 @@ def main(argv: list[str]) -> int:
         for source in each.sources:
             locate(source)
         if not each.sources:  # no weights of ours: set up at once
-            ready[each.row] = set_up(each, profile, coco, name)
+            ready[each.row] = set_up(each, profile, coco, name, options.masks)
     for judge in () if options.no_score else profile.judges:
         check_judge(judge)
     asked = {"limit": options.limit, "samples": options.samples}
@@ -86,7 +91,8 @@ def main(argv: list[str]) -> int:
         if each.sources != before:  # one row's networks at a time are in memory
             release()
         before = each.sources
-        spec, method = ready.pop(each.row, None) or set_up(each, profile, coco, name)
+        made = ready.pop(each.row, None)
+        spec, method = made or set_up(each, profile, coco, name, options.masks)
         with RunStore(options.out, spec, asked, settings) as store:
             failed += generate(
                 method, chosen, options.samples, profile.batch, store, profile.compute

@@ -56,7 +56,8 @@ def main(argv: list[str]) -> int:
     from tcig.methods.registry import find_row
     from tcig.models.weights import locate
     from tcig.profiles import load_profile
-    from tcig.run.spec import choose, set_up
+    from tcig.run.spec import choose
+    from tcig.run.trials import Data, measure
 
     profile = load_profile(options.profile)
     row, _ = find_row(options.row)
@@ -77,10 +78,9 @@ def main(argv: list[str]) -> int:
         locate(source)  # what is wrong or lacks is said before anything is drawn
     records, failed = [], 0
     for trial, each in zip(trials, picked, strict=True):
-        spec, method = set_up(each, profile, coco, name)
-        record = _measure(spec, method, profile, chosen, layouts, name, judge, options.out)
-        failed += record["failed"]
-        records.append(trial | record)
+        found = measure(each, profile, Data(coco, name, chosen), judge, options.out)
+        failed += found["failed"]
+        records.append(trial | found)
         _write(table, records)
     print(table)
     return 1 if failed else 0
@@ -116,26 +116,6 @@ def _tuning(profile, options: Options) -> tuple[Path | None, Path]:
     manifest = options.out / "tuning.jsonl"
     write_manifest(manifest, *build_layouts(folder, Filter()))
     return folder, manifest
-
-
-def _measure(spec, method, profile, chosen, layouts, manifest, judge, out: Path) -> dict:
-    """What one trial reaches: IoU, seconds an image, and its run's folder."""
-    from tcig.eval.score import Sizes, score_folder
-    from tcig.eval.table import measured
-    from tcig.run.generate import generate
-    from tcig.run.store import RunStore
-
-    asked = {"limit": len(chosen), "samples": 1}
-    with RunStore(out, spec, asked, profile.model_dump(mode="json")) as store:
-        failed = generate(method, chosen, 1, profile.batch, store, profile.compute)
-        seconds = store.seconds()
-    reached = {"iou_image": None, "iou_image_std": None, "n": 0}
-    if store.done:
-        sizes = Sizes(profile.size, profile.score_size)
-        score_folder(store.folder, chosen, manifest, judge, sizes)
-        found = measured([store.folder], "none").iloc[0]
-        reached = {key: found[key] for key in reached}
-    return reached | {"failed": failed, "seconds": seconds, "run": store.folder.name}
 
 
 def _write(table: Path, records: list[dict]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from tcig.data.errors import InputError
+from tcig.data.imperfect import TRUE
 from tcig.methods.base import Context, Method
 from tcig.methods.registry import find_row, load_method
 from tcig.methods.settings import build_options
@@ -18,7 +19,7 @@ from tcig.models.devices import set_tf32
 from tcig.profiles import Profile
 from tcig.seeds import TASK
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class RunSpec(BaseModel):
@@ -41,6 +42,8 @@ class RunSpec(BaseModel):
     """Identities of the method's weights by part."""
     manifest: str
     """SHA-256 of the manifest."""
+    masks: str = TRUE
+    """How the method saw them, see `tcig.data.imperfect`."""
     seeds: str = TASK
 
     @property
@@ -101,9 +104,16 @@ def prepare(
 
 
 def set_up(
-    chosen: Chosen, profile: Profile, coco: Path | None, manifest: str
+    chosen: Chosen, profile: Profile, coco: Path | None, manifest: str, masks: str = TRUE
 ) -> tuple[RunSpec, Method]:
     """The spec of a row and its method, ready to generate.
+
+    Args:
+        chosen: the row.
+        profile: as said.
+        coco: folder of the photographs, where there is one.
+        manifest: its SHA-256.
+        masks: as in `RunSpec`; the layouts that are drawn must be made so.
 
     Raises:
         InputError: the method cannot be set up.
@@ -126,5 +136,6 @@ def set_up(
         arithmetic=profile.compute.arithmetic,
         weights=method.weights,
         manifest=manifest,
+        masks=masks,
     )
     return spec, method

@@ -22,9 +22,9 @@ SPEC = RunSpec(
     manifest=M,
 )
 CANONICAL = (
-    '{"arithmetic":"float16 tf32","code":null,"manifest":"' + M + '","method":"si",'
+    '{"arithmetic":"float16 tf32","code":null,"manifest":"' + M + '","masks":"true","method":"si",'
     '"options":{"guidance":7.5,"steps":50},'
-    '"profile":"paper","schema_version":2,"seeds":"tcig-1","size":512,"version":2,'
+    '"profile":"paper","schema_version":3,"seeds":"tcig-1","size":512,"version":2,'
     '"weights":{"unet":"f00"}}'
 )
 
@@ -55,6 +55,7 @@ def test_hash_does_not_depend_on_the_order_of_options():
         {"weights": {"unet": "f01"}},
         {"weights": {}},
         {"manifest": "cd" * 32},
+        {"masks": "eroded"},
         {"seeds": "tcig-2"},
     ],
     ids=str,
@@ -75,6 +76,7 @@ def test_every_field_is_covered_above():
         "arithmetic",
         "weights",
         "manifest",
+        "masks",
         "seeds",
     }
 

@@ -1,0 +1,58 @@
+"""Figures as curves: a metric against an option, a line for each condition, with its interval."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+
+from tcig.data.files import write_whole
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Okabe & Ito 2008: told apart by the colour-blind."""
+WIDTH, HEIGHT = 4.6, 3.4
+"""Of a panel, inches."""
+
+
+def curves_figure(
+    path: Path, frame: pd.DataFrame, x: str, line: str, metrics: Sequence[str], title: str
+) -> None:
+    """A panel for each metric.
+
+    Args:
+        path: the PNG.
+        frame: a record for each point: `x`, `line`, and of each metric its value, and where there
+            is one its 95% interval as `METRIC_low`, `METRIC_high`.
+        x: the column across; texts stand side by side, positive numbers over a factor of 10 on a
+            logarithmic scale.
+        line: the column that tells lines apart.
+        metrics: the columns up.
+        title: of the figure.
+    """
+    size = (WIDTH * len(metrics), HEIGHT)
+    figure, axes = pyplot.subplots(1, len(metrics), figsize=size, squeeze=False, dpi=120)
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        for (name, points), colour in zip(
+            frame.groupby(line, sort=False), COLOURS * len(frame), strict=False
+        ):
+            points = points.dropna(subset=[metric])
+            axis.plot(points[x], points[metric], "o-", color=colour, label=name, markersize=4)
+            if f"{metric}_low" in points:
+                ends = points[f"{metric}_low"].astype(float), points[f"{metric}_high"].astype(float)
+                axis.fill_between(points[x], *ends, color=colour, alpha=0.12, linewidth=0)
+        if pd.api.types.is_numeric_dtype(frame[x]) and frame[x].max() > 10 * frame[x].min() > 0:
+            axis.set_xscale("log")
+        axis.set_xlabel(x)
+        axis.set_title(metric, fontsize=9)
+        axis.grid(alpha=0.25)
+    axes[0][-1].legend(fontsize=7, frameon=False)
+    figure.suptitle(title, fontsize=9)
+    figure.tight_layout()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    pyplot.close(figure)
+    write_whole(path, buffer.getvalue())

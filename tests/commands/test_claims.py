@@ -1,0 +1,68 @@
+"""`tcig claims`: every trial of a claim once, a table and a figure, resumable."""
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tcig.commands.claims import CLAIMS
+
+
+@pytest.fixture
+def claims(tcig, quick, tmp_path, monkeypatch):
+    """A claim on two layouts, with few values of its options."""
+    for name, claim in CLAIMS.items():
+        few = {option: values[1:3] for option, values in claim.options.items()}
+        monkeypatch.setitem(CLAIMS, name, claim._replace(options=few, masks=claim.masks[:3]))
+
+    def call(name, *extra):
+        settings = ("--profile", quick, "--out", tmp_path / "claims", "--limit", 2)
+        return tcig("claims", name, *settings, *extra)
+
+    return call
+
+
+def test_every_combination_is_a_trial_with_its_interval(claims, tmp_path):
+    status, printed = claims("masks", "--set", "tcig.second.steps=20")
+    assert status == 0
+    table, figure = printed.out.split()
+    frame = pd.read_csv(table)
+    strengths = CLAIMS["masks"].options["second.strength"]
+    found = set(zip(frame["masks"], frame["second.strength"], strict=True))
+    assert found == {(kind, s) for kind in ("true", "eroded", "dilated") for s in strengths}
+    assert (frame["iou_image_low"] <= frame["iou_image"]).all()
+    assert (frame["n"] == 2).all()
+    assert frame["evaluations"].tolist()[:2] == [8, 16]
+    assert len(list((tmp_path / "claims" / "runs").glob("tcig-*"))) == len(frame) == 6
+    with Image.open(figure) as image:
+        assert image.width > 300
+
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("claims/runs/*/*.png")}
+    before = frame
+    claims("masks", "--set", "tcig.second.steps=20")
+    assert times == {path: path.stat().st_mtime_ns for path in times}
+    pd.testing.assert_frame_equal(pd.read_csv(table), before)
+
+
+def test_stage_1_differs_between_masks_and_is_shared_between_strengths(claims, tmp_path):
+    """Runs of other masks are other runs, scored against the true ones."""
+    settings = ("tcig.second.steps=20", "tcig.stages=first", "tcig.first.rate=2")
+    claims("masks", "--set", *settings)
+    frame = pd.read_csv(tmp_path / "claims" / "masks.csv").drop_duplicates("masks")
+    folders = [tmp_path / "claims" / "runs" / run for run in frame["run"]]
+    images = {tuple(p.read_bytes() for p in sorted(f.glob("*.png"))) for f in folders}
+    assert len(images) == len(folders) == 3
+
+
+def test_steps_are_those_of_each_row(claims):
+    status, printed = claims("steps", "--set", "tcig.second.strength=0.5")
+    assert status == 0
+    frame = pd.read_csv(printed.out.split()[0]).set_index("row")
+    assert frame.loc["tcig", "evaluations"].tolist() == [10, 20]
+    assert frame.loc["text-only", "evaluations"].tolist() == [20, 40]
+
+
+def test_what_cannot_be_is_refused(claims):
+    for extra, said in [(("--limit", 0), "counts from 1"), (("--set", "si.steps=3"), "the rows")]:
+        status, printed = claims("weights", *extra)
+        assert status == 2
+        assert said in printed.err
