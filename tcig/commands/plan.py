@@ -104,18 +104,23 @@ def _duration(seconds: float) -> str:
 def _estimate(chosen: list, lines: list[dict], profile, images: int) -> None:
     """Adds `hours` to each line; None where a network's architecture is not known here."""
     from tcig.models.kept import release
-    from tcig.run.probe import probe_diffusion, probe_iteration
+    from tcig.run.probe import probe_diffusion, probe_guides, probe_iteration
 
     for each, line in zip(chosen, lines, strict=True):
         seconds, options, size = 0.0, each.options, profile.size
         if hasattr(options, "first") and line["steps"]:
             seconds += line["steps"] * probe_iteration(options.first, size, profile.compute)
-        source = getattr(options, "weights", None)
+        source, passes = getattr(options, "weights", None), 1
         if hasattr(options, "second") and line["UNet evaluations"]:
             source, size = options.second.pipeline, options.second.size or size
         if source:
             found = probe_diffusion(source, size, profile.compute)
-            unet = found and line["UNet evaluations"] * found.unet + images * found.decode
+            if found and line["steps"] and not hasattr(options, "first"):
+                # guided: each forward pass has a backward one, of twice its operations
+                passes = 3
+                guides = probe_guides(options.guides, profile.compute)
+                seconds += line["steps"] * (passes * found.decode + guides)
+            unet = found and passes * line["UNet evaluations"] * found.unet + images * found.decode
             seconds = None if found is None else seconds + unet
         line["hours"] = None if seconds is None else seconds / 3600
         release()

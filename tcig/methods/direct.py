@@ -35,8 +35,8 @@ class DirectOptions(SamplingOptions):
     """Experts, the first that knows a class guides it."""
     weight: float = 400.0
     """Of the loss's gradient, s of Eq. 6: its README's for segmentation, whose loss is another."""
-    recurrence: int = 1
-    """k: times that a step is guided, noised again and repeated; the paper has up to 10."""
+    recurrence: int = 10
+    """k: times that a step is guided and, but for the last, noised again; its README's."""
     prediction: Prediction = "softmax"
     """m_p of TCIG's Eq. 1."""
     over: Over = "layout"

@@ -1,7 +1,7 @@
 """How long a network takes on this device: measured with random weights, before any download."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -79,9 +79,12 @@ def probe_iteration(options: FirstOptions, size: int, compute: Compute) -> float
     total = _decoder(options.vqgan, options.size or size, compute)
     if options.clip_weight:
         total += _encoder(options.clip, options.cutouts, compute)
-    for guide in options.guides if options.guide_weight else ():
-        total += _guide(guide, compute)
-    return total
+    return total + (probe_guides(options.guides, compute) if options.guide_weight else 0)
+
+
+def probe_guides(guides: Sequence[str], compute: Compute) -> float:
+    """The loss of all guides on one image, forward and backward."""
+    return sum(_guide(guide, compute) for guide in guides)
 
 
 @cache

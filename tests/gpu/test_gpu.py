@@ -21,6 +21,7 @@ from tcig.run.spec import prepare
 
 pytestmark = pytest.mark.gpu
 FEW = {
+    "direct-guidance": {"steps": 4, "recurrence": 2},
     "text-only": {"steps": 4},
     "si": {"steps": 3},
     "bld": {"steps": 4},

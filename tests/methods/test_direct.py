@@ -15,7 +15,7 @@ NAMES = ["9", "7", "10"]
 
 
 def direct(sampler, **options):
-    return sampler(DirectGuidance, guides=("mini:guide",), **options)
+    return sampler(DirectGuidance, guides=("mini:guide",), **{"recurrence": 1} | options)
 
 
 def pixels_of(images):

@@ -19,6 +19,7 @@ from tcig.run.spec import prepare
 
 SMOKE = load_profile("smoke")
 FEW = {
+    "direct-guidance": {"steps": 2, "recurrence": 2},
     "text-only": {"steps": 2, "negative": "a cat"},
     "si": {"steps": 2},
     "bld": {"steps": 4, "candidates": 2, "clip": "mini:clip", "dilation": 1},

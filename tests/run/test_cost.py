@@ -21,6 +21,7 @@ VARIANTS = {
     "tcig": [{"first.iterations": 2, "second.steps": 7, "second.guidance": 1.0}],
 }
 FEW = {
+    "direct-guidance": {"steps": 2, "recurrence": 2},
     "text-only": {"steps": 3},
     "si": {"steps": 3},
     "bld": {"steps": 5},
@@ -42,12 +43,13 @@ def test_evaluations_and_steps_are_those_of_a_run(row, settings, layouts, monkey
     expected = chosen.kind.cost(chosen.options, layouts)
     _, method = prepare(row, SMOKE, FOLDER, "0" * 64, settings)
     counted = {"unet": 0, "iterations": 0}
+    counts = "guide" if row == "direct-guidance" else "iteration"
 
     def evaluated(_, inputs, given):
         counted["unet"] += len(inputs[0] if inputs else given["sample"])
 
     def stepped(event, **_):
-        counted["iterations"] += len(layouts) * (event == "iteration")
+        counted["iterations"] += len(layouts) * (event == counts)
 
     networks = [part for part in (getattr(method, "model", None), second(method)) if part]
     handles = [n.unet.register_forward_pre_hook(evaluated, with_kwargs=True) for n in networks]
@@ -56,7 +58,7 @@ def test_evaluations_and_steps_are_those_of_a_run(row, settings, layouts, monkey
     finally:
         for handle in handles:
             handle.remove()
-    if expected.iterations:
+    if expected.iterations and counts == "iteration":
         counted["iterations"] -= len(layouts)  # the last event has no step
     assert counted == expected._asdict()
 
