@@ -4,22 +4,24 @@
 #
 #   ./reproduce.sh                      the systems on the embedded data, miniature models, a CPU
 #   ./reproduce.sh --ablations          TCIG's ablations beside
+#   ./reproduce.sh --baselines          further baselines beside
 #   ./reproduce.sh --profile paper      COCO and the real weights, fetched first, on a GPU
 #       --coco FOLDER                   COCO's folder (default: runs/coco)
 #   ./reproduce.sh --limit 97           other options of `tcig run` too
 source "$(dirname "${BASH_SOURCE[0]}")/.ci/environment.sh"
 cd "$root"
 rows=(real paste empty text-only si bld multidiffusion-no-bootstrap multidiffusion tcig)
-ablations=() profile=mini coco=runs/coco
+more=() profile=mini coco=runs/coco
 while [ $# -gt 0 ]; do
     case $1 in
-        --ablations) ablations=(tcig-stage1 tcig-two-guides tcig-no-clip tcig-no-guidance tcig-no-stage1); shift ;;
+        --ablations) more+=(tcig-stage1 tcig-two-guides tcig-no-clip tcig-no-guidance tcig-no-stage1); shift ;;
+        --baselines) more+=(direct-guidance); shift ;;
         --profile) profile=$2; shift 2 ;;
         --coco) coco=$2; shift 2 ;;
         *) break ;;
     esac
 done
-for row in ${ablations[@]+"${ablations[@]}"}; do
+for row in ${more[@]+"${more[@]}"}; do
     # Experts for two guides are published nowhere: the row needs a profile that names some.
     [ "$row" = tcig-two-guides ] && [ "$profile" != mini ] || rows+=("$row")
 done
@@ -34,13 +36,19 @@ else
     tcig plan --profile "$profile" --layouts "$layouts" --methods "${rows[@]}"
     set -- --layouts "$layouts" --coco "$coco" "$@"
 fi
+[ $# -gt 2 ] || [ "$profile" != mini ] || stored=results/mini
 status=0
 folders=$(tcig run --profile "$profile" --methods "${rows[@]}" --out "$out" "$@") || status=$?
 [ "$status" -le 1 ] || exit "$status" # 1: some samples failed, the table says how many
-for form in md csv latex; do
+for form in md csv latex json; do
     tcig table $folders --format "$form" >"$out/.table.part"
-    mv "$out/.table.part" "$out/table.${form/latex/tex}"
+    file=$out/table.${form/latex/tex}
+    mv "$out/.table.part" "${file/table.json/result.json}"
 done
 tcig figures "$out" --profile "$profile" --layouts "$layouts" --out "$out/figures"
 cat "$out/table.md"
+if [ -n "${stored:-}" ]; then # fails where a row leaves its tolerance
+    echo
+    tcig compare "$stored/result.json" "$out/result.json" --within "$stored/tolerance.csv"
+fi
 exit "$status"

@@ -3,6 +3,7 @@
     tcig compare results/mini/result.json runs
     tcig compare theirs.json ours.json --reduction iou_foreground
     tcig compare results/mini/result.json runs --within results/mini/tolerance.csv
+    tcig compare one-machine.json another.json --measure results/mini/tolerance.csv
 
 A and B are files of `tcig table --format json`, or folders of scored images. Every row that both
 have is compared on the samples of both: the second minus the first, its 95% interval, and p of a
@@ -19,6 +20,9 @@ from tabulate import tabulate
 
 from tcig.commands.parsing import parse
 from tcig.data.errors import InputError
+
+MARGIN = 0.01
+"""Of a tolerance, beyond half the 95% interval of the difference between two machines; ours."""
 
 
 @dataclass
@@ -37,6 +41,8 @@ class Options:
     """Of folders, as in `tcig table`."""
     within: Path | None = None
     """CSV of row, tolerance: status 1 where a row's mean moved further, or none is given for it."""
+    measure: Path | None = None
+    """CSV to write: each row's tolerance from these two, the same run on two machines."""
 
 
 def main(argv: list[str]) -> int:
@@ -71,11 +77,27 @@ def main(argv: list[str]) -> int:
     formats = ("", "", "", ".3f", ".3f", "+.3f", "", ".2g", ".3f")
     print(f"{options.reduction}: {options.second} against {options.first}, layouts in common\n")
     print(tabulate(table, headers="keys", floatfmt=formats))
+    if options.measure:
+        _measure(options.measure, lines)
     notes = {note: None for line in lines for note in line.notes}
     print("".join(f"\ndiffers: {note}" for note in notes) + ("\n" if notes else ""), end="")
     if beyond:
         print(f"\n{len(beyond)} of {len(lines)} lines are beyond their tolerance.")
     return 1 if beyond else 0
+
+
+def _measure(path: Path, lines: list) -> None:
+    """Stores tolerances: of each row the largest over its lines."""
+    import pandas as pd
+
+    from tcig.data.files import write_whole
+
+    found = {}
+    for line in lines:
+        half = (line.paired.high - line.paired.low) / 2
+        found[line.row] = max(found.get(line.row, 0.0), MARGIN + half)
+    frame = pd.DataFrame({"row": found.keys(), "tolerance": found.values()})
+    write_whole(path, frame.round(4).to_csv(index=False))
 
 
 def _tolerances(path: Path) -> dict[str, float]:

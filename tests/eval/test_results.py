@@ -235,6 +235,21 @@ def test_a_tolerance_is_kept_or_not(text, status, files, tmp_path, capsys):
     assert main([*arguments[:2], files[0], *arguments[3:]]) == 0, "against itself"
 
 
+def test_tolerances_are_measured_on_two_machines(result, files, tmp_path, capsys):
+    path = tmp_path / "tolerance.csv"
+    assert main(["compare", *files, "--measure", str(path)]) == 0
+    assert path.read_text() == "row,tolerance\ntcig,0.01\n", "a shift alone has no spread"
+    (row,) = result.rows
+    values = [v + (0.1 if n % 4 < 2 else -0.1) for n, v in enumerate(row.values["iou_image"])]
+    other = row.model_copy(update={"values": row.values | {"iou_image": values}})
+    (tmp_path / "two.json").write_text(dump(result.model_copy(update={"rows": [other]})))
+    main(["compare", *files, "--measure", str(path)])
+    half = (
+        2.5706 * 0.1 * np.sqrt(6 / 5) / np.sqrt(6)
+    )  # Student's t of 5 degrees; six layouts of ±0.1
+    assert float(path.read_text().split(",")[-1]) == pytest.approx(0.01 + half, abs=2e-4)
+
+
 def test_a_folder_is_compared_with_a_file(files, folder, capsys):
     assert main(["compare", files[1], str(folder)]) == 0
     assert "-0.020" in capsys.readouterr().out
