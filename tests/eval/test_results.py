@@ -244,9 +244,7 @@ def test_tolerances_are_measured_on_two_machines(result, files, tmp_path, capsys
     other = row.model_copy(update={"values": row.values | {"iou_image": values}})
     (tmp_path / "two.json").write_text(dump(result.model_copy(update={"rows": [other]})))
     main(["compare", *files, "--measure", str(path)])
-    half = (
-        2.5706 * 0.1 * np.sqrt(6 / 5) / np.sqrt(6)
-    )  # Student's t of 5 degrees; six layouts of ±0.1
+    half = 2.5706 * 0.1 / np.sqrt(5)  # Student's t of 5 degrees; six layouts of ±0.1
     assert float(path.read_text().split(",")[-1]) == pytest.approx(0.01 + half, abs=2e-4)
 
 
