@@ -56,12 +56,12 @@ class Provenance(BaseModel):
 
 def provenance(command: Sequence[str]) -> Provenance:
     """Of this process, which runs `command`."""
-    revision, dirty = _revision(Path(tcig.__file__).parents[1])
+    commit, dirty = revision()
     return Provenance(
         command=shlex.join(command),
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         tcig=version("tcig"),
-        revision=revision,
+        revision=commit,
         dirty=dirty,
         python=platform.python_version(),
         packages={name: found for name in PACKAGES if (found := _version(name))},
@@ -90,13 +90,14 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _revision(root: Path) -> tuple[str | None, bool | None]:
-    """Commit of a checkout and whether tracked files of it differ."""
+def revision() -> tuple[str | None, bool | None]:
+    """The commit of tcig's checkout, and whether tracked files differ from it; None without one."""
+    root = Path(tcig.__file__).parents[1]
     if not (root / ".git").exists():  # a checkout around an installed tcig is not tcig's
         return None, None
     try:
-        revision = _git(root, "rev-parse", "HEAD").strip()
-        return revision, bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+        commit = _git(root, "rev-parse", "HEAD").strip()
+        return commit, bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.CalledProcessError):
         return None, None
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from tcig.data.errors import InputError
 from tcig.data.layout import Layout
+from tcig.eval.provenance import revision
 from tcig.methods.base import Method
 from tcig.models.devices import PLAIN, Compute, name_of
 from tcig.run.batches import Batches, meter_of, out_of_memory
@@ -114,6 +115,9 @@ def _draw(
 @cache
 def _versions() -> dict[str, str]:
     packages = {name: version(name) for name in ("tcig", "torch", "diffusers", "numpy", "pillow")}
+    commit, dirty = revision()
+    if commit:
+        packages["revision"] = commit[:12] + (" and changes" if dirty else "")
     return packages | {"python": platform.python_version()}
 
 
