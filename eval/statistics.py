@@ -16,7 +16,12 @@ from tcig.eval.iou import REDUCTIONS, Samples, class_counts
 
 Method = Literal["t", "percentile", "bca"]
 METHOD: Method = "t"
-"""The default; results/coverage.md has the coverage of all three by simulation."""
+"""The default, chosen by simulation (results/coverage.md): nearest to the level at every size.
+
+Its 95% intervals held the truth in 93.7% to 96.0% of the rows of 64 layouts and in 94.2% to 95.6%
+of those of 500, in all cases; of 24 layouts in 94.2% to 95.7%, but in 97.2% for `iou_dataset`
+(where `bca` did in 85.7%), and in 91.2% where half of the values are 0 and there is one seed.
+"""
 EQUAL = 1e-12
 """Values that differ by less than this share of themselves are equal: rounding made the rest."""
 AT_ONCE = 1 << 22
