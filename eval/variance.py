@@ -23,7 +23,7 @@ def spread(values: np.ndarray, layouts: Sequence[str]) -> Spread:
 
     Mean squares are set equal to their expectations, for groups of different sizes with k0 =
     (N - sum of n_i^2 / N) / (k - 1) in place of the size (Searle, Casella & McCulloch 1992,
-    Variance Components, chapter 3). The variance over layouts so found can be negative, and is then
+    Variance Components). The variance over layouts so found can be negative, and is then
     clipped to 0: `layouts` is biased upwards where the true one is near 0.
 
     Args:
