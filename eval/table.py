@@ -13,7 +13,7 @@ from tcig.eval.iou import NAMES, reduce
 from tcig.eval.pairs import ALPHA, HEADLINE, against_best, ceiling_shares, leakages
 from tcig.eval.published import cited
 from tcig.eval.rows import ORACLES, Ignore, Row, read_rows
-from tcig.eval.statistics import by_layout, interval, parts
+from tcig.eval.statistics import METHOD, Method, by_layout, interval, parts
 
 CONDITIONS = ("row", "judge", "identity", "manifest", "image_size", "score_size", "resized")
 """What of a score goes into a record as it is."""
@@ -39,8 +39,8 @@ def measured(folders: Sequence[Path], ignore: Ignore) -> pd.DataFrame:
     return tabulated(read_rows(folders, ignore))
 
 
-def tabulated(rows: Sequence[Row]) -> pd.DataFrame:
-    """A record for each row, in their order.
+def tabulated(rows: Sequence[Row], method: Method = METHOD) -> pd.DataFrame:
+    """A record for each row, in their order, its intervals by `method`.
 
     Returns:
         Columns `CONDITIONS`, `samples` (a hash of which they are), `ignore`, `guided` (whether the
@@ -49,20 +49,20 @@ def tabulated(rows: Sequence[Row]) -> pd.DataFrame:
         `{name}_high` of the mean's 95% interval; `ceiling_share`, `leakage` and `p_best` of
         `tcig.eval.pairs`.
     """
-    frame = pd.DataFrame([_record(row) for row in rows])
+    frame = pd.DataFrame([_record(row, method) for row in rows])
     return frame.assign(
         ceiling_share=ceiling_shares(rows), leakage=leakages(rows), p_best=against_best(rows)
     )
 
 
-def _record(row: Row) -> dict:
+def _record(row: Row, method: Method) -> dict:
     record = {name: getattr(row.score, name) for name in CONDITIONS}
     pairs = repr(sorted(row.score.samples)).encode()
     record |= {"samples": hashlib.sha256(pairs).hexdigest()[:8], "ignore": row.ignore}
     record |= {"n": len(row.layouts), "failed": row.score.failed, "guided": row.guided}
     for name in NAMES:
         mean, std, n = reduce(row.samples, name)
-        low, high = interval(by_layout(parts(row.samples, name), row.layouts))
+        low, high = interval(by_layout(parts(row.samples, name), row.layouts), method=method)
         record |= {name: mean, f"{name}_std": std, f"{name}_n": n}
         record |= {f"{name}_low": low, f"{name}_high": high}
     return record

@@ -34,6 +34,9 @@ class Options:
     """Only this judge's rows."""
     ignore: Literal["none", "dropped"] = "none"
     """Pixels of the objects that the filter dropped count as errors, or not at all."""
+    interval: Literal["t", "percentile", "bca"] = "t"
+    """Of the means, by layout: Student's t on the jackknife's error, which covers best here
+    (results/coverage.md), or the bootstrap's percentiles, plain or BCa."""
     pairs: bool = False
     """Below, every two methods: difference, p, effect, layouts needed; and where ± comes from."""
 
@@ -61,7 +64,7 @@ def main(argv: list[str]) -> int:
         print(dump(result_of(options.folders, options.ignore, ["tcig", "table", *argv])), end="")
         return 0
     rows = read_rows(options.folders, options.ignore)
-    frame = tabulated(rows)
+    frame = tabulated(rows, options.interval)
     if options.judge:
         frame = frame[frame["judge"] == options.judge]
         rows = [row for row in rows if row.score.judge == options.judge]
