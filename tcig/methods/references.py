@@ -1,13 +1,10 @@
 """The reference rows: the photographs themselves, the truth in flat colours, a grey image."""
 
-from pathlib import Path
-
 import numpy as np
 from PIL import Image
 
 from tcig.data.errors import InputError
-from tcig.data.layout import Layout
-from tcig.data.masks import centre_square
+from tcig.data.photographs import open_photograph
 from tcig.data.voc import COLOURS
 from tcig.methods.base import Method
 
@@ -22,26 +19,8 @@ class Real(Method):
 
     def generate(self, layouts, seeds, callback=None):
         """Draws nothing: reads `layout.image` from the COCO folder."""
-        return [self._photograph(layout) for layout in layouts]
-
-    def _photograph(self, layout: Layout) -> Image.Image:
-        path: Path = self.context.coco / layout.image
-        try:
-            with Image.open(path) as file:
-                photograph = file.convert("RGB")
-        except OSError as error:
-            raise InputError(
-                f"the photograph {path} of layout {layout.id} cannot be read "
-                f"({error.strerror or error}): fetch it with `tcig layouts --download`."
-            ) from None
-        top, left, side = centre_square(photograph.height, photograph.width)
-        if side != layout.side:
-            raise InputError(
-                f"{path} is {photograph.width}x{photograph.height}, layout {layout.id} has masks "
-                f"of side {layout.side}: the photograph is not the annotated one."
-            )
-        square = photograph.crop((left, top, left + side, top + side))
-        return square.resize((self.context.size,) * 2, Image.Resampling.LANCZOS)
+        coco, size = self.context.coco, self.context.size
+        return [open_photograph(layout, coco, size) for layout in layouts]
 
 
 class Paste(Method):
