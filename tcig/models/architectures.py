@@ -9,6 +9,7 @@ import open_clip
 from torch import nn
 
 from tcig.data.voc import CLASSES
+from tcig.models.inception import Inception
 from tcig.models.vqgan import VQGAN
 
 CLIP_L = {
@@ -169,6 +170,8 @@ NETWORKS: dict[str, Callable[[], dict[str, nn.Module]]] = {
     "vqgan_imagenet_f16_16384": lambda: {"": VQGAN.taming(**F16_16384)},
     "timm/vit_base_patch32_clip_224.openai": lambda: clip("ViT-B-32-quickgelu"),
     "timm/vit_base_patch16_clip_224.openai": lambda: clip("ViT-B-16-quickgelu"),
+    "timm/vit_large_patch14_clip_224.openai": lambda: clip("ViT-L-14-quickgelu"),
+    "inception_2015_12_05": lambda: {"": Inception()},
     "deeplabv3_resnet101": deeplabv3,
     "facebook/mask2former-swin-large-coco-panoptic": lambda: mask2former("panoptic"),
     "facebook/mask2former-swin-large-coco-instance": lambda: mask2former("instance"),

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Kind = Literal["diffusers", "vqgan", "clip", "deeplabv3", "mask2former"]
+Kind = Literal["diffusers", "vqgan", "clip", "deeplabv3", "mask2former", "inception"]
 
 
 class Entry(BaseModel):

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tcig.data.errors import InputError
 from tcig.data.files import sha256
+from tcig.models.checkpoints import fill, first_line, read_state
 from tcig.models.mini.segmenters import ALL, LABELS_OF, WEIGHTS, load_segmenter
 from tcig.models.weights import identity_of, locate
 
@@ -71,41 +71,12 @@ def deeplabv3_resnet101(weights: Path | None = None) -> Network:
     network = build(weights=None, weights_backbone=None, num_classes=21, aux_loss=True)
     if weights is None:
         file = locate(DEEPLABV3) / Path(entry.url).name
-        state, identity = _state(file), identity_of(DEEPLABV3)
+        state, identity = read_state(file), identity_of(DEEPLABV3)
     else:
-        state, identity = _state(weights), sha256(weights)
-    _fill(network, state, weights or file)
+        state, identity = read_state(weights), sha256(weights)
+    fill(network, state, weights or file)
     module = _DeepLabV3(network, preset.mean, preset.std).eval().requires_grad_(False)
     return Network(module, preset.resize_size[0], identity)
-
-
-def _fill(network: nn.Module, state: dict[str, Tensor], source: Path | str) -> None:
-    wanted = set(network.state_dict())
-    given = {str(key) for key in state} if isinstance(state, dict) else set()
-    if given != wanted:
-        odd = sorted(wanted - given) or sorted(given - wanted)
-        raise InputError(
-            f"{source} does not fit the network: {len(wanted - given)} of {len(wanted)} tensors "
-            f"are missing and {len(given - wanted)} unknown ({odd[0]} first)."
-        )
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, AttributeError, TypeError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise InputError(f"{source} does not fit the network: {reason}") from None
-
-
-def _state(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises nearly anything on what is no checkpoint
-        raise InputError(f"{path} cannot be read as weights ({_line(error)}).") from None
-
-
-def _line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 MASK2FORMER = {
@@ -143,7 +114,7 @@ def mask2former(name: str, source: Path | None = None):
         model = Mask2FormerForUniversalSegmentation.from_pretrained(place, use_safetensors=True)
     except Exception as error:  # the configuration's, or a damaged file's
         raise InputError(
-            f"{name} cannot be loaded from {place} ({_line(error)}): give a local folder as "
+            f"{name} cannot be loaded from {place} ({first_line(error)}): give a local folder as "
             f"`--judge {name}=FOLDER`."
         ) from None
     if source is not None:

@@ -23,6 +23,7 @@ TWINS = [
 CLIPS = {
     "timm/vit_base_patch32_clip_224.openai": "ViT-B-32-quickgelu",
     "timm/vit_base_patch16_clip_224.openai": "ViT-B-16-quickgelu",
+    "timm/vit_large_patch14_clip_224.openai": "ViT-L-14-quickgelu",
 }
 
 
@@ -56,7 +57,7 @@ def write_stand_in(name: str, folder: Path) -> None:
             _taming(network, folder)
         case "clip":
             _open_clip(network, CLIPS[name], folder)
-        case "deeplabv3":
+        case "deeplabv3" | "inception":
             torch.save(network.state_dict(), folder / next(iter(entry.urls)))
         case "mask2former":
             _mask2former(network, folder)

@@ -22,6 +22,8 @@ SIZES = {
     "stable-diffusion-v1-5/stable-diffusion-v1-5": (4.27e9, 0.002),
     "vqgan_imagenet_f16_16384": (304_428_707, 0.001),
     "timm/vit_base_patch32_clip_224.openai": (605e6, 0.001),
+    "timm/vit_large_patch14_clip_224.openai": (1.71e9, 0.001),
+    "inception_2015_12_05": (95_628_359, 0.001),
     "deeplabv3_resnet101": (244_545_539, 0.001),
     "facebook/mask2former-swin-large-coco-panoptic": (866e6, 0.005),
 }

@@ -1,0 +1,107 @@
+"""Inception: torch-fidelity's own network, filled without unpickling."""
+
+import pickle
+
+import pytest
+import torch
+from torch_fidelity import FeatureExtractorInceptionV3
+
+from tcig.data.errors import InputError
+from tcig.models.catalogue import catalogue
+from tcig.models.fetch import adopt
+from tcig.models.inception import FILE, Inception, load_inception
+from tcig.models.stand_ins import write_stand_in
+from tcig.models.store import place_of
+
+NAME = "inception_2015_12_05"
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inception")
+    write_stand_in(NAME, folder)
+    return folder
+
+
+@pytest.fixture
+def images():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (2, 3, 64, 64), generator=generator, dtype=torch.uint8)
+
+
+def test_the_catalogue_has_the_file_that_torch_fidelity_takes():
+    entry = catalogue()[NAME]
+    assert list(entry.urls) == list(entry.sha256) == [FILE]
+    assert FILE.endswith(f"-{entry.sha256[FILE]}.pth")
+
+
+@pytest.mark.parametrize("counters", [True, False])
+def test_features_are_those_of_torch_fidelitys_own_loader(stand_in, images, tmp_path, counters):
+    state = torch.load(stand_in / FILE, weights_only=True)
+    if not counters:  # as torch-fidelity's conversion has it
+        state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+        assert len(state) == 566 - 94
+    torch.save(state, tmp_path / FILE)
+    network, identity = load_inception(tmp_path)
+    theirs = FeatureExtractorInceptionV3(
+        "theirs", ["2048"], feature_extractor_weights_path=str(tmp_path / FILE)
+    )
+    (found,), (expected,) = network(images), theirs(images)
+    assert found.shape == (2, 2048)
+    assert not torch.equal(found[0], found[1])
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert not network.training
+    assert not any(each.requires_grad for each in network.parameters())
+    assert len(identity) == 64
+
+
+def test_a_fetched_one_names_its_source(stand_in, weights_store):
+    place_of(NAME).mkdir(parents=True)
+    (place_of(NAME) / FILE).write_bytes((stand_in / FILE).read_bytes())
+    adopt(NAME, "random")
+    assert load_inception(NAME)[1].startswith(f"{NAME}@- ")
+
+
+class Trap:
+    def __reduce__(self):
+        return (eval, ("1 / 0",))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (pickle.dumps(Trap(), 2), "cannot be read as weights"),
+        (b"", "cannot be read as weights"),
+        ({"fc.weight": torch.zeros(1)}, "does not fit the network: "),
+        ([1], "does not fit the network: "),
+    ],
+)
+def test_another_file_is_refused(tmp_path, content, said):
+    if isinstance(content, bytes):
+        (tmp_path / FILE).write_bytes(content)
+    else:
+        torch.save(content, tmp_path / FILE)
+    with pytest.raises(InputError, match=said) as caught:
+        load_inception(tmp_path)
+    assert str(tmp_path / FILE) in str(caught.value)
+
+
+def test_a_file_of_other_shapes_is_refused(stand_in, tmp_path):
+    state = torch.load(stand_in / FILE, weights_only=True)
+    state["fc.weight"] = torch.zeros(1000, 2048)
+    torch.save(state, tmp_path / FILE)
+    with pytest.raises(InputError, match="does not fit the network: "):
+        load_inception(tmp_path)
+
+
+def test_a_folder_without_it_is_refused(tmp_path):
+    with pytest.raises(InputError, match="cannot be read as weights"):
+        load_inception(tmp_path)
+
+
+def test_a_blank_one_has_random_weights_and_takes_others():
+    torch.manual_seed(1)
+    one, two = Inception(), Inception()
+    assert not torch.equal(one.fc.weight, two.fc.weight)
+    two.load_state_dict(one.state_dict())
+    assert torch.equal(one.fc.weight, two.fc.weight)
