@@ -41,9 +41,23 @@ def test_what_the_paper_profiles_need():
             p.rpartition("/")[2].removeprefix("stable-diffusion-") for p in pipelines
         } == endings
         others = [kinds[each] for each in found if kinds[each] != "diffusers"]
-        assert sorted(others) == ["clip", "deeplabv3", "mask2former", "vqgan"]
+        assert sorted(others) == ["clip", "clip", "deeplabv3", "inception", "mask2former", "vqgan"]
+        drawing = needs(load_profile(name), quality=False)
+        assert set(found) - set(drawing) == {
+            "timm/vit_large_patch14_clip_224.openai",
+            "inception_2015_12_05",
+        }
     assert needs(load_profile("mini")) == needs(load_profile("smoke")) == []
-    assert needs(load_profile("paper"), ["paste"], judged=False) == []
+    assert needs(load_profile("paper"), ["paste"], judged=False, quality=False) == []
+
+
+@pytest.mark.parametrize("name", names())
+def test_what_scores_guides_no_row(name):
+    profile = load_profile(name)
+    assert profile.scorer
+    for row in ROWS:
+        if (row, name) not in OPEN:
+            assert profile.scorer not in choose(row, profile).sources
 
 
 @pytest.fixture

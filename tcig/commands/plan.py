@@ -132,7 +132,7 @@ def _space(chosen: list, profile, total: int) -> None:
     from tcig.models.store import present, store
     from tcig.run.needs import needs
 
-    names = needs(profile, [each.row for each in chosen])
+    names = needs(profile, [each.row for each in chosen], quality=False)
     lacking = [name for name in names if not present(name)]
     size = sum(entry_of(name).size or 0 for name in lacking)
     print(f"\ndownloads: {size / 1e9:.1f} GB of weights to {store()} ({len(lacking)} models)")

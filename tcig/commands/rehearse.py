@@ -78,7 +78,7 @@ def _make(profile, rows: tuple[str, ...], weights: Path) -> None:
     from tcig.models.store import place_of, present
     from tcig.run.needs import needs
 
-    names = [name for name in needs(profile, rows) if not present(name)]
+    names = [name for name in needs(profile, rows, quality=False) if not present(name)]
     weights.mkdir(parents=True, exist_ok=True)
     need = sum(entry_of(name).size or 0 for name in names) + SPARE
     free = shutil.disk_usage(weights).free

@@ -13,6 +13,7 @@ from tcig.data.emoji import FOLDER as EMOJI
 from tcig.data.errors import InputError
 from tcig.models.devices import PLAIN, Compute
 
+SCORER = "scorer"
 _FOLDER = Path(__file__).parent
 
 
@@ -28,6 +29,12 @@ class Profile(BaseModel):
     score_size: int = Field(gt=0)
     """Side at which label maps are compared with the truth."""
     judges: tuple[str, ...] = Field(min_length=1)
+    scorer: str | None = None
+    """CLIP of `tcig quality`, which should guide no row: see `tcig.models.weights.locate`."""
+    prefix: str = ""
+    """Stands before every text that the scorer sees."""
+    features: str = SCORER
+    """Network on whose features KID and FID are: `scorer`, or torch-fidelity's Inception."""
     batch: int = Field(gt=0)
     """Samples generated in one call of a method; the most of them, see `tcig.run.batches`."""
     compute: Compute = PLAIN

@@ -62,10 +62,13 @@ def test_a_profile_names_what_it_needs(weights):
         NAME,
         "deeplabv3_resnet101",
         "facebook/mask2former-swin-large-coco-panoptic",
+        "timm/vit_large_patch14_clip_224.openai",
+        "inception_2015_12_05",
     ):
         assert f"\n{name} " in out
     assert "stable-diffusion-v1-5" not in out
     assert "586e9e4e..." in out
+    assert "6726825d..." in out
     status, out, _ = weights("list", "--profile", "mini")
     assert (status, out) == (0, "the profile mini needs no weights but those shipped\n")
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from counting import SIZES, Counting
+from looking import Looking
 from PIL import Image
 
 from tcig.data.errors import InputError
@@ -184,5 +185,34 @@ def scored(paint, layouts, manifest, tmp_path, monkeypatch):
             judge = (judge, ColourJudge())
             score_folder(folder, layouts, manifest, judge, Sizes(32, 32), row, limit)
         return folder
+
+    return run
+
+
+@pytest.fixture
+def photographs(layouts, tmp_path):
+    """A COCO folder with a photograph of each layout."""
+    folder = tmp_path / "coco"
+    (folder / "val2017").mkdir(parents=True)
+    for layout in layouts:
+        rng = np.random.default_rng(list(layout.id.encode()))
+        pixels = rng.integers(0, 256, (SIDE, SIDE + 6, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / layout.image)
+    return folder
+
+
+@pytest.fixture
+def measure(layouts, manifest, photographs):
+    """Measures a folder; what was found, and how many images the scorer was asked about."""
+    from tcig.eval.features import photograph_features
+    from tcig.eval.measure import Networks, measure_folder
+
+    def run(folder, scorer=None, features=None, prefix="", coco=photographs, **options):
+        scorer = scorer or Looking()
+        features = features or scorer
+        look = coco and photograph_features(coco, SIDE, features)
+        networks = Networks(scorer, prefix, features)
+        found = measure_folder(folder, layouts, manifest, networks, SIZES, look, **options)
+        return found, scorer.asked
 
     return run

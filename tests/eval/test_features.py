@@ -1,0 +1,116 @@
+"""The networks behind the metrics, on the shipped miniature: batches change nothing."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tcig.data.build import build_layouts
+from tcig.data.emoji import FOLDER as EMOJI
+from tcig.data.errors import InputError
+from tcig.data.filters import Filter
+from tcig.data.layout import hash_order
+from tcig.data.photographs import open_photograph
+from tcig.eval import features as module
+from tcig.eval.features import ClipEncoder, InceptionEncoder, load_features, photograph_features
+from tcig.models.clip import load_clip
+from tcig.models.inception import FILE
+from tcig.models.stand_ins import write_stand_in
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    return ClipEncoder("mini:clip-score")
+
+
+@pytest.fixture(scope="module")
+def layouts():
+    return hash_order(build_layouts(EMOJI, Filter())[1])[:5]
+
+
+@pytest.fixture(scope="module")
+def images(layouts):
+    return [open_photograph(layout, EMOJI, 64) for layout in layouts]
+
+
+@pytest.fixture(scope="module")
+def inception(tmp_path_factory):
+    """Random weights, so large that features are about 1 as the real ones'."""
+    folder = tmp_path_factory.mktemp("inception")
+    write_stand_in("inception_2015_12_05", folder)
+    state = torch.load(folder / FILE, weights_only=True)
+    larger = {k: v * 6**0.5 if k.endswith("conv.weight") else v for k, v in state.items()}
+    torch.save(larger, folder / FILE)
+    return folder
+
+
+def test_images_at_clips_own_side_are_taken_as_they_are(scorer, images):
+    pixels = torch.stack([torch.from_numpy(np.array(i)).movedim(-1, 0) / 255 for i in images])
+    with torch.inference_mode():
+        expected = load_clip("mini:clip-score").encode_images(pixels)
+    torch.testing.assert_close(scorer.images(images), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(scorer.images(images).norm(dim=1), torch.ones(5))
+
+
+def test_crops_of_any_side_are_enlarged(scorer, images):
+    (whole,) = scorer.images([images[0]])
+    (large,) = scorer.images([images[0].resize((256, 256), Image.Resampling.NEAREST)])
+    assert float(whole @ large) > 0.9
+
+
+@pytest.mark.parametrize("kind", ["clip", "inception"])
+def test_batches_change_nothing(scorer, images, inception, monkeypatch, kind):
+    encoder = scorer if kind == "clip" else InceptionEncoder(str(inception))
+    together = encoder.images(images)
+    monkeypatch.setattr(module, "BATCH", 2)
+    apart = encoder.images(images)
+    torch.testing.assert_close(apart, together, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(together[0], together[1], rtol=1e-2, atol=1e-3)
+
+
+def test_texts_in_batches(scorer, monkeypatch):
+    texts = ["a cat", "a dog", "a cat and a bus on a green field"]
+    together = scorer.texts(texts)
+    monkeypatch.setattr(module, "BATCH", 2)
+    torch.testing.assert_close(scorer.texts(texts), together, rtol=0, atol=1e-6)
+
+
+def test_inception_sees_the_pixels_themselves(images, inception):
+    encoder = InceptionEncoder(str(inception))
+    pixels = torch.stack([torch.from_numpy(np.array(image)).movedim(-1, 0) for image in images])
+    (expected,) = encoder.network(pixels)
+    torch.testing.assert_close(encoder.images(images), expected, rtol=1e-4, atol=1e-5)
+    assert expected.max() > 0.05
+    assert (encoder.suffix, encoder.gamma) == ("", None)
+
+
+def test_features_are_the_scorers_or_another_networks(scorer, inception):
+    assert load_features("scorer", scorer) is scorer
+    found = load_features(str(inception), scorer)
+    assert (found.name, found.suffix) == (str(inception), "")
+    (inception / FILE).rename(inception / "moved")
+    try:
+        with pytest.raises(InputError, match="cannot be read as weights"):
+            load_features(str(inception), scorer)
+    finally:
+        (inception / "moved").rename(inception / FILE)
+
+
+def test_photographs_are_looked_at_once(scorer, layouts, images):
+    asked = []
+
+    class Counted(ClipEncoder):
+        def __init__(self):
+            self.clip = scorer.clip
+
+        def images(self, images):
+            asked.append(len(images))
+            return super().images(images)
+
+    look = photograph_features(EMOJI, 64, Counted())
+    first = look(layouts[:3])
+    again = look([layouts[4], layouts[1]])
+    expected = scorer.images(images)
+    torch.testing.assert_close(first, expected[:3], rtol=0, atol=1e-6)
+    torch.testing.assert_close(again, expected[[4, 1]], rtol=0, atol=1e-6)
+    assert asked == [3, 1]
