@@ -12,6 +12,7 @@ import pandas as pd
 from tcig.eval.iou import NAMES, reduce
 from tcig.eval.pairs import ALPHA, HEADLINE, against_best, ceiling_shares, leakages
 from tcig.eval.published import cited
+from tcig.eval.quality_table import DEFINITIONS, quality_cell, quality_columns, quality_notes
 from tcig.eval.rows import ORACLES, Ignore, Row, read_rows
 from tcig.eval.statistics import METHOD, Method, by_layout, interval, parts
 
@@ -47,7 +48,7 @@ def tabulated(rows: Sequence[Row], method: Method = METHOD) -> pd.DataFrame:
         judge's own network guided the images), `n`, `failed`; for every name of
         `tcig.eval.iou.NAMES` its mean, `{name}_std`, `{name}_n`, and the ends `{name}_low` and
         `{name}_high` of the mean's 95% interval; `ceiling_share`, `leakage` and `p_best` of
-        `tcig.eval.pairs`.
+        `tcig.eval.pairs`; those of `tcig.eval.quality_table.quality_columns` where there are some.
     """
     frame = pd.DataFrame([_record(row, method) for row in rows])
     return frame.assign(
@@ -65,7 +66,7 @@ def _record(row: Row, method: Method) -> dict:
         low, high = interval(by_layout(parts(row.samples, name), row.layouts), method=method)
         record |= {name: mean, f"{name}_std": std, f"{name}_n": n}
         record |= {f"{name}_low": low, f"{name}_high": high}
-    return record
+    return record | quality_columns(row, method)
 
 
 def figures(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
@@ -83,7 +84,8 @@ def figures(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     for record in frame.to_dict("records"):
         line = {"row": _label(record), "judge": record["judge"], "n": _n(record)}
         for name in names:
-            line[name] = _cell(record, name)
+            cell = quality_cell if name in DEFINITIONS else _cell
+            line[name] = cell(record, name)
         line |= {SHARE: _number(record["ceiling_share"], ".2f")}
         line |= {LEAKAGE: _number(record["leakage"], "+.3f")}
         lines.append(
@@ -133,8 +135,11 @@ def render(frame: pd.DataFrame, names: Sequence[str], form: str) -> str:
         table.to_csv(buffer, index=False)
         return buffer.getvalue()
     table = figures(frame, names)
+    ious = [name for name in names if name in NAMES]
+    over = "; ".join(f"{n}: {VALUES[n.removesuffix('_with_background')]}" for n in ious)
     notes = [
-        STD + "; ".join(f"{n}: {VALUES[n.removesuffix('_with_background')]}" for n in names) + ".",
+        *([f"{STD}{over}."] if ious else []),
+        *quality_notes(frame, [name for name in names if name in DEFINITIONS]),
         NOTES,
         "Columns marked (cited) are the papers' own figures, on COCO, by their judge and formula.",
     ]

@@ -18,6 +18,7 @@ COMMANDS = {
     "calibrate": "which definition gives real photographs the published 0.43 ± 0.09",
     "check-method": "whether a method of your own keeps what the benchmark builds on",
     "score": "score a folder of images, anyone's",
+    "quality": "CLIP scores, boundary IoU, diversity and KID of scored folders",
     "plan": "what a run will cost: evaluations, hours, downloads, disk",
     "rehearse": "a profile's whole path here, with random weights and few steps",
     "weights": "list, fetch, verify and find the weights of the profiles",

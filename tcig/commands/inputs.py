@@ -1,12 +1,15 @@
-"""The layouts that a command works on, and the photographs beside them."""
+"""What commands share: the layouts to work on, the photographs beside them, a folder's profile."""
 
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from tcig.data.build import build_layouts
 from tcig.data.errors import InputError
 from tcig.data.filters import Filter
 from tcig.data.layout import write_manifest
-from tcig.profiles import Profile
+from tcig.eval.images import read_run
+from tcig.profiles import Profile, load_profile
 
 
 def manifest_of(
@@ -34,3 +37,21 @@ def manifest_of(
     path = out / f"layouts-{profile.name}.jsonl"
     write_manifest(path, *build_layouts(profile.coco, Filter()))
     return path, coco or profile.coco
+
+
+def profile_of(folder: Path, name: str | None) -> Profile:
+    """The profile `name`, or else that of the run whose folder it is, or else `mini`.
+
+    Raises:
+        InputError: no such profile, or the run's record holds none that can be used.
+    """
+    run = read_run(folder)
+    if name or not run:
+        return load_profile(name or "mini")
+    try:
+        return Profile.model_validate(run.profile)
+    except ValidationError as error:
+        raise InputError(
+            f"{folder / 'run.json'} holds no usable profile ({error.errors()[0]['msg']}): give "
+            "--profile."
+        ) from None

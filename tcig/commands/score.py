@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from pydantic import ValidationError
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
 
 
 @dataclass
@@ -41,24 +39,13 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig score`."""
     options = parse(Options, argv, "score", __doc__)
+    from tcig.commands.inputs import profile_of
     from tcig.data.files import sha256
     from tcig.data.layout import read_manifest
-    from tcig.eval.images import read_run
     from tcig.eval.judges import load_judge
     from tcig.eval.score import Sizes, score_folder
-    from tcig.profiles import Profile, load_profile
 
-    run = read_run(options.folder)
-    if run and not options.profile:
-        try:
-            profile = Profile.model_validate(run.profile)
-        except ValidationError as error:
-            raise InputError(
-                f"{options.folder / 'run.json'} holds no usable profile "
-                f"({error.errors()[0]['msg']}): give --profile."
-            ) from None
-    else:
-        profile = load_profile(options.profile or "mini")
+    profile = profile_of(options.folder, options.profile)
     _, layouts = read_manifest(options.layouts)
     sizes = Sizes(profile.size, profile.score_size, options.resize)
     for name in options.judge or profile.judges:

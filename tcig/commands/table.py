@@ -2,11 +2,13 @@
 
     tcig table runs
     tcig table runs/real-1a2b3c4d my-images --format latex
+    tcig table runs --reductions iou_image boundary_iou clip_caption clip_region kid_clip
     tcig table runs --format csv --ignore dropped > table.csv
     tcig table runs --format json > result.json
 
 FOLDER holds scored images, or folders of them. The published figures are cited, on COCO, and
-stand in columns of their own.
+stand in columns of their own. What `tcig quality` measured is a column by its name: clip_caption,
+clip_region, diversity, boundary_iou, recall_iou, recall_iou_dense, kid, kid_clip, fid.
 """
 
 from dataclasses import dataclass
@@ -29,7 +31,7 @@ class Options:
     """Markdown, CSV (every reduction, unrounded), LaTeX, or a result for `tcig compare`: JSON with
     every figure, its interval, the samples' values and where it all comes from."""
     reductions: tuple[str, ...] = ("iou_image", "iou_region", "iou_dataset", "iou_foreground")
-    """Columns; each name also as NAME_with_background."""
+    """Columns; each of IoU also as NAME_with_background, and those of `tcig quality`."""
     judge: str | None = None
     """Only this judge's rows."""
     ignore: Literal["none", "dropped"] = "none"
@@ -46,12 +48,14 @@ def main(argv: list[str]) -> int:
     options = parse(Options, argv, "table", __doc__)
     from tcig.eval import pairs
     from tcig.eval.iou import NAMES
+    from tcig.eval.quality_table import DEFINITIONS, check_quality
     from tcig.eval.rows import read_rows
     from tcig.eval.table import render, tabulated
 
-    unknown = [name for name in options.reductions if name not in NAMES]
+    known = (*NAMES, *DEFINITIONS)
+    unknown = [name for name in options.reductions if name not in known]
     if unknown:
-        raise InputError(f"no reduction {unknown[0]!r}: there are {', '.join(NAMES)}.")
+        raise InputError(f"no reduction {unknown[0]!r}: there are {', '.join(known)}.")
     if not options.folders:
         raise InputError("give a folder of scored images.")
     if options.pairs and options.format != "md":
@@ -70,6 +74,7 @@ def main(argv: list[str]) -> int:
         rows = [row for row in rows if row.score.judge == options.judge]
         if not rows:
             raise InputError(f"no row was scored by {options.judge!r}.")
+    check_quality(frame, [name for name in options.reductions if name in DEFINITIONS])
     print(render(frame, options.reductions, options.format), end="")
     if options.pairs:
         print("\n" + pairs.render(rows), end="")
