@@ -131,7 +131,9 @@ def test_kid_is_on_the_features_of_images_and_photographs(
     found, _ = measure(folder, features=features)
     images = torch.stack([looked(opened(folder, each, n)) for each in layouts for n in (0, 1)])
     real = torch.stack([looked(open_photograph(each, photographs, 32)) for each in layouts])
-    expected = kid(images, [n // 2 for n in range(12)], real, None if own else 1.0)
+    scale = 3 if own else 1
+    owners = [n // 2 for n in range(12)]
+    expected = kid(scale * images, owners, scale * real, None if own else 1.0)
     name = "kid" if own else "kid_clip"
     assert set(found.figures) == {name}
     figure = found.figures[name]
@@ -199,6 +201,13 @@ def tear_features(folder):
     path.write_bytes(path.read_bytes()[:-9])
 
 
+def lose_features(folder):
+    path = folder / "quality" / "features.safetensors"
+    features = safetensors.numpy.load_file(path)
+    del features["scorer 1-0"]
+    safetensors.numpy.save_file(features, path)
+
+
 def garble(folder):
     (folder / "quality" / "quality.json").write_bytes(b"\xff{")
 
@@ -208,6 +217,7 @@ def garble(folder):
     [
         (repaint, 3),
         (unrow, 3),
+        (lose_features, 3),
         (tear_rows, 6 + CROPS),
         (tear_features, 6 + CROPS + 6),
         (garble, 6 + CROPS + 6),
@@ -377,6 +387,8 @@ def test_a_photograph_that_is_missing_is_named_and_the_rest_kept(
     with refused(photographs / "val2017" / "5.png", "--download"):
         measure(folder)
     assert len(rows_of(folder)) == 6
+    with refused(folder / "quality", "unfinished"):
+        read_quality(folder)
     assert measure(folder, coco=None)[1] == 0
 
 

@@ -63,14 +63,28 @@ def test_a_fetched_one_names_its_source(stand_in, weights_store):
 
 
 class Trap:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
     def __reduce__(self):
-        return (eval, ("1 / 0",))
+        return open, (str(self.path), "w")
+
+
+def test_nothing_is_unpickled(tmp_path):
+    trap = Trap(tmp_path / "sprung")
+    torch.save({"fc.weight": trap}, tmp_path / FILE)
+    with pytest.raises(InputError, match="cannot be read as weights"):
+        load_inception(tmp_path)
+    assert not trap.path.exists()
+    pickle.loads(pickle.dumps(trap)).close()
+    assert trap.path.exists()
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (pickle.dumps(Trap(), 2), "cannot be read as weights"),
         (b"", "cannot be read as weights"),
         ({"fc.weight": torch.zeros(1)}, "does not fit the network: "),
         ([1], "does not fit the network: "),
