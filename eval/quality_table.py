@@ -36,7 +36,7 @@ NEEDS = {
     "diversity": "two samples or more of a layout",
     **dict.fromkeys(("recall_iou", "recall_iou_dense"), "a judge that knows instances"),
     **dict.fromkeys(("kid", "fid"), "a profile whose features are Inception's, and photographs"),
-    **dict.fromkeys(("kid_clip"), "a profile whose features are CLIP's, and photographs"),
+    "kid_clip": "a profile whose features are CLIP's, and photographs",
 }
 """What some metrics need beside images."""
 BY_SCORER = ("clip_caption", "clip_region", "diversity", "kid_clip")

@@ -15,6 +15,7 @@ from tcig.data.errors import InputError
 from tcig.eval.images import RunRecord, run_rows
 from tcig.eval.iou import NAMES, REDUCTIONS, reduce
 from tcig.eval.provenance import Provenance, provenance
+from tcig.eval.quality_table import DEFINITIONS, quality_columns
 from tcig.eval.rows import Ignore, Row, read_rows
 from tcig.eval.statistics import by_layout, interval, parts
 
@@ -73,7 +74,7 @@ class ResultRow(_Record):
     """None for a folder of images from elsewhere."""
     failed: int
     figures: dict[str, Figure]
-    """By reduction, all of `tcig.eval.iou.NAMES`."""
+    """By reduction, all of `tcig.eval.iou.NAMES`, and what `tcig quality` measured."""
     samples: list[tuple[str, int]]
     """(layout, sample) of each value."""
     values: dict[str, list[float | None]]
@@ -151,7 +152,7 @@ def _row(row: Row) -> ResultRow:
         judged=Judged(**judged, ignore=row.ignore, guided=row.guided),
         drawn=_drawn(row),
         failed=score.failed,
-        figures={name: _figure(row, name) for name in NAMES},
+        figures={name: _figure(row, name) for name in NAMES} | _quality(row),
         samples=list(score.samples),
         values={name: [_rounded(v) for v in found] for name, found in values.items()},
     )
@@ -162,6 +163,17 @@ def _figure(row: Row, name: str) -> Figure:
     low, high = interval(by_layout(parts(row.samples, name), row.layouts))
     numbers = {"mean": mean, "std": std, "low": low, "high": high}
     return Figure(n=n, **{key: _rounded(value) for key, value in numbers.items()})
+
+
+def _quality(row: Row) -> dict[str, Figure]:
+    columns = quality_columns(row)
+    found = {}
+    for name in DEFINITIONS:
+        if name in columns:
+            ends = {"mean": "", "std": "_std", "low": "_low", "high": "_high"}
+            numbers = {key: _rounded(columns[name + end]) for key, end in ends.items()}
+            found[name] = Figure(n=columns[f"{name}_n"], **numbers)
+    return found
 
 
 def _rounded(value: float) -> float | None:

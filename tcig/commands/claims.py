@@ -6,7 +6,8 @@
     tcig claims starts                   # does a random start give diverse images?
 
 Draws the trials in OUT/runs, scores them by the profile's first judge, against the true masks, and
-writes OUT/CLAIM.csv and OUT/CLAIM.png. A stopped call goes on where it was.
+measures their quality (`tcig quality`) where the profile names a scorer; writes OUT/CLAIM.csv and
+OUT/CLAIM.png. A stopped call goes on where it was.
 """
 
 import itertools
@@ -98,12 +99,14 @@ def main(argv: list[str]) -> int:
     from tcig.data.files import sha256, write_whole
     from tcig.data.layout import hash_order, read_manifest
     from tcig.eval.curves import curves_figure
+    from tcig.eval.features import ClipEncoder, load_features, photograph_features
     from tcig.eval.judges import load_judge
+    from tcig.eval.measure import Networks
     from tcig.methods.settings import parse_settings
     from tcig.models.weights import locate
     from tcig.profiles import load_profile
     from tcig.run.spec import choose
-    from tcig.run.trials import Data, measure
+    from tcig.run.trials import METRICS, Data, Eyes, measure
 
     profile = load_profile(options.profile)
     runs = options.out / "runs"
@@ -116,19 +119,27 @@ def main(argv: list[str]) -> int:
     chosen = [choose(row, profile, shared[row] | _own(row, given)) for row, _, given in trials]
     for source in dict.fromkeys(source for each in chosen for source in each.sources):
         locate(source)
-    judge = load_judge(profile.judges[0])
+    eyes = Eyes(load_judge(profile.judges[0]))
+    if profile.scorer:
+        scorer = ClipEncoder(profile.scorer)
+        features = load_features(profile.features, scorer)
+        photographs = coco and photograph_features(coco, profile.size, features)
+        eyes = eyes._replace(
+            networks=Networks(scorer, profile.prefix, features), photographs=photographs
+        )
     records = []
     for (row, masks, given), each in zip(trials, chosen, strict=True):
         cost = each.kind.cost(each.options, layouts)
         record = {"row": row, "masks": masks} | given
         record |= {"evaluations": cost.unet / len(layouts)}
-        record |= measure(each, profile, data, judge, runs, masks, claim.samples)
+        record |= measure(each, profile, data, eyes, runs, masks, claim.samples)
         records.append(record)
         frame = pd.DataFrame(records)
         write_whole(options.out / f"{options.claim}.csv", frame.round(4).to_csv(index=False))
     figure = options.out / f"{options.claim}.png"
     title = f"{claim.said} ({profile.name}, {len(layouts)} layouts)"
-    curves_figure(figure, frame, claim.x, claim.line, ["iou_image"], title)
+    shown = [name for name in METRICS if name in frame and frame[name].notna().any()]
+    curves_figure(figure, frame, claim.x, claim.line, shown, title)
     print(f"{options.out / options.claim}.csv\n{figure}")
     return 1 if frame["failed"].sum() else 0
 

@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     from tcig.models.weights import locate
     from tcig.profiles import load_profile
     from tcig.run.spec import choose
-    from tcig.run.trials import Data, measure
+    from tcig.run.trials import Data, Eyes, measure
 
     profile = load_profile(options.profile)
     row, _ = find_row(options.row)
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
         locate(source)  # what is wrong or lacks is said before anything is drawn
     records, failed = [], 0
     for trial, each in zip(trials, picked, strict=True):
-        found = measure(each, profile, Data(coco, name, chosen), judge, options.out)
+        found = measure(each, profile, Data(coco, name, chosen), Eyes(judge), options.out)
         failed += found["failed"]
         records.append(trial | found)
         _write(table, records)

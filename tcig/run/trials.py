@@ -7,12 +7,16 @@ from typing import NamedTuple
 from tcig.data.imperfect import TRUE, imperfect
 from tcig.data.layout import Layout
 from tcig.eval.judges import Judge
+from tcig.eval.measure import Networks, Photographs, measure_folder
 from tcig.eval.score import Sizes, score_folder
 from tcig.eval.table import measured
 from tcig.profiles import Profile
 from tcig.run.generate import generate
 from tcig.run.spec import Chosen, set_up
 from tcig.run.store import RunStore
+
+METRICS = ("iou_image", "clip_caption", "clip_region", "diversity", "kid", "kid_clip")
+"""What a trial may reach, each with its `_std`, `_low` and `_high`."""
 
 
 class Data(NamedTuple):
@@ -23,11 +27,19 @@ class Data(NamedTuple):
     layouts: Sequence[Layout]
 
 
+class Eyes(NamedTuple):
+    """Who looks: a judge by its name, and where quality counts too, what measures it."""
+
+    judge: tuple[str, Judge]
+    networks: Networks | None = None
+    photographs: Photographs | None = None
+
+
 def measure(
     chosen: Chosen,
     profile: Profile,
     data: Data,
-    judge: tuple[str, Judge],
+    eyes: Eyes,
     out: Path,
     masks: str = TRUE,
     samples: int = 1,
@@ -38,14 +50,14 @@ def measure(
         chosen: the row with its options.
         profile: as said.
         data: on which.
-        judge: its name and itself.
+        eyes: who looks.
         out: where the run's folder is.
         masks: as the method sees them, see `tcig.data.imperfect`.
         samples: of each layout.
 
     Returns:
-        `iou_image`, its `_std`, `_low` and `_high` (None where nothing was drawn), `n`, `failed`,
-        `seconds` an image, `run` (its folder's name).
+        Of `METRICS` those that there are (`iou_image` None where nothing was drawn), `n`,
+        `failed`, `seconds` an image, `run` (its folder's name).
     """
     spec, method = set_up(chosen, profile, data.coco, data.manifest, masks)
     asked = {"limit": len(data.layouts), "samples": samples}
@@ -53,11 +65,14 @@ def measure(
         drawn = imperfect(data.layouts, masks)
         failed = generate(method, drawn, samples, profile.batch, store, profile.compute)
         seconds = store.seconds()
-    columns = ("iou_image", "iou_image_std", "iou_image_low", "iou_image_high")
-    reached = dict.fromkeys(columns) | {"n": 0}
+    reached = {"iou_image": None, "iou_image_std": None, "n": 0}
     if store.done:
         sizes = Sizes(profile.size, profile.score_size)
-        score_folder(store.folder, data.layouts, data.manifest, judge, sizes)
+        images = store.folder, data.layouts, data.manifest
+        score_folder(*images, eyes.judge, sizes)
+        if eyes.networks:
+            measure_folder(*images, eyes.networks, sizes, eyes.photographs)
         found = measured([store.folder], "none").iloc[0]
-        reached = {key: found[key] for key in reached}
+        wanted = [name + end for name in METRICS for end in ("", "_std", "_low", "_high")]
+        reached = {key: found[key] for key in (*wanted, "n") if key in found}
     return reached | {"failed": failed, "seconds": seconds, "run": store.folder.name}
