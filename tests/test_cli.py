@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from tcig.data.emoji import FOLDER as EMOJI
 from tcig.data.layout import hash_order, read_manifest
 from tcig.seeds import seed_of
 
+HERE = str(Path(__file__).parent)
 TOML = 'size = 128\nscore_size = 128\njudges = ["colours"]\nbatch = 8\nembedded = true\n'
 
 
@@ -315,6 +317,8 @@ def test_installed_packages(tmp_path):
         "import importlib.util, tcig.data.layout, tcig.eval.iou, tcig.results\n"
         "taken = [n for n in ('data', 'eval', 'results') if importlib.util.find_spec(n)]\n"
         "assert not taken, taken\n"
+        "tests = importlib.util.find_spec('tests')\n"  # torch-fidelity installs its own
+        f"assert not tests or {HERE!r} not in list(tests.submodule_search_locations)\n"
         "from tcig.eval.published import published\n"
         "from tcig.profiles import names\n"
         "from tcig.data.emoji import FOLDER\n"
