@@ -12,7 +12,7 @@ from scipy.stats import t
 
 from tcig.cli import main
 from tcig.eval.measured import read_quality
-from tcig.eval.quality_table import DEFINITIONS, check_quality, quality_cell
+from tcig.eval.quality_table import DEFINITIONS, NEEDS, check_quality, quality_cell
 from tcig.eval.table import measured, render
 
 
@@ -148,6 +148,12 @@ def test_rows_by_other_networks_are_refused_where_they_count(ready, refused):
 def test_what_no_row_has_is_refused_with_what_it_needs(ready, refused, name, said):
     with refused(f"no row has {name}", said, "there are clip_caption, clip_region, boundary_iou"):
         check_quality(measured([ready()], "none"), [name])
+
+
+def test_what_some_metrics_need_is_of_metrics(ready, refused):
+    assert set(NEEDS) <= set(DEFINITIONS)
+    with refused("no row has kid_clip", "and photographs"):
+        check_quality(measured([ready(coco=None)], "none"), ["kid_clip"])
 
 
 def test_what_was_not_measured_asks_for_it(paint, score, refused):
