@@ -40,11 +40,17 @@ fi
 status=0
 folders=$(tcig run --profile "$profile" --methods "${rows[@]}" --out "$out" "$@") || status=$?
 [ "$status" -le 1 ] || exit "$status" # 1: some samples failed, the table says how many
-for form in md csv latex json; do
-    tcig table $folders --format "$form" >"$out/.table.part"
-    file=$out/table.${form/latex/tex}
-    mv "$out/.table.part" "${file/table.json/result.json}"
+keep() { # FILE COMMAND...: its output, whole or not at all
+    "${@:2}" >"$out/.part" && mv "$out/.part" "$out/$1"
+}
+[ "$profile" = mini ] && photographs=() || photographs=(--coco "$coco")
+tcig quality $folders --layouts "$layouts" ${photographs[@]+"${photographs[@]}"} >/dev/null
+for form in md csv latex; do
+    keep "table.${form/latex/tex}" tcig table $folders --format "$form"
 done
+keep quality.md tcig table $folders --quality
+keep pairs.md tcig table $folders --pairs --reductions iou_image
+keep result.json tcig table $folders --format json
 tcig figures "$out" --profile "$profile" --layouts "$layouts" --out "$out/figures"
 cat "$out/table.md"
 if [ -n "${stored:-}" ]; then # fails where a row leaves its tolerance

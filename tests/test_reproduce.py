@@ -1,6 +1,7 @@
 """`./reproduce.sh --profile` from a local hub and COCO server: weights, layouts, images, table."""
 
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -83,5 +84,8 @@ def test_from_nothing_to_the_table(profile, coco_server, tmp_path):
         assert f"| {row} " in table
     assert "estimated in all" in done.stdout
     assert (out / "figures" / "systems.png").exists()
+    assert "clip_caption" in (out / "quality.md").read_text()
+    assert "text-only" in (out / "pairs.md").read_text()
+    assert len(json.loads((out / "result.json").read_text())["rows"]) == 9 + 1
     for model in ("stable-diffusion", "stable-diffusion-inpainting"):
         assert done.stderr.count(f"org/{model}: ") == 1, "fetched once"

@@ -2,7 +2,8 @@
 
     tcig table runs
     tcig table runs/real-1a2b3c4d my-images --format latex
-    tcig table runs --reductions iou_image boundary_iou clip_caption clip_region kid_clip
+    tcig table runs --quality
+    tcig table runs --reductions iou_image boundary_iou clip_caption
     tcig table runs --format csv --ignore dropped > table.csv
     tcig table runs --format json > result.json
 
@@ -36,6 +37,8 @@ class Options:
     """Only this judge's rows."""
     ignore: Literal["none", "dropped"] = "none"
     """Pixels of the objects that the filter dropped count as errors, or not at all."""
+    quality: bool = False
+    """The columns: iou_image, and all that `tcig quality` measured."""
     interval: Literal["t", "percentile", "bca"] = "t"
     """Of the means, by layout: Student's t on the jackknife's error, which covers best here
     (results/coverage.md), or the bootstrap's percentiles, plain or BCa."""
@@ -74,8 +77,14 @@ def main(argv: list[str]) -> int:
         rows = [row for row in rows if row.score.judge == options.judge]
         if not rows:
             raise InputError(f"no row was scored by {options.judge!r}.")
-    check_quality(frame, [name for name in options.reductions if name in DEFINITIONS])
-    print(render(frame, options.reductions, options.format), end="")
+    names = options.reductions
+    if options.quality:
+        there = [name for name in DEFINITIONS if name in frame and frame[name].notna().any()]
+        if not there:
+            raise InputError("no row's quality was measured: run `tcig quality` first.")
+        names = ("iou_image", *there)
+    check_quality(frame, [name for name in names if name in DEFINITIONS])
+    print(render(frame, names, options.format), end="")
     if options.pairs:
         print("\n" + pairs.render(rows), end="")
     return 0

@@ -10,7 +10,6 @@ score_size = 64
 judges = ["colours"]
 batch = 8
 embedded = true
-scorer = "mini:clip-score"
 
 [methods.text-only]
 weights = "mini:stable-diffusion"

@@ -10,12 +10,14 @@ from tcig.commands.claims import CLAIMS
 @pytest.fixture
 def claims(tcig, quick, tmp_path, monkeypatch):
     """A claim on two layouts, with few values of its options."""
+    scored = tmp_path / "scored.toml"
+    scored.write_text('scorer = "mini:clip-score"\n' + quick.read_text())
     for name, claim in CLAIMS.items():
         few = {option: values[1:3] for option, values in claim.options.items()}
         monkeypatch.setitem(CLAIMS, name, claim._replace(options=few, masks=claim.masks[:3]))
 
     def call(name, *extra):
-        settings = ("--profile", quick, "--out", tmp_path / "claims", "--limit", 2)
+        settings = ("--profile", scored, "--out", tmp_path / "claims", "--limit", 2)
         return tcig("claims", name, *settings, *extra)
 
     return call

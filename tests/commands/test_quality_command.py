@@ -32,6 +32,8 @@ def quality(tcig, tmp_path):
 
 
 def test_photographs_are_better_than_nothing(tcig, runs, quality, tmp_path):
+    status, printed = tcig("table", tmp_path / "runs", "--quality")
+    assert (status, "run `tcig quality` first" in printed.err) == (2, True)
     status, printed = quality(*runs.values(), "--profile", "mini")
     assert (status, printed.err) == (0, "")
     assert printed.out.split() == [f"{folder}/quality" for folder in runs.values()]
@@ -45,6 +47,11 @@ def test_photographs_are_better_than_nothing(tcig, runs, quality, tmp_path):
     assert (paste["boundary_iou"], empty["boundary_iou"]) == (1, 0)
     assert real["kid_clip_n"] == real["clip_caption_n"] == LAYOUTS
     assert not real["clip_guided"]
+    shown = tcig("table", tmp_path / "runs", "--quality")[1].out.splitlines()[0]
+    assert "clip_caption" in shown
+    assert "boundary_iou" in shown
+    assert "iou_region" not in shown
+    assert "fid" not in shown
 
 
 def test_a_run_goes_by_its_own_profile_and_one_without_scorer_is_refused(runs, quality):
