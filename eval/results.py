@@ -150,11 +150,11 @@ def _row(row: Row) -> ResultRow:
     return ResultRow(
         row=row.name,
         judged=Judged(**judged, ignore=row.ignore, guided=row.guided),
-        drawn=_drawn(row),
+        drawn=drawn_of(row),
         failed=score.failed,
         figures={name: _figure(row, name) for name in NAMES} | _quality(row),
         samples=list(score.samples),
-        values={name: [_rounded(v) for v in found] for name, found in values.items()},
+        values={name: [rounded(v) for v in found] for name, found in values.items()},
     )
 
 
@@ -162,7 +162,7 @@ def _figure(row: Row, name: str) -> Figure:
     mean, std, n = reduce(row.samples, name)
     low, high = interval(by_layout(parts(row.samples, name), row.layouts))
     numbers = {"mean": mean, "std": std, "low": low, "high": high}
-    return Figure(n=n, **{key: _rounded(value) for key, value in numbers.items()})
+    return Figure(n=n, **{key: rounded(value) for key, value in numbers.items()})
 
 
 def _quality(row: Row) -> dict[str, Figure]:
@@ -171,17 +171,18 @@ def _quality(row: Row) -> dict[str, Figure]:
     for name in DEFINITIONS:
         if name in columns:
             ends = {"mean": "", "std": "_std", "low": "_low", "high": "_high"}
-            numbers = {key: _rounded(columns[name + end]) for key, end in ends.items()}
+            numbers = {key: rounded(columns[name + end]) for key, end in ends.items()}
             found[name] = Figure(n=columns[f"{name}_n"], **numbers)
     return found
 
 
-def _rounded(value: float) -> float | None:
-    """JSON has no NaN."""
+def rounded(value: float) -> float | None:
+    """To `DIGITS`; JSON has no NaN."""
     return None if np.isnan(value) else round(float(value), DIGITS)
 
 
-def _drawn(row: Row) -> Drawn | None:
+def drawn_of(row: Row) -> Drawn | None:
+    """How a row's images were drawn; None for a folder of images from elsewhere."""
     if row.run is None:
         return None
     rows = [each for each in run_rows(row.folder) if not each["error"]]

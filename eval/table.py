@@ -86,8 +86,7 @@ def figures(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
         for name in names:
             cell = quality_cell if name in DEFINITIONS else _cell
             line[name] = cell(record, name)
-        line |= {SHARE: _number(record["ceiling_share"], ".2f")}
-        line |= {LEAKAGE: _number(record["leakage"], "+.3f")}
+        line |= {SHARE: share(record), LEAKAGE: leakage(record)}
         lines.append(
             line | {column: rows.get(record["row"], "") for column, rows in columns.items()}
         )
@@ -97,11 +96,40 @@ def figures(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _label(record: dict) -> str:
+def remarks(record: dict) -> list[str]:
+    """What is to be known of a row, shown beside its name."""
     notes = ["oracle"] if record["row"] in ORACLES else []
     notes += ["judged by its guide"] if record["guided"] else []
     notes += ["dropped objects ignored"] if record["ignore"] == "dropped" else []
-    notes += ["resized"] if record["resized"] else []
+    return notes + (["resized"] if record["resized"] else [])
+
+
+def written(record: dict, name: str) -> tuple[str, str]:
+    """A figure as people read it: `mean ± std` (`-` where there is none), and its interval."""
+    mean, low, high = (record[name + end] for end in ("", "_low", "_high"))
+    if np.isnan(mean):
+        return "-", ""
+    ends = "" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]"
+    return f"{mean:.3f} ± {record[f'{name}_std']:.3f}", ends
+
+
+def is_best(record: dict) -> bool:
+    """Whether it is the best method under its judge, or not told from it."""
+    return record["p_best"] >= ALPHA
+
+
+def share(record: dict) -> str:
+    """Of the ceiling, as people read it."""
+    return _number(record["ceiling_share"], ".2f")
+
+
+def leakage(record: dict) -> str:
+    """As people read it."""
+    return _number(record["leakage"], "+.3f")
+
+
+def _label(record: dict) -> str:
+    notes = remarks(record)
     return f"{record['row']} ({', '.join(notes)})" if notes else record["row"]
 
 
@@ -110,12 +138,9 @@ def _n(record: dict) -> str:
 
 
 def _cell(record: dict, name: str) -> str:
-    mean, low, high = (record[name + end] for end in ("", "_low", "_high"))
-    if np.isnan(mean):
-        return "-"
-    bold = "**" if name == HEADLINE and record["p_best"] >= ALPHA else ""
-    ends = "" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]"
-    return f"{bold}{mean:.3f} ± {record[f'{name}_std']:.3f}{bold}{ends}"
+    figure, ends = written(record, name)
+    bold = "**" if name == HEADLINE and is_best(record) and figure != "-" else ""
+    return f"{bold}{figure}{bold} {ends}".rstrip()
 
 
 def _number(value: float, form: str) -> str:
