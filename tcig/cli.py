@@ -23,6 +23,7 @@ COMMANDS = {
     "rehearse": "a profile's whole path here, with random weights and few steps",
     "weights": "list, fetch, verify and find the weights of the profiles",
     "table": "mean ± std IoU of scored folders, beside the published figures",
+    "report": "a comparison as one HTML file: the table, plots and every image",
     "compare": "two results lined up row by row, or refused with the reason",
 }
 """Subcommand, a module of `tcig.commands` with a function `main(argv) -> int`, and what it does."""

@@ -1,0 +1,156 @@
+"""What the page says, as one dictionary that JSON can hold: no NaN, no arrays.
+
+The figures are those of `tcig table`, made and written by the same functions.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tcig.data.layout import Header, Layout
+from tcig.data.voc import COLOURS, LABELS
+from tcig.eval.iou import REDUCTIONS
+from tcig.eval.pairs import ALPHA
+from tcig.eval.provenance import provenance
+from tcig.eval.published import published
+from tcig.eval.report.breakdown import SHARE_NAMES, Part, by_class, by_objects, by_size
+from tcig.eval.report.samples import Column, Sample, columns_of, gallery_of
+from tcig.eval.results import drawn_of
+from tcig.eval.rows import CEILING, GUIDES, Ignore, Row
+from tcig.eval.table import is_best, leakage, remarks, share, tabulated, written
+
+
+def report_data(
+    rows: Sequence[Row],
+    manifest: tuple[Header, Sequence[Layout]],
+    ignore: Ignore,
+    command: Sequence[str],
+) -> tuple[dict[str, Any], list[Column], list[Sample]]:
+    """All that the page shows but the pictures, and of what those are to be made.
+
+    Args:
+        rows: of `tcig.eval.rows.read_rows`, under the same `ignore`.
+        manifest: the rows' own.
+        ignore: how dropped objects are treated in all rows but one of the ceiling's two.
+        command: that makes the report.
+    """
+    header, layouts = manifest
+    columns = columns_of(rows, ignore)
+    samples = gallery_of(columns, layouts)
+    objects = {layout.id: len(layout.regions) for layout in layouts}
+    numbers = sorted({objects[layout] for row in rows for layout in row.layouts})
+    frame = tabulated(rows)
+    data = {
+        "made": provenance(command).model_dump(),
+        "manifest": rows[0].score.manifest,
+        "header": header.model_dump(mode="json"),
+        "ignore": ignore,
+        "alpha": ALPHA,
+        "judges": _judges(rows),
+        "labels": list(LABELS),
+        "colours": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in COLOURS],
+        "sizes": list(SHARE_NAMES),
+        "objects": numbers,
+        "same_samples": frame["samples"].nunique() == 1,
+        "columns": _columns(columns),
+        "rows": [
+            _row(record, row) | _breakdown(row, objects, numbers)
+            for record, row in zip(frame.to_dict("records"), rows, strict=True)
+        ],
+        "published": [figure._asdict() for figure in published()],
+        "samples": [_sample(sample) for sample in samples],
+    }
+    places = {column.folder: place for place, column in enumerate(columns)}
+    for row, record in zip(rows, data["rows"], strict=True):
+        record["column"] = places[row.folder]
+    return data, columns, samples
+
+
+def _judges(rows: Sequence[Row]) -> list[dict]:
+    judges = {row.score.judge: row.score for row in rows}
+    return [
+        {
+            "name": name,
+            "identity": score.identity,
+            "guide": name in GUIDES,
+            "guided": [r.name for r in rows if r.score.judge == name and r.guided],
+            "score_size": score.score_size,
+        }
+        for name, score in judges.items()
+    ]
+
+
+def _columns(columns: Sequence[Column]) -> list[dict]:
+    """Names and how the images came to be; folders of one name are told apart by theirs."""
+    named = Counter(column.name for column in columns)
+    found = []
+    for column in columns:
+        row = next(iter(column.rows.values()))
+        drawn = drawn_of(row)
+        where = f" ({column.folder.name})" if named[column.name] > 1 else ""
+        found.append(
+            {
+                "name": column.name + where,
+                "folder": column.folder.name,
+                "method": row.is_method,
+                "drawn": drawn.model_dump() if drawn else None,
+            }
+        )
+    return found
+
+
+def _row(record: dict, row: Row) -> dict:
+    """A line of the table."""
+    return {
+        "name": row.name,
+        "judge": row.score.judge,
+        "ignore": row.ignore,
+        "remarks": remarks(record),
+        "ceiling": row.name == CEILING,
+        "method": row.is_method,
+        "best": is_best(record),
+        "n": record["n"],
+        "failed": record["failed"],
+        "figures": {name: _figure(record, name) for name in REDUCTIONS},
+        "share": {"value": _number(record["ceiling_share"]), "text": share(record)},
+        "leakage": {"value": _number(record["leakage"]), "text": leakage(record)},
+    }
+
+
+def _figure(record: dict, name: str) -> dict:
+    text, ends = written(record, name)
+    mean, low, high = (_number(record[name + end]) for end in ("", "_low", "_high"))
+    found = {"mean": mean, "low": low, "high": high, "n": record[f"{name}_n"]}
+    return found | {"text": text, "ends": ends}
+
+
+def _breakdown(row: Row, objects: dict[str, int], numbers: Sequence[int]) -> dict:
+    return {
+        "by_class": [_part(part) for part in by_class(row)],
+        "by_size": [_part(part) for part in by_size(row)],
+        "by_objects": [_part(part) for part in by_objects(row, objects, numbers)],
+    }
+
+
+def _part(part: Part) -> dict | None:
+    if not part.n:
+        return None
+    return {name: _number(value) for name, value in part._asdict().items()}
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN; whole numbers stay whole."""
+    return None if np.isnan(value) else value
+
+
+def _sample(sample: Sample) -> dict:
+    return {
+        "layout": sample.layout.id,
+        "sample": sample.sample,
+        "caption": sample.layout.caption,
+        "classes": list(sample.layout.classes),
+        "objects": len(sample.layout.regions),
+        "cells": sample.cells,
+    }
