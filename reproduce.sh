@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Regenerates Table 1: images, scores, table and figures, in runs/ beside this file.
+# Regenerates Table 1: images, scores, quality, table, figures and report, in runs/ beside this file.
 # Sets up an environment first where none is. May be stopped and started again at any time.
 #
 #   ./reproduce.sh                      the systems on the embedded data, miniature models, a CPU
@@ -51,6 +51,7 @@ done
 keep quality.md tcig table $folders --quality
 keep pairs.md tcig table $folders --pairs --reductions iou_image
 keep result.json tcig table $folders --format json
+tcig report $folders --layouts "$layouts" --out "$out/report.html"
 tcig figures "$out" --profile "$profile" --layouts "$layouts" --out "$out/figures"
 cat "$out/table.md"
 if [ -n "${stored:-}" ]; then # fails where a row leaves its tolerance

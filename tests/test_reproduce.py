@@ -84,6 +84,7 @@ def test_from_nothing_to_the_table(profile, coco_server, tmp_path):
         assert f"| {row} " in table
     assert "estimated in all" in done.stdout
     assert (out / "figures" / "systems.png").exists()
+    assert "<!doctype html>" in (out / "report.html").read_text()[:200].lower()
     assert "clip_caption" in (out / "quality.md").read_text()
     assert "text-only" in (out / "pairs.md").read_text()
     assert len(json.loads((out / "result.json").read_text())["rows"]) == 9 + 1

@@ -15,6 +15,7 @@ from tcig.eval.iou import REDUCTIONS
 from tcig.eval.pairs import ALPHA
 from tcig.eval.provenance import provenance
 from tcig.eval.published import published
+from tcig.eval.quality_table import DEFINITIONS, quality_cell, quality_notes
 from tcig.eval.report.breakdown import SHARE_NAMES, Part, by_class, by_objects, by_size
 from tcig.eval.report.samples import Column, Sample, columns_of, gallery_of
 from tcig.eval.results import drawn_of
@@ -42,6 +43,7 @@ def report_data(
     objects = {layout.id: len(layout.regions) for layout in layouts}
     numbers = sorted({objects[layout] for row in rows for layout in row.layouts})
     frame = tabulated(rows)
+    measured = [name for name in DEFINITIONS if name in frame and frame[name].notna().any()]
     data = {
         "made": provenance(command).model_dump(),
         "manifest": rows[0].score.manifest,
@@ -55,8 +57,9 @@ def report_data(
         "objects": numbers,
         "same_samples": frame["samples"].nunique() == 1,
         "columns": _columns(columns),
+        "quality": dict(zip(measured, quality_notes(frame, measured), strict=False)),
         "rows": [
-            _row(record, row) | _breakdown(row, objects, numbers)
+            _row(record, row, measured) | _breakdown(row, objects, numbers)
             for record, row in zip(frame.to_dict("records"), rows, strict=True)
         ],
         "published": [figure._asdict() for figure in published()],
@@ -101,8 +104,8 @@ def _columns(columns: Sequence[Column]) -> list[dict]:
     return found
 
 
-def _row(record: dict, row: Row) -> dict:
-    """A line of the table."""
+def _row(record: dict, row: Row, measured: Sequence[str]) -> dict:
+    """A line of the table, with what of quality was `measured`."""
     return {
         "name": row.name,
         "judge": row.score.judge,
@@ -113,7 +116,8 @@ def _row(record: dict, row: Row) -> dict:
         "best": is_best(record),
         "n": record["n"],
         "failed": record["failed"],
-        "figures": {name: _figure(record, name) for name in REDUCTIONS},
+        "figures": {name: _figure(record, name) for name in REDUCTIONS}
+        | {name: _quality(record, name) for name in measured},
         "share": {"value": _number(record["ceiling_share"]), "text": share(record)},
         "leakage": {"value": _number(record["leakage"]), "text": leakage(record)},
     }
@@ -124,6 +128,15 @@ def _figure(record: dict, name: str) -> dict:
     mean, low, high = (_number(record[name + end]) for end in ("", "_low", "_high"))
     found = {"mean": mean, "low": low, "high": high, "n": record[f"{name}_n"]}
     return found | {"text": text, "ends": ends}
+
+
+def _quality(record: dict, name: str) -> dict:
+    mean, low, high = (_number(record[name + end]) for end in ("", "_low", "_high"))
+    if mean is None:
+        return {"mean": None, "low": None, "high": None, "n": 0, "text": "", "ends": ""}
+    text, bracket, ends = quality_cell(record, name).partition(" [")
+    found = {"mean": mean, "low": low, "high": high, "n": int(record[f"{name}_n"])}
+    return found | {"text": text, "ends": bracket.strip() + ends}
 
 
 def _breakdown(row: Row, objects: dict[str, int], numbers: Sequence[int]) -> dict:

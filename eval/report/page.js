@@ -65,6 +65,8 @@ function head() {
     `${listed(rows.filter(Boolean))} on ${count(layouts, "layout")}${several}. Every image is ` +
     "segmented again by a judge; its IoU is between what the judge sees and the masks that the " +
     `image was to keep to. ${judges.length > 1 ? "Judges" : "Judge"}: ${listed(judges)}.`;
+  find("terms").append(...Object.entries(data.quality).flatMap(([name, note]) =>
+    [make("dt", {}, name), make("dd", {}, note.slice(name.length + 2))]));
   find("alpha").textContent = `${100 * data.alpha}%`;
   find("other-samples").hidden = data.same_samples;
   find("foot").textContent =

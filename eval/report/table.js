@@ -1,5 +1,7 @@
 // The table of figures, sorted by any column, and the published figures.
-const FIGURES = ["iou_image", "iou_foreground", "iou_region", "iou_dataset"];
+const FIGURES = [
+  "iou_image", "iou_foreground", "iou_region", "iou_dataset", ...Object.keys(data.quality),
+];
 const sorting = { column: null, down: true };
 
 const memoryOf = (row) => {

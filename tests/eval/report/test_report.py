@@ -61,6 +61,28 @@ def test_the_figures_are_the_tables(gathered):
     assert [judge["guided"] for judge in data["judges"]] == [[], ["tcig"]]
 
 
+def test_quality_is_the_tables_too(runs, manifest_path, tmp_path, monkeypatch):
+    """Where a row was measured; the others' cells are empty."""
+
+    def columns(row, method):
+        if row.name != "real":
+            return {}
+        ends = {"clip_caption_std": 0.25, "clip_caption_low": 0.5, "clip_caption_high": 1.5}
+        ends |= {"scored_by": "a CLIP", "seen_by": "a CLIP", "clip_guided": False}
+        return {"clip_caption": 1.0, "clip_caption_n": 18} | ends
+
+    monkeypatch.setattr("tcig.eval.table.quality_columns", columns)
+    rows = read_rows([runs], "none")
+    data, *_ = report_data(rows, read_manifest(manifest_path), "none", ["tcig", "report"])
+    assert list(data["quality"]) == ["clip_caption"]
+    assert "by a CLIP" in data["quality"]["clip_caption"]
+    cells = {row["name"]: row["figures"]["clip_caption"] for row in data["rows"]}
+    assert cells["real"]["text"] == "1.000 ± 0.250"
+    assert cells["real"]["ends"] == "[0.500, 1.500]"
+    assert (cells["tcig"]["mean"], cells["tcig"]["text"]) == (None, "")
+    json.dumps(data, allow_nan=False)
+
+
 def test_the_parts_of_a_row_make_its_mean(gathered):
     rows, data, *_ = gathered
     whole = {"by_class": "iou_region", "by_size": "iou_region", "by_objects": "iou_image"}
