@@ -17,6 +17,7 @@ import torch
 from tcig.models.devices import has_bf16
 from tcig.models.mini.cards import write_card
 from tcig.models.mini.loop import Recipe, Trainer
+from tcig.models.mini.recipes.adapter import Adapter
 from tcig.models.mini.recipes.autoencoders import VAE, VQ
 from tcig.models.mini.recipes.clips import GuidingClip, ScoringClip
 from tcig.models.mini.recipes.diffusion import TextToImage
@@ -37,6 +38,7 @@ RECIPES: dict[str, Recipe] = {
         ScoringClip(),
         TextToImage(),
         Inpainting(),
+        Adapter(),
     )
 }
 """In the order in which one builds on another."""

@@ -119,9 +119,9 @@ class TextToImage(Recipe):
         self.tokens = [tokenise(self.tokenizer, pool) for pool in self.records]
         self.empty = torch.tensor(self.tokenizer("", padding="max_length")["input_ids"])
 
-    def batches(self, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Latents (B, 4, 16, 16) of unit variance and tokens (B, 40)."""
-        latents, tokens = [], []
+    def batches(self, draw: torch.Generator) -> tuple[list[np.ndarray], Tensor, Tensor]:
+        """Rows of the two pools, their latents (B, 4, 16, 16) of unit variance, tokens (B, 40)."""
+        picked, latents, tokens = [], [], []
         half = self.batch // 2
         for portraits, (pool, words) in enumerate(zip(self.latents, self.tokens, strict=True)):
             rows = torch.randint(len(pool), (half,), generator=draw)
@@ -129,13 +129,14 @@ class TextToImage(Recipe):
             if portraits:
                 alone = torch.rand(half, generator=draw) < LABEL_SHARE
                 which = torch.where(alone, 2, which)
-            latents.append(torch.from_numpy(pool[rows.numpy()]).float())
+            picked.append(rows.numpy())
+            latents.append(torch.from_numpy(pool[picked[-1]]).float())
             tokens.append(words[rows, which])
-        return torch.cat(latents), torch.cat(tokens)
+        return picked, torch.cat(latents), torch.cat(tokens)
 
     def loss(self, forward: Callable, draw: torch.Generator, done: float) -> Tensor:
         """The squared error of the velocity, weighted by min-SNR."""
-        latents, tokens = self.batches(draw)
+        _, latents, tokens = self.batches(draw)
         return self.denoising_loss(forward, latents, tokens, draw)
 
     def denoising_loss(
@@ -147,7 +148,7 @@ class TextToImage(Recipe):
         tokens = torch.where(dropped, self.empty, tokens)
         spread = (torch.arange(count) + torch.rand(count, generator=draw)) / count
         order = torch.randperm(count, generator=draw)
-        times = (spread[order] * len(self.alphas)).long()
+        times = self.times(spread[order])
         alphas = self.alphas[times].view(-1, 1, 1, 1)
         noise = torch.randn(latents.shape, generator=draw)
         noisy = alphas.sqrt() * latents + (1 - alphas).sqrt() * noise
@@ -156,6 +157,10 @@ class TextToImage(Recipe):
         error = (forward(inputs, times, tokens) - target).square().mean((1, 2, 3))
         snr = self.alphas[times] / (1 - self.alphas[times])
         return (error * snr.clamp(max=SNR_LIMIT) / (snr + 1)).mean()
+
+    def times(self, shares: Tensor) -> Tensor:
+        """The timesteps of shares of the whole time, (B,) in [0, 1): evenly."""
+        return (shares * len(self.alphas)).long()
 
     def figures(self, model: nn.Module, split: str, count: int) -> dict[str, float]:
         """The loss on held-out scenes and portraits under fixed noise."""
