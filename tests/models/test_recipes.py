@@ -7,18 +7,23 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
+    StableDiffusionAdapterPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    T2IAdapter,
 )
+from PIL import Image
 
 from tcig.data.emoji.scenes import portrait, scene
+from tcig.data.voc import COLOURS
 from tcig.models.mini import loop
 from tcig.models.mini import pool as pools
 from tcig.models.mini.loop import Trainer
 from tcig.models.mini.pool import captioned
 from tcig.models.mini.probes import psnr
 from tcig.models.mini.recipes import (
+    adapter,
     autoencoders,
     clips,
     diffusion,
@@ -201,15 +206,15 @@ def test_masks_are_objects_boxes_or_rectangles_with_their_prompts():
 
 @pytest.fixture(scope="module")
 def shipped(folder, tmp_path_factory):
-    """Untrained text-to-image and inpainting models, shipped on an untrained VAE."""
+    """Untrained text-to-image, inpainting and adapter models, shipped on an untrained VAE."""
     weights = tmp_path_factory.mktemp("weights")
     vae = VAE()
     vae.ship(vae.build().half(), weights)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(diffusion, "WEIGHTS", weights)
-        patch.setattr(inpainting, "WEIGHTS", weights)
+        for module in (adapter, diffusion, inpainting):
+            patch.setattr(module, "WEIGHTS", weights)
         trainers = []
-        for recipe in (diffusion.TextToImage(), inpainting.Inpainting()):
+        for recipe in (diffusion.TextToImage(), inpainting.Inpainting(), adapter.Adapter()):
             recipe.batch = 6
             recipe.prepare(folder)
             trainer = Trainer(recipe, folder)
@@ -221,7 +226,7 @@ def shipped(folder, tmp_path_factory):
 
 
 def test_latents_are_the_vaes_of_the_pools_images(shipped):
-    _, (trainer, _) = shipped
+    _, (trainer, *_) = shipped
     recipe = trainer.recipe
     for pool, records in zip(recipe.latents, recipe.records, strict=True):
         assert pool.shape == (FEW, 4, 16, 16)
@@ -230,9 +235,11 @@ def test_latents_are_the_vaes_of_the_pools_images(shipped):
 
 
 def test_the_denoising_loss_is_zero_for_the_truth_and_weighted_by_min_snr(shipped):
-    _, (trainer, _) = shipped
+    _, (trainer, *_) = shipped
     recipe = trainer.recipe
-    latents, tokens = recipe.batches(draw(1))
+    rows, latents, tokens = recipe.batches(draw(1))
+    for pool, part, found in zip(recipe.latents, rows, latents.chunk(2), strict=True):
+        assert np.array_equal(pool[part], found)
     assert latents.shape == (6, 4, 16, 16)
     assert tokens.shape == (6, 40)
     asked = {}
@@ -253,7 +260,7 @@ def test_the_denoising_loss_is_zero_for_the_truth_and_weighted_by_min_snr(shippe
 
 
 def test_a_tenth_of_the_captions_is_dropped(shipped):
-    _, (trainer, _) = shipped
+    _, (trainer, *_) = shipped
     recipe, dropped = trainer.recipe, 0
     latents, tokens = torch.zeros(600, 4, 16, 16), recipe.tokens[0][:1, 0].repeat(600, 1)
 
@@ -287,7 +294,7 @@ def test_stock_pipelines_load_the_shipped_folders(shipped):
 
 def test_inpainting_starts_as_the_text_to_image_model(shipped):
     """The five new input channels have no weight yet: the same prediction whatever they hold."""
-    _, (base, filled) = shipped
+    _, (base, filled, _) = shipped
     words = base.recipe.empty[None].repeat(2, 1)
     noisy, times = torch.randn(2, 4, 16, 16, generator=draw()), torch.tensor([10, 900])
     extra = torch.randn(2, 5, 16, 16, generator=draw(1))
@@ -305,6 +312,72 @@ def test_diffusion_models_train_and_log(shipped, which):
     assert 0 < trainer.advance(0.5) < 5
     assert not torch.equal(trainer.model.unet.conv_in.weight, before)
     assert 0 < trainer.recipe.figures(trainer.model.eval(), "tuning", 4)["held_out_loss"] < 5
+
+
+def test_the_adapter_alone_is_trained_and_shipped(shipped):
+    weights, (_, _, trainer) = shipped
+    (base,) = trainer.model.base
+    before = {key: value.clone() for key, value in base.state_dict().items()}
+    assert not any("base" in key for key in trainer.model.state_dict())
+    start = trainer.model.adapter.adapter.conv_in.weight.detach().clone()
+    assert 0 < trainer.advance(0.5) < 5
+    assert not torch.equal(trainer.model.adapter.adapter.conv_in.weight, start)
+    after = base.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+    files = {path.name for path in (weights / "t2i-adapter").iterdir()}
+    assert files == {"config.json", "diffusion_pytorch_model.safetensors"}
+    again = trainer.recipe.build()
+    trainer.recipe.restore(again, weights)
+    key = "adapter.adapter.conv_in.weight"
+    assert torch.allclose(again.state_dict()[key], start, atol=1e-3)
+
+
+def test_the_adapter_sees_each_images_class_map_in_its_own_colours(shipped, monkeypatch):
+    recipe = shipped[1][2].recipe
+    seen = {}
+    monkeypatch.setattr(
+        recipe, "denoising_loss", lambda model, latents, tokens, _: model(latents, 0, tokens)
+    )
+
+    def forward(latents, times, tokens, maps):
+        seen.update(latents=latents, maps=maps)
+
+    recipe.loss(forward, draw(7), 0.5)
+    pools = [p for kind in recipe.latents for p in kind]
+    labels = [p for kind in recipe.records for p in kind["labels"]]
+    for latent, image in zip(seen["latents"], seen["maps"], strict=True):
+        number = next(n for n, known in enumerate(pools) if np.array_equal(known, latent))
+        colours = (image * 255).round().byte().permute(1, 2, 0).numpy()
+        assert np.array_equal(colours, np.array(COLOURS, np.uint8)[labels[number]])
+
+
+def test_an_adapter_sees_the_early_steps_most_often(shipped):
+    recipe = shipped[1][2].recipe
+    shares = torch.rand(20_000, generator=draw(3))
+    times = recipe.times(shares)
+    assert times.min() >= 0
+    assert times.max() == 999
+    for share in (0.25, 0.5, 0.75):  # P(1 - u^3 < x) = 1 - (1 - x)^(1/3)
+        expected = 1 - (1 - share) ** (1 / 3)
+        assert (times < 1000 * share).float().mean() == pytest.approx(expected, abs=0.01)
+
+
+def test_the_stock_pipeline_takes_the_shipped_adapter(shipped):
+    weights, (_, _, trainer) = shipped
+    part = T2IAdapter.from_pretrained(weights / "t2i-adapter")
+    base = weights / "stable-diffusion"
+    pipeline = StableDiffusionAdapterPipeline.from_pretrained(base, adapter=part)
+    pipeline.set_progress_bar_config(disable=True)
+    settings = {"num_inference_steps": 2, "output_type": "np", "height": 64, "width": 64}
+    maps = [np.full((64, 64, 3), value, np.uint8) for value in (0, 255)]
+    first, second = (
+        pipeline("a cat", image=Image.fromarray(each), generator=draw(), **settings).images
+        for each in maps
+    )
+    assert first.shape == (1, 64, 64, 3)
+    assert np.abs(first - second).mean() > 1e-3
+    figures = trainer.recipe.figures(trainer.model.eval(), "tuning", 2)
+    assert figures["held_out_loss"] != figures["without"]
 
 
 def test_reconstructions_keep_the_labels_and_grow_worse_as_they_are_less_formed(tmp_path):

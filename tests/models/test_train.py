@@ -6,7 +6,14 @@ import pytest
 
 from tcig.data.files import sha256
 from tcig.models.mini import cards, train
-from tcig.models.mini.recipes import autoencoders, clips, diffusion, inpainting, reconstructions
+from tcig.models.mini.recipes import (
+    adapter,
+    autoencoders,
+    clips,
+    diffusion,
+    inpainting,
+    reconstructions,
+)
 from tcig.models.mini.recipes import segmenters as recipes
 
 FEW = 12
@@ -16,7 +23,7 @@ FEW = 12
 def weights(tmp_path, monkeypatch):
     """An empty folder of weights in place of the package's, and small pools."""
     weights = tmp_path / "weights"
-    for module in (train, diffusion, inpainting, reconstructions):
+    for module in (train, adapter, diffusion, inpainting, reconstructions):
         monkeypatch.setattr(module, "WEIGHTS", weights)
     for module in (autoencoders, clips, diffusion):
         monkeypatch.setattr(module, "SCENES", FEW)
