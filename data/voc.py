@@ -60,7 +60,7 @@ NUM_LABELS = len(CLASSES) + 1
 LABELS = ("background", *(c.label for c in CLASSES))
 
 
-def _colour(index: int) -> tuple[int, int, int]:
+def devkit_colour(index: int) -> tuple[int, int, int]:
     """The VOC devkit's colour map: the bits of the index spread over the high bits of r, g, b."""
     rgb = [0, 0, 0]
     for bit in range(8):
@@ -69,7 +69,7 @@ def _colour(index: int) -> tuple[int, int, int]:
     return tuple(rgb)
 
 
-COLOURS = tuple(_colour(index) for index in range(NUM_LABELS))
+COLOURS = tuple(devkit_colour(index) for index in range(NUM_LABELS))
 
 
 def with_article(noun: str) -> str:

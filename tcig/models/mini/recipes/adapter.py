@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tcig.data.files import write_whole
-from tcig.data.voc import COLOURS
+from tcig.data.palettes import painted
 from tcig.models.mini.pool import floats
 from tcig.models.mini.recipes.diffusion import (
     DiffusionTraining,
@@ -100,7 +100,7 @@ class Adapter(TextToImage):
 
 def coloured(labels: np.ndarray) -> Tensor:
     """Label maps (B, 64, 64) in the VOC palette, (B, 3, 64, 64) in [0, 1]."""
-    return floats(np.array(COLOURS, np.uint8)[labels])
+    return floats(painted(labels, "voc"))
 
 
 def under(forward: Callable, maps: Tensor) -> Callable:
