@@ -138,7 +138,7 @@ def vqgan(sheets: Path) -> dict[str, Figure]:
     return _reconstruction(load_vqgan(WEIGHTS / "vqgan"), 0.85, sheets / "vqgan.png")
 
 
-def _batched(pipeline, prompts: list[str], **inputs) -> list[Image.Image]:
+def batched(pipeline, prompts: list[str], **inputs) -> list[Image.Image]:
     """One image a prompt, seeded by its place; `inputs` are lists as long as `prompts`."""
     pipeline.set_progress_bar_config(disable=True)
     outputs = []
@@ -161,14 +161,14 @@ def text_to_image(sheets: Path) -> dict[str, Figure]:
 
     pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS / "stable-diffusion")
     prompts = [with_article(c.label) for c in CLASSES]
-    singles = _batched(pipeline, prompts * SEEDS, height=CANVAS, width=CANVAS)
+    singles = batched(pipeline, prompts * SEEDS, height=CANVAS, width=CANVAS)
     labels = [c.label for c in CLASSES]
     named = _named(singles) == np.arange(len(singles)) % len(CLASSES)
     rows = [singles[first : first + len(CLASSES)] for first in range(0, 6 * len(CLASSES), 20)]
     write_grid(sheets / "text-to-image.png", rows, columns=labels)
 
     drawn = _plain_scenes()
-    images = _batched(pipeline, [s.captions[0] for s in drawn], height=CANVAS, width=CANVAS)
+    images = batched(pipeline, [s.captions[0] for s in drawn], height=CANVAS, width=CANVAS)
     found = [
         (label, (pixels == BY_LABEL[label].index).mean() >= VISIBLE)
         for pixels, s in zip(seen(images), drawn, strict=True)
@@ -179,7 +179,7 @@ def text_to_image(sheets: Path) -> dict[str, Figure]:
 
     again = StableDiffusionImg2ImgPipeline(**pipeline.components)
     captions = [layout.caption for layout in layouts()]
-    by_strength = {s: _batched(again, captions, image=real(), strength=s) for s in (0.3, 0.5, 0.7)}
+    by_strength = {s: batched(again, captions, image=real(), strength=s) for s in (0.3, 0.5, 0.7)}
     rows = [real()[:16], *(outputs[:16] for outputs in by_strength.values())]
     write_grid(sheets / "img2img.png", rows, ["real", *map(str, by_strength)])
     kept = mean_iou(by_strength[0.5]) / ceiling()
@@ -214,7 +214,7 @@ def inpainting(sheets: Path) -> dict[str, Figure]:
     truths = [resize_nearest(s.things[0].mask, CANVAS) for s in drawn]
     masks = [Image.fromarray(truth).convert("L") for truth in truths]
     prompts = [s.captions[-1] for s in drawn]
-    images = _batched(pipeline, prompts, image=empty, mask_image=masks, height=CANVAS, width=CANVAS)
+    images = batched(pipeline, prompts, image=empty, mask_image=masks, height=CANVAS, width=CANVAS)
     ious = []
     for s, truth, labels in zip(drawn, truths, seen(images), strict=True):
         label = s.things[0].label

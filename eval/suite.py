@@ -15,7 +15,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from tcig.data.files import write_whole
-from tcig.eval import miniatures
+from tcig.eval import miniatures, steered
 from tcig.eval.miniatures import Figure
 from tcig.models.mini.segmenters import WEIGHTS
 
@@ -26,6 +26,7 @@ MEASURES: dict[str, Callable[[Path], dict[str, Figure]]] = {
     "vqgan": miniatures.vqgan,
     "stable-diffusion": miniatures.text_to_image,
     "stable-diffusion-inpainting": miniatures.inpainting,
+    "t2i-adapter": steered.adapter,
 }
 CLIP_TARGETS = {"to_text": 0.75, "to_image": 0.75, "zero_shot": 0.90}
 TARGETS = {

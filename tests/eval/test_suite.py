@@ -10,7 +10,7 @@ from PIL import Image
 from tcig.data.emoji.scenes import PLURALS, portrait
 from tcig.data.files import sha256
 from tcig.data.voc import CLASSES, with_article
-from tcig.eval import miniatures, suite
+from tcig.eval import miniatures, steered, suite
 from tcig.eval.gallery import CELL, GAP, HEAD, MARGIN, write_grid
 from tcig.eval.miniatures import Figure
 from tcig.models.mini import train
@@ -120,10 +120,23 @@ def test_inpainted_objects_fill_their_masks(tmp_path, monkeypatch):
         assert sheet.size == (MARGIN + 20 * (CELL + GAP), 3 * (CELL + GAP))
 
 
+def test_the_adapter_puts_objects_where_the_map_has_them(tmp_path, monkeypatch):
+    few, images = miniatures.layouts()[:16], miniatures.real()[:16]
+    for module in (miniatures, steered):
+        monkeypatch.setattr(module, "layouts", lambda: few)
+    monkeypatch.setattr(steered, "real", lambda: images)
+    figure = steered.adapter(tmp_path)["iou_image"]
+    card = CARDS["t2i-adapter"]["measured"]["iou_image"]
+    assert figure.value == pytest.approx(card["value"], abs=0.1)
+    assert figure.value > 2 * float(figure.how.rpartition(" ")[2])
+    with Image.open(tmp_path / "t2i-adapter.png") as sheet:
+        assert sheet.size[1] == 4 * (CELL + GAP)
+
+
 def test_the_stock_pipeline_draws_what_the_scoring_clip_names():
     pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS / "stable-diffusion")
     prompts = [with_article(c.label) for c in CLASSES]
-    images = miniatures._batched(pipeline, prompts, height=64, width=64)
+    images = miniatures.batched(pipeline, prompts, height=64, width=64)
     assert (miniatures._named(images) == np.arange(20)).mean() >= 0.8
 
 

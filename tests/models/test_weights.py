@@ -42,7 +42,7 @@ def test_what_is_no_folder_but_a_hub_id_or_of_the_catalogue_is_fetched(source):
 def test_a_shipped_model_that_there_is_not_lists_those_there_are():
     with pytest.raises(InputError) as caught:
         locate("mini:stable")
-    there = "clip, clip-score, stable-diffusion, stable-diffusion-inpainting, vqgan"
+    there = "clip, clip-score, stable-diffusion, stable-diffusion-inpainting, t2i-adapter, vqgan"
     assert str(caught.value) == f"no miniature model 'mini:stable': there are {there}."
 
 
