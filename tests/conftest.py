@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from file_server import Server
 from hub_server import Hub
+from random_networks import BASE, write_controlnet, write_gligen
 
 from tcig.data import transfer
 from tcig.data.layout import Layout, Region
@@ -63,6 +64,8 @@ def mirror(open_server, monkeypatch):
 @pytest.fixture
 def narrow(monkeypatch):
     """Architectures of the catalogue by the same builders, with little width."""
+    from diffusers import ControlNetModel, T2IAdapter
+
     from tcig.models import architectures, stand_ins
 
     unet = {"block_out_channels": (32, 64), "cross_attention_dim": 32, "attention_head_dim": 8}
@@ -79,12 +82,40 @@ def narrow(monkeypatch):
     monkeypatch.setattr(architectures, "VAE", vae)
     monkeypatch.setattr(architectures, "F16_16384", vqgan)
     monkeypatch.setattr(stand_ins, "F16_16384", vqgan)
+    control = {key: unet[key] for key in ("block_out_channels", "cross_attention_dim")}
+    control |= {"attention_head_dim": 8, "norm_num_groups": 8}
+    control |= {"down_block_types": unet["down_block_types"]}
+    control |= {"conditioning_embedding_out_channels": (8, 16)}
+    for name, build in {
+        "lllyasviel/control_v11p_sd15_seg": lambda: {"": ControlNetModel(**control)},
+        "TencentARC/t2iadapter_seg_sd14v1": lambda: {
+            "": T2IAdapter(channels=[32, 64], downscale_factor=2)
+        },
+        "stable-diffusion-v1-5/stable-diffusion-v1-5": (
+            lambda: architectures.stable_diffusion(unet, text)
+        ),
+        "masterful/gligen-1-4-generation-text-box": (
+            lambda: architectures.stable_diffusion(unet | {"attention_type": "gated"}, text)
+        ),
+    }.items():
+        monkeypatch.setitem(architectures.NETWORKS, name, build)
     for name, channels in [("2-base", 4), ("2-1-base", 4), ("2-inpainting", 9)]:
         monkeypatch.setitem(
             architectures.NETWORKS,
             f"sd2-community/stable-diffusion-{name}",
             lambda n=channels: architectures.stable_diffusion(unet, text, n),
         )
+
+
+@pytest.fixture(scope="session")
+def open_rows(tmp_path_factory):
+    """For each row that the profile `smoke` leaves open, random weights that fit its models."""
+    folder = tmp_path_factory.mktemp("random")
+    control = str(write_controlnet(folder / "controlnet"))
+    return {
+        "controlnet": {"weights": str(BASE), "control": control, "palette": "voc"},
+        "gligen": {"weights": str(write_gligen(folder / "gligen"))},
+    }
 
 
 @pytest.fixture(scope="session")

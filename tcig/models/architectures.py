@@ -132,6 +132,21 @@ def stable_diffusion_xl() -> dict[str, nn.Module]:
     }
 
 
+def controlnet() -> dict[str, nn.Module]:
+    """diffusers' ControlNet of Stable Diffusion 1."""
+    from diffusers import ControlNetModel
+
+    options = {key: value for key, value in UNET_1.items() if key != "sample_size"}
+    return {"": ControlNetModel(**options)}
+
+
+def t2i_adapter() -> dict[str, nn.Module]:
+    """diffusers' T2I-Adapter of Stable Diffusion 1: its own defaults."""
+    from diffusers import T2IAdapter
+
+    return {"": T2IAdapter()}
+
+
 def deeplabv3() -> dict[str, nn.Module]:
     """torchvision's DeepLabV3-ResNet101 with its auxiliary head."""
     from torchvision.models.segmentation import deeplabv3_resnet101
@@ -165,6 +180,11 @@ NETWORKS: dict[str, Callable[[], dict[str, nn.Module]]] = {
     "stable-diffusion-v1-5/stable-diffusion-v1-5": lambda: stable_diffusion(UNET_1, CLIP_L),
     "stable-diffusion-v1-5/stable-diffusion-inpainting": (
         lambda: stable_diffusion(UNET_1, CLIP_L, 9)
+    ),
+    "lllyasviel/control_v11p_sd15_seg": controlnet,
+    "TencentARC/t2iadapter_seg_sd14v1": t2i_adapter,
+    "masterful/gligen-1-4-generation-text-box": (
+        lambda: stable_diffusion(UNET_1 | {"attention_type": "gated"}, CLIP_L)
     ),
     "stabilityai/stable-diffusion-xl-base-1.0": stable_diffusion_xl,
     "vqgan_imagenet_f16_16384": lambda: {"": VQGAN.taming(**F16_16384)},

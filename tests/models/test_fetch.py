@@ -100,6 +100,41 @@ def test_a_repository_without_what_is_needed(hub, files, match):
     assert read_lock() == {}
 
 
+ONE = {"config.json": b"{}", "README.md": b"a card", "control.py": b"", "images/a.png": LARGE}
+WEIGHTS = "diffusion_pytorch_model"
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_of_one_network_its_settings_and_safetensors_are_fetched(hub, half):
+    """As of a ControlNet: no pipeline, its files at the top."""
+    files = ONE | {f"{WEIGHTS}.bin": b"a pickle", f"{WEIGHTS}.safetensors": LARGE * 2}
+    if half:
+        files |= {f"{WEIGHTS}.fp16.bin": b"a pickle", f"{WEIGHTS}.fp16.safetensors": LARGE}
+    hub.add(NAME, files)
+    wanted = f"{WEIGHTS}{'.fp16' if half else ''}.safetensors"
+    assert stored(fetch(NAME)) == {"config.json", wanted}
+    assert faults(NAME) == []
+
+
+def test_one_network_of_pickles_alone_is_refused(hub):
+    hub.add(NAME, ONE | {f"{WEIGHTS}.bin": b"a pickle"})
+    with pytest.raises(InputError, match="org/model has no safetensors: nothing else is loaded"):
+        fetch(NAME)
+
+
+def test_the_catalogues_revision_is_of_its_own_hub_id_alone(hub):
+    name = "TencentARC/t2iadapter_seg_sd14v1"
+    hub.add(name, ONE | {f"{WEIGHTS}.bin": b"a pickle"})
+    hub.add(name, ONE | {f"{WEIGHTS}.safetensors": LARGE}, revision="a" * 40, newest=False)
+    branch = f"/api/models/{name}/revision/refs%2Fpr%2F2"
+    hub.server.files[branch] = hub.server.files[f"/api/models/{name}/revision/{'a' * 40}"]
+    hub.add("org/mirror", ONE | {f"{WEIGHTS}.safetensors": LARGE}, revision="f" * 40)
+    assert stored(fetch(name)) == {"config.json", f"{WEIGHTS}.safetensors"}
+    assert read_lock()[name].revision == "a" * 40
+    fetch(name, source="org/mirror", anew=True)
+    assert read_lock()[name].revision == "f" * 40
+
+
 def test_what_is_there_is_not_asked_for_again_even_offline(hub, monkeypatch):
     hub.add(NAME, FILES)
     folder = fetch(NAME)

@@ -1,0 +1,58 @@
+"""Folders of random weights of networks that fit the miniature models and have no miniature."""
+
+import torch
+from diffusers import (
+    ControlNetModel,
+    StableDiffusionPipeline,
+    T2IAdapter,
+    UNet2DConditionModel,
+)
+
+from tcig.models.mini.recipes.adapter import SHAPE
+from tcig.models.mini.segmenters import WEIGHTS
+
+BASE = WEIGHTS / "stable-diffusion"
+
+
+def stirred(network):
+    """The network with noise for those of its weights that start at zero."""
+    for parameter in network.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    return network
+
+
+def unet_of(base=BASE):
+    return UNet2DConditionModel.from_pretrained(base / "unet")
+
+
+def write_controlnet(folder, **changes):
+    """A copy of the miniature's encoder whose outputs are stirred."""
+    torch.manual_seed(1)
+    settings = {"conditioning_embedding_out_channels": (8, 16, 32)} | changes
+    stirred(ControlNetModel.from_unet(unet_of(), **settings)).save_pretrained(folder)
+    return folder
+
+
+def write_adapter(folder, **changes):
+    """An untrained adapter; its outputs are as large as the features that they are added to."""
+    torch.manual_seed(2)
+    T2IAdapter(**SHAPE | changes).save_pretrained(folder)
+    return folder
+
+
+def write_gligen(folder):
+    """The miniature with gated attention, whose gates are open."""
+    torch.manual_seed(3)
+    pipeline = StableDiffusionPipeline.from_pretrained(BASE)
+    gated = UNet2DConditionModel.from_config(pipeline.unet.config, attention_type="gated")
+    lacking, beyond = gated.load_state_dict(pipeline.unet.state_dict(), strict=False)
+    assert lacking
+    assert not beyond
+    with torch.no_grad():
+        for name, parameter in gated.named_parameters():
+            if name.endswith(("alpha_attn", "alpha_dense")):
+                parameter.fill_(0.8)
+    pipeline.register_modules(unet=stirred(gated))
+    pipeline.save_pretrained(folder)
+    return folder
