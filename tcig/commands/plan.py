@@ -50,37 +50,36 @@ def main(argv: list[str]) -> int:
 
     from tcig.commands.inputs import manifest_of
     from tcig.data.layout import hash_order, read_manifest
+    from tcig.methods.base import Cost
     from tcig.methods.registry import ROWS
     from tcig.methods.settings import parse_settings
     from tcig.models.devices import name_of
     from tcig.profiles import load_profile
-    from tcig.run.spec import choose
+    from tcig.run.spec import choose, complete
 
     profile = load_profile(options.profile)
     with TemporaryDirectory() as folder:
         manifest, _ = manifest_of(profile, options.layouts, None, Path(folder))
         layouts = hash_order(read_manifest(manifest)[1])[: options.limit]
     given = parse_settings(options.set, list(options.methods or ROWS))
-    chosen = []
-    for row in options.methods or ROWS:
-        try:
-            chosen.append(choose(row, profile, given[row]))
-        except InputError:
-            if options.methods:
-                raise
+    if options.methods:
+        chosen = [choose(row, profile, given[row]) for row in options.methods]
+    else:
+        chosen = complete(profile, settings=given)
     images = len(layouts) * options.samples
-    lines = []
+    lines, costs = [], []
     for each in chosen:
-        cost = each.kind.cost(each.options, layouts)
-        unet, steps = cost.unet * options.samples, cost.iterations * options.samples
-        line = {"row": each.row, "images": images, "UNet evaluations": unet, "steps": steps}
-        lines.append(line)
+        cost = Cost(*(count * options.samples for count in each.kind.cost(each.options, layouts)))
+        costs.append(cost)
+        counts = {"UNet evaluations": cost.unet, "steps": cost.iterations}
+        lines.append({"row": each.row, "images": images, **counts})
     total = images * len(chosen)
     print(f"{profile.name} on {name_of(profile.compute)}, {profile.compute.arithmetic}")
     print(f"{len(layouts)} layouts, {options.samples} samples each, {total} images\n")
     judging = {}
     if not options.no_probe:
-        _estimate(chosen, lines, profile, images)
+        for each, cost, line in zip(chosen, costs, lines, strict=True):
+            line["hours"] = _hours(each, cost, profile, images)
         from tcig.run.probe import probe_judge
 
         for judge in profile.judges:
@@ -101,29 +100,34 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
 
 
-def _estimate(chosen: list, lines: list[dict], profile, images: int) -> None:
-    """Adds `hours` to each line; None where a network's architecture is not known here."""
+def _hours(each, cost, profile, images: int) -> float | None:
+    """Of a row's networks; None where an architecture is not known here."""
     from tcig.models.kept import release
-    from tcig.run.probe import probe_diffusion, probe_guides, probe_iteration
+    from tcig.run.probe import probe_control, probe_diffusion, probe_guides, probe_iteration
 
-    for each, line in zip(chosen, lines, strict=True):
-        seconds, options, size = 0.0, each.options, profile.size
-        if hasattr(options, "first") and line["steps"]:
-            seconds += line["steps"] * probe_iteration(options.first, size, profile.compute)
-        source, passes = getattr(options, "weights", None), 1
-        if hasattr(options, "second") and line["UNet evaluations"]:
-            source, size = options.second.pipeline, options.second.size or size
-        if source:
-            found = probe_diffusion(source, size, profile.compute)
-            if found and line["steps"] and not hasattr(options, "first"):
-                # guided: each forward pass has a backward one, of twice its operations
-                passes = 3
-                guides = probe_guides(options.guides, profile.compute)
-                seconds += line["steps"] * (passes * found.decode + guides)
-            unet = found and passes * line["UNet evaluations"] * found.unet + images * found.decode
-            seconds = None if found is None else seconds + unet
-        line["hours"] = None if seconds is None else seconds / 3600
-        release()
+    seconds, options, size = 0.0, each.options, profile.size
+    guided = 0  # steps whose every pass is differentiated
+    if hasattr(options, "first"):
+        if cost.iterations:
+            seconds += cost.iterations * probe_iteration(options.first, size, profile.compute)
+    else:
+        guided = cost.iterations
+    source = getattr(options, "weights", None)
+    if hasattr(options, "second") and cost.unet:
+        source, size = options.second.pipeline, options.second.size or size
+    parts = []
+    if source:
+        found = probe_diffusion(source, size, profile.compute)
+        passes = 3 if guided else 1  # a backward pass has twice the operations of the forward one
+        parts.append(found and passes * cost.unet * found.unet + images * found.decode)
+        if found and guided:
+            guides = probe_guides(options.guides, profile.compute)
+            parts.append(guided * (passes * found.decode + guides))
+    if cost.control:
+        found = probe_control(options.control, size, profile.compute)
+        parts.append(found and cost.control * found)
+    release()
+    return None if None in parts else (seconds + sum(parts)) / 3600
 
 
 def _space(chosen: list, profile, total: int) -> None:

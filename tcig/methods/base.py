@@ -29,6 +29,8 @@ class Cost(NamedTuple):
     """Evaluations of the UNet on one latent each."""
     iterations: int = 0
     """Steps on one image each in which a loss is differentiated: of stage 1, or guided ones."""
+    control: int = 0
+    """Evaluations of a ControlNet on one latent each."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from tcig.data.errors import InputError
 from tcig.methods.base import Method
 from tcig.methods.draws import gaussian
-from tcig.models.diffusion import Calls, Diffusion, load_diffusion, plan
+from tcig.models.diffusion import Calls, Control, Diffusion, load_diffusion, plan
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class SamplingOptions:
     """Negative prompt."""
 
     def __post_init__(self):
+        if not self.weights:
+            raise ValueError("weights is empty: name a model, as this profile has none for it")
         if self.steps < 1:
             raise ValueError(f"steps {self.steps}: they count from 1")
         coverage = getattr(self, "coverage", None)
@@ -81,12 +83,27 @@ class SamplingMethod(Method):
         empty = rows[-1].expand(len(prompts))
         return texts, plan(torch.arange(len(prompts)), rows[:-1], empty)
 
-    def text_to_image(self, draws: Sequence[Generator], prompts: Sequence[str]) -> Tensor:
-        """Latents of the prompts alone, from noise by DDIM, (len(draws), C, side, side)."""
+    def text_to_image(
+        self,
+        draws: Sequence[Generator],
+        prompts: Sequence[str],
+        control: Control | None = None,
+        share: float = 1.0,
+    ) -> Tensor:
+        """Latents of the prompts, from noise by DDIM, (len(draws), C, side, side).
+
+        Args:
+            draws: of each latent.
+            prompts: of each latent.
+            control: what else steers them, if anything.
+            share: of the steps, the first ones, in which it does.
+        """
         latents = self.start(draws)
         texts, calls = self.prompted(prompts)
-        schedule = self.model.schedule(self.options.steps)
-        for t in schedule.timesteps:
-            noise = self.model.guided(latents, t, texts, calls, self.options.guidance)
+        schedule, guidance = self.model.schedule(self.options.steps), self.options.guidance
+        steered = int(share * self.options.steps)
+        for step, t in enumerate(schedule.timesteps):
+            steering = control if step < steered else None
+            noise = self.model.guided(latents, t, texts, calls, guidance, control=steering)
             latents = schedule.step(noise, t, latents).prev_sample
         return latents

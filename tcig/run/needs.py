@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 
-from tcig.data.errors import InputError
 from tcig.eval.judges import SOURCES
 from tcig.methods.registry import ROWS
 from tcig.models.weights import local
 from tcig.profiles import SCORER, Profile
-from tcig.run.spec import choose
+from tcig.run.spec import complete
 
 
 def needs(
@@ -17,17 +16,11 @@ def needs(
 
     Args:
         profile: as said.
-        rows: of `ROWS`; one whose options the profile leaves open (in `paper`, two guides) is left
-            out.
+        rows: of `ROWS`; one whose options the profile leaves open is left out.
         judged: whether the judges are counted.
         quality: whether the networks of `tcig quality` are.
     """
-    found = []
-    for row in rows:
-        try:
-            found += choose(row, profile).sources
-        except InputError:
-            continue
+    found = [source for each in complete(profile, rows) for source in each.sources]
     if judged:
         found += [SOURCES[judge] for judge in profile.judges if judge in SOURCES]
     if quality:

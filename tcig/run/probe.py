@@ -13,6 +13,7 @@ from tcig.methods.guides import load_guide
 from tcig.methods.two_stage.first import FirstOptions
 from tcig.models.architectures import NETWORKS
 from tcig.models.clip import load_clip
+from tcig.models.control import load_steering
 from tcig.models.devices import Compute
 from tcig.models.diffusion import load_diffusion
 from tcig.models.segmentation import DEEPLABV3
@@ -72,6 +73,23 @@ def _unet_inputs(unet: nn.Module, count: int, side: int) -> dict:
         texts = _noise(unet, count, pooled)
         inputs["added_cond_kwargs"] = {"text_embeds": texts, "time_ids": times}
     return inputs
+
+
+@cache
+def probe_control(source: str, size: int, compute: Compute) -> float | None:
+    """One evaluation of a ControlNet at `size` pixels; None where it is not known here."""
+    if source in NETWORKS and not present(source):
+        network = _blank(source, compute)[""]
+    elif local(source) or present(source):
+        network = load_steering(source, "controlnet", compute).network
+    else:
+        return None
+    count = BATCH[compute.device.type]
+    side = size // 2 ** (len(network.config.conditioning_embedding_out_channels) - 1)
+    inputs = _unet_inputs(network, count, side)
+    inputs["controlnet_cond"] = _noise(network, count, 3, size, size)
+    with torch.inference_mode():
+        return _seconds(lambda: network(**inputs), compute) / count
 
 
 def probe_iteration(options: FirstOptions, size: int, compute: Compute) -> float:

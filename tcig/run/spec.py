@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from tcig.data.errors import InputError
 from tcig.data.imperfect import TRUE
 from tcig.methods.base import Context, Method
-from tcig.methods.registry import find_row, load_method
+from tcig.methods.registry import ROWS, find_row, load_method
 from tcig.methods.settings import build_options
 from tcig.models.devices import set_tf32
 from tcig.profiles import Profile
@@ -90,6 +90,25 @@ def choose(
     own = profile.methods.get(row, {}) if row != entry.method else {}
     options = build_options(kind.Options, row, shared, entry.preset, own, settings)
     return Chosen(row, kind, options, code)
+
+
+def complete(
+    profile: Profile,
+    rows: Iterable[str] = ROWS,
+    settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> list[Chosen]:
+    """Those of the rows whose options the profile has, with what `settings` has for each.
+
+    A profile leaves a row open by an option that refuses to be empty: `paper` names no two guides,
+    `mini` no ControlNet.
+    """
+    found = []
+    for row in rows:
+        try:
+            found.append(choose(row, profile, settings.get(row, {})))
+        except InputError:
+            continue
+    return found
 
 
 def prepare(

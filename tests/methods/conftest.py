@@ -3,12 +3,17 @@
 from contextlib import contextmanager
 
 import pytest
+from random_networks import write_adapter
 
 from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.errors import InputError
 from tcig.data.filters import Filter
 from tcig.methods.base import Context
+from tcig.methods.controlnet import ControlNet
+from tcig.methods.gligen import Gligen
+from tcig.methods.inpainting import Inpainting
+from tcig.methods.t2i_adapter import T2IAdapter
 
 SIZE = 64
 
@@ -19,14 +24,25 @@ def layouts():
     return {layout.id: layout for layout in build_layouts(FOLDER, Filter())[1]}
 
 
+@pytest.fixture(scope="session")
+def own_weights(open_rows, tmp_path_factory):
+    """What a kind of method needs beside or in place of the miniature text-to-image model."""
+    adapter = str(write_adapter(tmp_path_factory.mktemp("random") / "adapter"))
+    return {
+        Inpainting: {"weights": "mini:stable-diffusion-inpainting"},
+        ControlNet: open_rows["controlnet"],
+        T2IAdapter: {"control": adapter, "palette": "voc"},
+        Gligen: open_rows["gligen"] | {"grounded": 0.5},
+    }
+
+
 @pytest.fixture
-def sampler():
-    """A sampling method with the miniature weights, 4 steps."""
+def sampler(own_weights):
+    """A sampling method with the miniature weights, random ones where there are none, 4 steps."""
 
     def build(kind, **options):
-        suffix = "-inpainting" if kind.__name__ == "Inpainting" else ""
-        settings = {"weights": f"mini:stable-diffusion{suffix}", "steps": 4} | options
-        return kind(Context(SIZE), kind.Options(**settings))
+        settings = {"weights": "mini:stable-diffusion", "steps": 4} | own_weights.get(kind, {})
+        return kind(Context(SIZE), kind.Options(**settings | options))
 
     return build
 

@@ -22,6 +22,9 @@ FEW = {
     "direct-guidance": {"steps": 2, "recurrence": 2},
     "text-only": {"steps": 2, "negative": "a cat"},
     "si": {"steps": 2},
+    "controlnet": {"steps": 2},
+    "t2i-adapter": {"steps": 2},
+    "gligen": {"steps": 4},
     "bld": {"steps": 4, "candidates": 2, "clip": "mini:clip", "dilation": 1},
     "multidiffusion": {"steps": 5, "coverage": 0.5},
     "tcig": {"first.iterations": 2, "first.cutouts": 2, "second.steps": 5},
@@ -46,9 +49,9 @@ CASES += [("mps", row, {}) for row in FEW]
 
 
 @pytest.mark.parametrize(("kind", "row", "settings"), CASES, ids=str)
-def test_a_row_draws_on_a_gpu_what_it_draws_here(kind, row, settings, layouts):
+def test_a_row_draws_on_a_gpu_what_it_draws_here(kind, row, settings, layouts, open_rows):
     profile = SMOKE.model_copy(update={"compute": Compute(on=kind)})
-    settings = FEW.get(ROWS[row].method, {}) | settings
+    settings = open_rows.get(row, {}) | FEW.get(ROWS[row].method, {}) | settings
     expected = prepare(row, SMOKE, FOLDER, "0" * 64, settings)[1].generate(layouts, [1, 2])
     first._kept.clear()  # images of stage 1, which rows share
     try:
@@ -62,10 +65,10 @@ def test_a_row_draws_on_a_gpu_what_it_draws_here(kind, row, settings, layouts):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
 
 
-@pytest.mark.parametrize("row", ["text-only", "si", "tcig"])
-def test_a_network_is_on_cuda_only_while_it_runs(row, layouts):
+@pytest.mark.parametrize("row", ["text-only", "si", "controlnet", "gligen", "tcig"])
+def test_a_network_is_on_cuda_only_while_it_runs(row, layouts, open_rows):
     """With `offload`: networks wait on the processor, and still meet nothing of it."""
-    settings = FEW[row]
+    settings = open_rows.get(row, {}) | FEW[row]
     expected = prepare(row, SMOKE, FOLDER, "0" * 64, settings)[1].generate(layouts, [1, 2])
     first._kept.clear()
     profile = SMOKE.model_copy(update={"compute": Compute(on="cuda", offload=True)})

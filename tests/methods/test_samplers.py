@@ -10,15 +10,18 @@ from torch import Tensor
 
 from tcig.methods import blended, inpainting, multidiffusion
 from tcig.methods.blended import Blended, dilated
+from tcig.methods.controlnet import ControlNet
 from tcig.methods.draws import gaussian, generators
+from tcig.methods.gligen import Gligen
 from tcig.methods.inpainting import Inpainting
 from tcig.methods.multidiffusion import BACKDROPS, MultiDiffusion, Regions
 from tcig.methods.regions import grid_masks, passes
+from tcig.methods.t2i_adapter import T2IAdapter
 from tcig.methods.text_only import TextOnly
 from tcig.models.clip import load_clip
 from tcig.models.diffusion import Calls, plan, to_images
 
-METHODS = [TextOnly, Inpainting, Blended, MultiDiffusion]
+METHODS = [TextOnly, Inpainting, Blended, MultiDiffusion, ControlNet, T2IAdapter, Gligen]
 BATCH = {"9": 5, "7": 6, "10": 7}
 """Layouts of 2, 4 and 3 regions, and seeds."""
 TWO, TWO_BOATS = "9", "3"

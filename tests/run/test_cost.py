@@ -18,12 +18,18 @@ VARIANTS = {
     "bld": [{"variant": "ldm"}, {"candidates": 2, "clip": "mini:clip", "steps": 5}],
     "multidiffusion": [{"bootstrapping": "code"}, {"negative": "a cat", "steps": 3}],
     "si": [{"negative": "a cat", "steps": 2}],
+    "controlnet": [{"share": 0.5, "steps": 4, "negative": "a cat"}],
+    "t2i-adapter": [{"share": 0.5, "steps": 4}],
+    "gligen": [{"grounded": 1.0, "steps": 2}],
     "tcig": [{"first.iterations": 2, "second.steps": 7, "second.guidance": 1.0}],
 }
 FEW = {
     "direct-guidance": {"steps": 2, "recurrence": 2},
     "text-only": {"steps": 3},
     "si": {"steps": 3},
+    "controlnet": {"steps": 3},
+    "t2i-adapter": {"steps": 3},
+    "gligen": {"steps": 3},
     "bld": {"steps": 5},
     "multidiffusion": {"steps": 6},
     "tcig": {"first.iterations": 2, "first.cutouts": 2, "second.steps": 6},
@@ -37,22 +43,31 @@ def layouts():
 
 
 @pytest.mark.parametrize(("row", "settings"), CASES, ids=str)
-def test_evaluations_and_steps_are_those_of_a_run(row, settings, layouts, monkeypatch):
-    settings = FEW.get(ROWS[row].method, {}) | settings
+def test_evaluations_and_steps_are_those_of_a_run(row, settings, layouts, open_rows):
+    settings = open_rows.get(row, {}) | FEW.get(ROWS[row].method, {}) | settings
     chosen = choose(row, SMOKE, settings)
     expected = chosen.kind.cost(chosen.options, layouts)
     _, method = prepare(row, SMOKE, FOLDER, "0" * 64, settings)
-    counted = {"unet": 0, "iterations": 0}
+    counted = {"unet": 0, "iterations": 0, "control": 0}
     counts = "guide" if row == "direct-guidance" else "iteration"
 
-    def evaluated(_, inputs, given):
-        counted["unet"] += len(inputs[0] if inputs else given["sample"])
+    def evaluated(part):
+        def count(_, inputs, given):
+            counted[part] += len(inputs[0] if inputs else given["sample"])
+
+        return count
 
     def stepped(event, **_):
         counted["iterations"] += len(layouts) * (event == counts)
 
     networks = [part for part in (getattr(method, "model", None), second(method)) if part]
-    handles = [n.unet.register_forward_pre_hook(evaluated, with_kwargs=True) for n in networks]
+    networks = [("unet", network.unet) for network in networks]
+    if row == "controlnet":
+        networks.append(("control", method.steering.network))
+    handles = [
+        network.register_forward_pre_hook(evaluated(part), with_kwargs=True)
+        for part, network in networks
+    ]
     try:
         method.generate(layouts, [1, 2], stepped if expected.iterations else None)
     finally:
@@ -88,6 +103,22 @@ def test_the_probe_gives_hours(capsys, monkeypatch):
     assert 0 < minutes < 10
 
 
+def test_the_probe_knows_a_controlnet(capsys, monkeypatch, open_rows):
+    """Its evaluations take time beside the UNet's; one that is not known has no hours."""
+    monkeypatch.setattr(probe, "SECONDS", 0.05)
+    settings = [f"controlnet.{key}={value}" for key, value in open_rows["controlnet"].items()]
+    arguments = ["--profile", "smoke", "--limit", "2", "--methods", "controlnet", "--set"]
+    assert plan.main([*arguments, *settings]) == 0
+    cells = capsys.readouterr().out.split("controlnet", 1)[1].split()
+    assert cells[:3] == ["2", "200", "0"]
+    assert float(cells[3]) >= 0
+    seconds = probe.probe_control(open_rows["controlnet"]["control"], 64, SMOKE.compute)
+    assert 0 < seconds < 10
+    unknown = [each for each in settings if ".control=" not in each]
+    assert plan.main([*arguments, *unknown, "controlnet.control=org/not-here"]) == 0
+    assert "estimated in all, without controlnet" in capsys.readouterr().out
+
+
 def test_the_paper_needs_its_downloads_and_a_manifest(capsys, tmp_path):
     from tcig import cli
 
@@ -98,8 +129,8 @@ def test_the_paper_needs_its_downloads_and_a_manifest(capsys, tmp_path):
     arguments = ["--profile", "paper", "--layouts", str(manifest), "--no-probe"]
     assert cli.main(["plan", *arguments]) == 0
     out = capsys.readouterr().out
-    assert "downloads: 10.4 GB of weights" in out
-    assert "(7 models)" in out
+    assert "downloads: 16.1 GB of weights" in out
+    assert "(11 models)" in out
     assert "tcig-two-guides" not in out
 
 
