@@ -4,18 +4,18 @@
 #
 #   ./reproduce.sh                      the systems on the embedded data, miniature models, a CPU
 #   ./reproduce.sh --ablations          TCIG's ablations beside
-#   ./reproduce.sh --baselines          further baselines beside
+#   ./reproduce.sh --baselines          further baselines beside; of other profiles ControlNet and GLIGEN too
 #   ./reproduce.sh --profile paper      COCO and the real weights, fetched first, on a GPU
 #       --coco FOLDER                   COCO's folder (default: runs/coco)
 #   ./reproduce.sh --limit 97           other options of `tcig run` too
 source "$(dirname "${BASH_SOURCE[0]}")/.ci/environment.sh"
 cd "$root"
 rows=(real paste empty text-only si bld multidiffusion-no-bootstrap multidiffusion tcig)
-more=() profile=mini coco=runs/coco
+more=() baselines= profile=mini coco=runs/coco
 while [ $# -gt 0 ]; do
     case $1 in
         --ablations) more+=(tcig-stage1 tcig-two-guides tcig-no-clip tcig-no-guidance tcig-no-stage1); shift ;;
-        --baselines) more+=(direct-guidance); shift ;;
+        --baselines) baselines=yes; shift ;;
         --profile) profile=$2; shift 2 ;;
         --coco) coco=$2; shift 2 ;;
         *) break ;;
@@ -25,13 +25,18 @@ for row in ${more[@]+"${more[@]}"}; do
     # Experts for two guides are published nowhere: the row needs a profile that names some.
     [ "$row" = tcig-two-guides ] && [ "$profile" != mini ] || rows+=("$row")
 done
+if [ "$baselines" ]; then
+    rows+=(t2i-adapter direct-guidance)
+    # No miniature of these two is shipped.
+    [ "$profile" = mini ] || rows+=(controlnet gligen)
+fi
 if [ "$profile" = mini ]; then
     out=runs layouts=runs/layouts-mini.jsonl
     set -- --limit 24 "$@"
 else
     out=runs/$(basename "$profile" .toml) layouts=$out/layouts.jsonl
     mkdir -p "$out"
-    tcig weights fetch --profile "$profile"
+    tcig weights fetch --profile "$profile" --methods "${rows[@]}"
     tcig layouts --coco "$coco" --download --out "$layouts"
     tcig plan --profile "$profile" --layouts "$layouts" --methods "${rows[@]}"
     set -- --layouts "$layouts" --coco "$coco" "$@"

