@@ -59,6 +59,7 @@ def test_rows_of_a_profile_name_what_they_need(weights):
         "stable-diffusion-v1-5/stable-diffusion-v1-5",
         "lllyasviel/control_v11p_sd15_seg",
         "facebook/mask2former-swin-large-coco-panoptic",
+        "timm/vit_large_patch14_clip_224.openai",
     ]
     for arguments, said in (
         (["--methods", "si"], "--methods are rows of a profile: give --profile"),
