@@ -27,7 +27,7 @@ def curves_figure(
         path: the PNG.
         frame: a record for each point: `x`, `line`, and of each metric its value, and where there
             is one its 95% interval as `METRIC_low`, `METRIC_high`.
-        x: the column across; texts stand side by side, positive numbers over a factor of 10 on a
+        x: the column across; texts stand side by side, positive numbers over a factor of 20 on a
             logarithmic scale.
         line: the column that tells lines apart.
         metrics: the columns up.
@@ -44,7 +44,7 @@ def curves_figure(
             if f"{metric}_low" in points:
                 ends = points[f"{metric}_low"].astype(float), points[f"{metric}_high"].astype(float)
                 axis.fill_between(points[x], *ends, color=colour, alpha=0.12, linewidth=0)
-        if pd.api.types.is_numeric_dtype(frame[x]) and frame[x].max() > 10 * frame[x].min() > 0:
+        if pd.api.types.is_numeric_dtype(frame[x]) and frame[x].max() > 20 * frame[x].min() > 0:
             axis.set_xscale("log")
         axis.set_xlabel(x)
         axis.set_title(metric, fontsize=9)
