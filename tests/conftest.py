@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from file_server import Server
 from hub_server import Hub
-from random_networks import BASE, write_controlnet, write_gligen
+from random_networks import write_controlnet, write_gligen
 
 from tcig.data import transfer
 from tcig.data.layout import Layout, Region
@@ -113,7 +113,7 @@ def open_rows(tmp_path_factory):
     folder = tmp_path_factory.mktemp("random")
     control = str(write_controlnet(folder / "controlnet"))
     return {
-        "controlnet": {"weights": str(BASE), "control": control, "palette": "voc"},
+        "controlnet": {"control": control},
         "gligen": {"weights": str(write_gligen(folder / "gligen"))},
     }
 

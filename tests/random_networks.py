@@ -42,7 +42,8 @@ def write_adapter(folder, **changes):
 
 
 def write_gligen(folder):
-    """The miniature with gated attention, whose gates are open."""
+    """The miniature with gated attention, whose gates are open and whose objects are loud: else
+    boxes would move nothing."""
     torch.manual_seed(3)
     pipeline = StableDiffusionPipeline.from_pretrained(BASE)
     gated = UNet2DConditionModel.from_config(pipeline.unet.config, attention_type="gated")
@@ -53,6 +54,7 @@ def write_gligen(folder):
         for name, parameter in gated.named_parameters():
             if name.endswith(("alpha_attn", "alpha_dense")):
                 parameter.fill_(0.8)
+        gated.position_net.linears[-1].weight.mul_(50)
     pipeline.register_modules(unet=stirred(gated))
     pipeline.save_pretrained(folder)
     return folder

@@ -30,7 +30,7 @@ def own_weights(open_rows, tmp_path_factory):
     adapter = str(write_adapter(tmp_path_factory.mktemp("random") / "adapter"))
     return {
         Inpainting: {"weights": "mini:stable-diffusion-inpainting"},
-        ControlNet: open_rows["controlnet"],
+        ControlNet: open_rows["controlnet"] | {"palette": "voc"},
         T2IAdapter: {"control": adapter, "palette": "voc"},
         Gligen: open_rows["gligen"] | {"grounded": 0.5},
     }

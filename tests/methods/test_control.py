@@ -166,6 +166,20 @@ def test_maps_are_the_canvas_in_the_palettes_colours(palette, sampler, box_layou
     assert rest.tolist() == [0, 0, 0]
 
 
+def test_gligen_sees_no_boxes_in_the_negative_prompt_even_if_it_is_the_caption(
+    sampler, pair, watched
+):
+    """Two evaluations a step, which differ: guidance pulls towards the boxes."""
+    layout, found = pair[0], []
+    for guidance in (1.0, 7.5):
+        method = sampler(Gligen, negative=layout.caption, guidance=guidance, grounded=1.0)
+        control = method.control([layout])
+        with watched(method.model) as inputs, torch.inference_mode():
+            found.append(method.text_to_image(generators([5]), [layout.caption], control))
+        assert [len(given) for given in inputs] == [2] * 4
+    assert apart(*found) > 1e-3
+
+
 def test_boxes_are_cocos(layouts):
     for layout in list(layouts.values())[:20]:
         for region in layout.regions:

@@ -110,7 +110,7 @@ def test_the_probe_knows_a_controlnet(capsys, monkeypatch, open_rows):
     arguments = ["--profile", "smoke", "--limit", "2", "--methods", "controlnet", "--set"]
     assert plan.main([*arguments, *settings]) == 0
     cells = capsys.readouterr().out.split("controlnet", 1)[1].split()
-    assert cells[:3] == ["2", "200", "0"]
+    assert cells[:3] == ["2", "40", "0"]
     assert float(cells[3]) >= 0
     seconds = probe.probe_control(open_rows["controlnet"]["control"], 64, SMOKE.compute)
     assert 0 < seconds < 10
