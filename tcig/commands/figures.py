@@ -18,7 +18,17 @@ import tyro
 from tcig.commands.parsing import parse
 from tcig.data.errors import InputError
 
-SYSTEMS = ("real", "text-only", "si", "bld", "multidiffusion", "tcig-stage1", "tcig")
+SYSTEMS = (
+    "real",
+    "text-only",
+    "si",
+    "bld",
+    "multidiffusion",
+    "t2i-adapter",
+    "direct-guidance",
+    "tcig-stage1",
+    "tcig",
+)
 """Columns of `systems.png`, where they were run."""
 FRAMES = 6
 """Images of stage 1 in `course.png`."""
