@@ -22,7 +22,8 @@ from tcig.commands.parsing import parse
 from tcig.data.errors import InputError
 
 MARGIN = 0.01
-"""Of a tolerance, beyond half the 95% interval of the difference between two machines; ours."""
+"""Of a tolerance, beyond the farther end of the 95% interval of the difference between two machines;
+ours."""
 
 
 @dataclass
@@ -94,8 +95,8 @@ def _measure(path: Path, lines: list) -> None:
 
     found = {}
     for line in lines:
-        half = (line.paired.high - line.paired.low) / 2
-        found[line.row] = max(found.get(line.row, 0.0), MARGIN + half)
+        farthest = max(abs(line.paired.low), abs(line.paired.high))
+        found[line.row] = max(found.get(line.row, 0.0), MARGIN + farthest)
     frame = pd.DataFrame({"row": found.keys(), "tolerance": found.values()})
     write_whole(path, frame.round(4).to_csv(index=False))
 
