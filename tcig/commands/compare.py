@@ -22,8 +22,7 @@ from tcig.commands.parsing import parse
 from tcig.data.errors import InputError
 
 MARGIN = 0.01
-"""Of a tolerance, beyond the farther end of the 95% interval of the difference between two machines;
-ours."""
+"""Of a tolerance, beyond the farther end of the difference's 95% interval; ours."""
 
 
 @dataclass
