@@ -143,6 +143,7 @@ def test_failed_samples_show_their_error(page, scroll, layouts):
 def test_class_by_class_is_opened(page):
     first = page.locator("article").first
     first.locator("summary").click()
+    first.locator("details th[scope=col]").last.wait_for()  # made when it opens
     heads = first.locator("details th[scope=col]").all_inner_texts()
     assert heads == ["row", "iou_image", "iou_foreground", "cat", "dog"]
     values = first.locator("details tbody tr").nth(1).locator("td").all_inner_texts()
