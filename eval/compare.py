@@ -35,7 +35,8 @@ def compare(first: Result, second: Result, name: str) -> list[Line]:
 
     Raises:
         InputError: another manifest; a judge of other weights, score size or image size; another
-            treatment of dropped objects; no row in common; a reduction whose values are not kept.
+            treatment of dropped objects; no row in common, or two of one name in a result; a reduction
+        whose values are not kept.
     """
     if name not in VALUED:
         raise InputError(
@@ -43,7 +44,7 @@ def compare(first: Result, second: Result, name: str) -> list[Line]:
             f"{' and '.join(VALUED)}."
         )
     check_comparable(first, second)
-    one, other = ({row.key: row for row in result.rows} for result in (first, second))
+    one, other = _by_key(first), _by_key(second)
     common = [key for key in one if key in other]
     if not common:
         raise InputError(
@@ -64,6 +65,17 @@ def compare(first: Result, second: Result, name: str) -> list[Line]:
         )
         for (a, b), test, p in zip(pairs, tests, adjusted, strict=True)
     ]
+
+
+def _by_key(result: Result) -> dict[tuple[str, str, str], ResultRow]:
+    rows = {}
+    for row in result.rows:
+        if rows.setdefault(row.key, row) is not row:
+            raise InputError(
+                f"one of the results has two rows {row.row} under the judge {row.judged.judge}: "
+                "leave one of their folders out, or score it again with --name."
+            )
+    return rows
 
 
 def check_comparable(first: Result, second: Result) -> None:

@@ -95,7 +95,7 @@ def pairs(rows: Sequence[Row]) -> pd.DataFrame:
 
 def spreads(rows: Sequence[Row]) -> pd.DataFrame:
     """Where a row's ± comes from: `row`, `judge`, `ignore`, and the standard deviations of
-    `tcig.eval.comparison.Spread`, which needs several samples of a layout."""
+    `tcig.eval.variance.Spread`, which needs several samples of a layout."""
     return pd.DataFrame(
         {"row": row.name, "judge": row.score.judge, "ignore": row.ignore}
         | spread(values(row), row.layouts)._asdict()

@@ -180,6 +180,10 @@ def test_only_samples_of_both_count(result):
         (lambda r: changed(r, score_size=64), ["score_size (32 and 64)"]),
         (lambda r: changed(r, image_size=64), ["image_size (32 and 64)"]),
         (lambda r: changed(r, ignore="dropped"), ["dropped objects count differently"]),
+        (
+            lambda r: r.model_copy(update={"rows": r.rows * 2}),
+            ["two rows tcig under the judge colours", "--name"],
+        ),
         (lambda r: renamed(r, "mine"), ["no row in common", "tcig in one, mine in the other"]),
     ],
 )
