@@ -35,8 +35,8 @@ def compare(first: Result, second: Result, name: str) -> list[Line]:
 
     Raises:
         InputError: another manifest; a judge of other weights, score size or image size; another
-            treatment of dropped objects; no row in common, or two of one name in a result; a reduction
-        whose values are not kept.
+            treatment of dropped objects; no row in common, or two of one name in a result; a
+            reduction whose values are not kept.
     """
     if name not in VALUED:
         raise InputError(
@@ -70,11 +70,12 @@ def compare(first: Result, second: Result, name: str) -> list[Line]:
 def _by_key(result: Result) -> dict[tuple[str, str, str], ResultRow]:
     rows = {}
     for row in result.rows:
-        if rows.setdefault(row.key, row) is not row:
+        if row.key in rows:
             raise InputError(
                 f"one of the results has two rows {row.row} under the judge {row.judged.judge}: "
                 "leave one of their folders out, or score it again with --name."
             )
+        rows[row.key] = row
     return rows
 
 
