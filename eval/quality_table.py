@@ -10,7 +10,6 @@ from tcig.data.errors import InputError
 from tcig.eval.measured import Measured, read_quality
 from tcig.eval.rows import Row
 from tcig.eval.statistics import METHOD, Interval, Method, by_layout, interval, mean_of
-from tcig.eval.stored import stored_rows
 
 SETS = {"kid": 4, "kid_clip": 4, "fid": 1}
 """Distances between sets -> decimals shown."""
@@ -88,16 +87,13 @@ def _column(name: str, mean: float, std: float, n: int, ends: Interval) -> dict:
 
 
 def _check(row: Row, found: Measured) -> None:
-    place = row.folder / "scores" / row.score.judge
-    rows = stored_rows(place, row.score)
-    scored = {tuple(pair): rows[tuple(pair)]["image_sha256"] for pair in row.score.samples}
     judge = found.quality.judges.get(row.score.judge)
     scoring = row.score.identity, row.score.score_size
     same = judge and (judge.identity, judge.score_size) == scoring
-    if found.images != scored or not same or found.quality.manifest != row.score.manifest:
+    if found.images != row.images or not same or found.quality.manifest != row.score.manifest:
         raise InputError(
-            f"{row.folder / 'quality'} is not of the images and scores of {place}: run `tcig "
-            "quality` again."
+            f"{row.folder / 'quality'} is not of the images and scores of "
+            f"{row.folder / 'scores' / row.score.judge}: run `tcig quality` again."
         )
 
 

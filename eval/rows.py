@@ -34,6 +34,8 @@ class Row(NamedTuple):
     ignore: Ignore
     run: RunRecord | None
     """None for a folder of images from elsewhere."""
+    images: dict[tuple[str, int], str]
+    """SHA-256 of each image that was scored."""
 
     @property
     def name(self) -> str:
@@ -80,8 +82,9 @@ def read_rows(folders: Sequence[Path], ignore: Ignore) -> list[Row]:
     for place in scored:
         run = read_run(place)
         for score, records in read_scores(place):
+            images = {(each["layout"], each["sample"]): each["image_sha256"] for each in records}
             for each in ("none", "dropped") if score.row == CEILING else (ignore,):
-                rows.append(Row(place, score, samples_of(records, each), each, run))
+                rows.append(Row(place, score, samples_of(records, each), each, run, images))
     check_alike(rows)
     judges = list(dict.fromkeys(row.score.judge for row in rows))
     return sorted(rows, key=lambda r: (r.score.judge in GUIDES, judges.index(r.score.judge)))
