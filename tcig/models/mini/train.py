@@ -58,6 +58,8 @@ def main() -> None:
     parser.add_argument("--continue", dest="continued", action="store_true")
     parser.add_argument("--export", action="store_true", help="only export the last checkpoint")
     options = parser.parse_args()
+    if options.minutes is not None and options.minutes <= 0:
+        parser.error("--minutes must be more than 0")
     torch.set_num_threads(options.threads)
     bf16 = has_bf16() if options.precision == "auto" else options.precision == "bf16"
     names = list(RECIPES) if options.model == "all" else [options.model]
@@ -67,7 +69,7 @@ def main() -> None:
             parser.error(f"no checkpoint of {name} in {options.folder}: train it first")
         if options.continued and not (WEIGHTS / f"{name}.json").exists():
             parser.error(f"{name} is not shipped: train it without --continue")
-    scale = (options.minutes or whole) / whole
+    scale = 1 if options.minutes is None else options.minutes / whole
     for name in names:
         recipe = RECIPES[name]
         recipe.prepare(options.folder)
