@@ -51,43 +51,39 @@ def apart(found, others):
     return (found - others).abs().mean().item()
 
 
-@pytest.mark.parametrize("settings", [{}, {"scale": 0.6, "palette": "ade20k", "negative": "a cow"}])
-def test_controlnet_draws_as_diffusers_pipeline(settings, sampler, pair, open_rows):
-    method = sampler(ControlNet, **settings)
+def assert_draws_as(pipeline, method, sampler, pair, **settings):
+    """Whether a method's latents are a pipeline's, and the map moves them."""
     found = latents_of(method, pair, method.control(method.maps(pair)), 1)
-    network = ControlNetModel.from_pretrained(open_rows["controlnet"]["control"])
-    pipeline = StableDiffusionControlNetPipeline.from_pretrained(BASE, controlnet=network)
     pipeline.set_progress_bar_config(disable=True)
+    negative = method.options.negative
     expected = pipeline(
         [layout.caption for layout in pair],
         image=colour_images(pair, method.options.palette),
-        negative_prompt=[method.options.negative] * 2,
-        controlnet_conditioning_scale=method.options.scale,
+        negative_prompt=[negative] * 2,
         latents=method.start(generators(SEEDS)).cpu(),
         **GUIDED,
+        **settings,
     ).images
     torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-4)
-    assert apart(found, unsteered(sampler, pair, negative=method.options.negative)) > 0.05
+    assert apart(found, unsteered(sampler, pair, negative=negative)) > 0.05
+
+
+@pytest.mark.parametrize("settings", [{}, {"scale": 0.6, "palette": "ade20k", "negative": "a cow"}])
+def test_controlnet_draws_as_diffusers_pipeline(settings, sampler, pair, open_rows):
+    method = sampler(ControlNet, **settings)
+    network = ControlNetModel.from_pretrained(open_rows["controlnet"]["control"])
+    pipeline = StableDiffusionControlNetPipeline.from_pretrained(BASE, controlnet=network)
+    scale = {"controlnet_conditioning_scale": method.options.scale}
+    assert_draws_as(pipeline, method, sampler, pair, **scale)
 
 
 @pytest.mark.parametrize("settings", [{}, {"scale": 0.4, "palette": "coco", "negative": "a cow"}])
 def test_t2i_adapter_draws_as_diffusers_pipeline(settings, sampler, pair, own_weights):
     method = sampler(T2IAdapter, **settings)
-    found = latents_of(method, pair, method.control(method.maps(pair)), 1)
     network = AdapterModel.from_pretrained(own_weights[T2IAdapter]["control"])
     pipeline = StableDiffusionAdapterPipeline.from_pretrained(BASE, adapter=network)
-    pipeline.set_progress_bar_config(disable=True)
-    expected = pipeline(
-        [layout.caption for layout in pair],
-        image=colour_images(pair, method.options.palette),
-        negative_prompt=[method.options.negative] * 2,
-        adapter_conditioning_scale=method.options.scale,
-        latents=method.start(generators(SEEDS)).cpu(),
-        **GUIDED,
-        **WIDE,
-    ).images
-    torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-4)
-    assert apart(found, unsteered(sampler, pair, negative=method.options.negative)) > 0.05
+    scale = {"adapter_conditioning_scale": method.options.scale}
+    assert_draws_as(pipeline, method, sampler, pair, **scale, **WIDE)
 
 
 @pytest.mark.parametrize(("grounded", "negative"), [(0.5, ""), (1.0, "a cow"), (0.3, "")])
