@@ -33,7 +33,8 @@ class Claim(NamedTuple):
     options: dict[str, tuple]
     """Option -> its values; every combination is a trial."""
     masks: tuple[str, ...] = (TRUE,)
-    samples: int = 1
+    samples: int = 2
+    """Of each layout; ours."""
     line: str = "row"
     """The column that tells the figure's lines apart."""
 
