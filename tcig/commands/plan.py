@@ -5,8 +5,8 @@
 
 Counts images, evaluations of the UNet, optimisation steps, downloads and disk, and estimates hours
 from a probe on this device (meant to be half a minute on a GPU, longer on a processor), with random
-weights: nothing is fetched. Hours leave out what lies between the networks; a first batch,
-compiling and loading come on top.
+weights: nothing is fetched. Hours leave out what lies between the networks, GLIGEN's gates and
+T2I-Adapter's one pass an image; a first batch, compiling and loading come on top.
 """
 
 from dataclasses import dataclass
