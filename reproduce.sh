@@ -45,17 +45,9 @@ fi
 status=0
 folders=$(tcig run --profile "$profile" --methods "${rows[@]}" --out "$out" "$@") || status=$?
 [ "$status" -le 1 ] || exit "$status" # 1: some samples failed, the table says how many
-keep() { # FILE COMMAND...: its output, whole or not at all
-    "${@:2}" >"$out/.part" && mv "$out/.part" "$out/$1"
-}
 [ "$profile" = mini ] && photographs=() || photographs=(--coco "$coco")
 tcig quality $folders --layouts "$layouts" ${photographs[@]+"${photographs[@]}"} >/dev/null
-for form in md csv latex; do
-    keep "table.${form/latex/tex}" tcig table $folders --format "$form"
-done
-keep quality.md tcig table $folders --quality
-keep pairs.md tcig table $folders --pairs --reductions iou_image
-keep result.json tcig table $folders --format json
+tcig table $folders --out "$out" >/dev/null
 tcig report $folders --layouts "$layouts" --out "$out/report.html"
 tcig figures "$out" --profile "$profile" --layouts "$layouts" --out "$out/figures"
 cat "$out/table.md"

@@ -6,6 +6,7 @@
     tcig table runs --reductions iou_image boundary_iou clip_caption
     tcig table runs --format csv --ignore dropped > table.csv
     tcig table runs --format json > result.json
+    tcig table runs --out tables
 
 FOLDER holds scored images, or folders of them. The published figures are cited, on COCO, and
 stand in columns of their own. What `tcig quality` measured is a column by its name: clip_caption,
@@ -44,6 +45,12 @@ class Options:
     (results/coverage.md), or the bootstrap's percentiles, plain or BCa."""
     pairs: bool = False
     """Below, every two methods: difference, p, effect, layouts needed; and where ± comes from."""
+    out: Path | None = None
+    """A folder for all of it: table.md, table.csv, table.tex, quality.md (where quality was
+    measured), pairs.md, result.json; takes --interval and --ignore alone."""
+
+
+ALONE = ("folders", "interval", "ignore", "out")
 
 
 def main(argv: list[str]) -> int:
@@ -63,12 +70,13 @@ def main(argv: list[str]) -> int:
         raise InputError("give a folder of scored images.")
     if options.pairs and options.format != "md":
         raise InputError("--pairs goes with --format md.")
+    if options.out:
+        _write_all(options, argv)
+        return 0
     if options.format == "json":
         if options.judge:
             raise InputError("a result has all judges' rows: leave out --judge.")
-        from tcig.eval.results import dump, result_of
-
-        print(dump(result_of(options.folders, options.ignore, ["tcig", "table", *argv])), end="")
+        print(_result(options, argv), end="")
         return 0
     rows = read_rows(options.folders, options.ignore)
     frame = tabulated(rows, options.interval)
@@ -77,14 +85,55 @@ def main(argv: list[str]) -> int:
         rows = [row for row in rows if row.score.judge == options.judge]
         if not rows:
             raise InputError(f"no row was scored by {options.judge!r}.")
-    names = options.reductions
-    if options.quality:
-        there = [name for name in DEFINITIONS if name in frame and frame[name].notna().any()]
-        if not there:
-            raise InputError("no row's quality was measured: run `tcig quality` first.")
-        names = ("iou_image", *there)
+    names = _quality(frame) if options.quality else options.reductions
+    if not names:
+        raise InputError("no row's quality was measured: run `tcig quality` first.")
     check_quality(frame, [name for name in names if name in DEFINITIONS])
     print(render(frame, names, options.format), end="")
     if options.pairs:
         print("\n" + pairs.render(rows), end="")
     return 0
+
+
+def _write_all(options: Options, argv: list[str]) -> None:
+    """Every form of the table, and the result."""
+    from dataclasses import fields
+
+    from tcig.data.files import write_whole
+    from tcig.eval import pairs
+    from tcig.eval.quality_table import DEFINITIONS, check_quality
+    from tcig.eval.rows import read_rows
+    from tcig.eval.table import render, tabulated
+
+    for field in fields(Options):
+        if field.name not in ALONE and getattr(options, field.name) != field.default:
+            raise InputError(f"--out writes every form of the table: leave out --{field.name}.")
+    rows = read_rows(options.folders, options.ignore)
+    frame = tabulated(rows, options.interval)
+    files = {
+        f"table.{end}": render(frame, options.reductions, form)
+        for end, form in (("md", "md"), ("csv", "csv"), ("tex", "latex"))
+    }
+    if names := _quality(frame):
+        check_quality(frame, [name for name in names if name in DEFINITIONS])
+        files["quality.md"] = render(frame, names, "md")
+    files["pairs.md"] = f"{render(frame, ('iou_image',), 'md')}\n{pairs.render(rows)}"
+    files["result.json"] = _result(options, argv)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        write_whole(options.out / name, text)
+        print(options.out / name)
+
+
+def _quality(frame) -> tuple[str, ...]:
+    """The columns of `--quality`; none where nothing was measured."""
+    from tcig.eval.quality_table import DEFINITIONS
+
+    there = [name for name in DEFINITIONS if name in frame and frame[name].notna().any()]
+    return ("iou_image", *there) if there else ()
+
+
+def _result(options: Options, argv: list[str]) -> str:
+    from tcig.eval.results import dump, result_of
+
+    return dump(result_of(options.folders, options.ignore, ["tcig", "table", *argv]))

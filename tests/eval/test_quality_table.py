@@ -193,6 +193,11 @@ def test_the_command_shows_them_by_name(ready, capsys):
     out = capsys.readouterr().out
     assert out == render(measured([folder], "none"), names, "md")
     assert list(cells(out)[0])[3:6] == names
+    assert main(["table", str(folder), "--quality"]) == 0
+    printed = capsys.readouterr().out
+    assert main(["table", str(folder), "--out", str(folder.parent / "tables")]) == 0
+    assert (folder.parent / "tables" / "quality.md").read_text() == printed
+    capsys.readouterr()
     assert main(["table", str(folder), "--reductions", "kid"]) == 2
     assert "no row has kid" in capsys.readouterr().err
     assert main(["table", str(folder), "--reductions", "clip"]) == 2

@@ -259,6 +259,27 @@ def test_the_command_prints_the_table(runs, capsys):
     assert {row["judge"] for row in cells(out)} == {"strict", ""}
 
 
+def test_one_call_writes_what_each_form_prints(runs, tmp_path, capsys):
+    out = tmp_path / "tables"
+    assert run(capsys, runs, "--out", out, "--ignore", "dropped")[0] == 0
+    forms = {
+        "table.md": [],
+        "table.csv": ["--format", "csv"],
+        "table.tex": ["--format", "latex"],
+        "pairs.md": ["--pairs", "--reductions", "iou_image"],
+    }
+    assert {path.name for path in out.iterdir()} == {*forms, "result.json"}
+    for name, arguments in forms.items():
+        printed = run(capsys, runs, "--ignore", "dropped", *arguments)[1]
+        assert (out / name).read_text() == printed, name
+    printed = json.loads(run(capsys, runs, "--ignore", "dropped", "--format", "json")[1])
+    assert json.loads((out / "result.json").read_text())["rows"] == printed["rows"]
+    for arguments in (["--format", "csv"], ["--pairs"], ["--quality"], ["--judge", "colours"]):
+        status, _, err = run(capsys, runs, "--out", out, *arguments)
+        assert status == 2
+        assert f"leave out {arguments[0]}" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
