@@ -32,7 +32,7 @@ def test_every_combination_is_a_trial_with_its_interval(claims, tmp_path):
     found = set(zip(frame["masks"], frame["second.strength"], strict=True))
     assert found == {(kind, s) for kind in ("true", "eroded", "dilated") for s in strengths}
     assert (frame["iou_image_low"] <= frame["iou_image"]).all()
-    assert (frame["n"] == 2).all()
+    assert (frame["n"] == 4).all()
     assert frame["clip_caption"].between(0, 2.5).all()
     assert frame["evaluations"].tolist()[:2] == [8, 16]
     assert len(list((tmp_path / "claims" / "runs").glob("tcig-*"))) == len(frame) == 6
