@@ -111,10 +111,12 @@ def test_pictures_and_entries_come_on_scrolling(page, scroll, layouts):
     page.locator("#gallery").scroll_into_view_if_needed()
     page.locator("article").first.scroll_into_view_if_needed()
     page.locator("article img[src]").first.wait_for()
-    first = page.locator("article").first
-    widths = first.locator("img").evaluate_all(
-        "(all) => Promise.all(all.map((i) => i.decode().then(() => i.naturalWidth)))"
+    page.wait_for_function(
+        "() => [...document.querySelector('article').querySelectorAll('img')]"
+        ".every((image) => image.complete && image.naturalWidth > 0)"
     )
+    images = page.locator("article").first.locator("img")
+    widths = images.evaluate_all("(all) => all.map((image) => image.naturalWidth)")
     assert widths == [16] * 7  # a mask, three images, three overlays
     scroll(total)
     assert page.locator("#more").inner_text() == ""
