@@ -1,4 +1,7 @@
-"""The one exception for a user's mistake."""
+"""The one exception for a user's mistake, and others in a phrase."""
+
+import traceback
+from pathlib import Path
 
 
 class InputError(Exception):
@@ -6,3 +9,14 @@ class InputError(Exception):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+def describe(error: BaseException, source: str | Path) -> str:
+    """An exception in one phrase, with the line of the file `source` that it came through last."""
+    if isinstance(error, InputError):
+        return str(error)
+    text = f"{type(error).__name__}: {error}"
+    file = Path(source).resolve()
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == file]
+    return f"{text} (line {lines[-1]} of {file.name})" if lines else text

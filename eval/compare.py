@@ -17,6 +17,7 @@ class Line(NamedTuple):
     judge: str
     ignore: str
     first: float
+    """Mean over the samples of both."""
     second: float
     paired: Paired
     p: float
@@ -52,19 +53,28 @@ def compare(first: Result, second: Result, name: str) -> list[Line]:
             "other."
         )
     pairs = [(one[key], other[key]) for key in common]
-    tests = [_paired(a, b, name) for a, b in pairs]
+    matched = [_matched(a, b, name) for a, b in pairs]
+    tests = [paired_test(b, a, layouts, layouts) for a, b, layouts in matched]
     adjusted = holm([test.p for test in tests])
     return [
         Line(
             *a.key,
-            float(np.nanmean(a.value_of(name))),
-            float(np.nanmean(b.value_of(name))),
+            _mean(values),
+            _mean(others),
             test,
             float(p),
             tuple(_notes(a, b)),
         )
-        for (a, b), test, p in zip(pairs, tests, adjusted, strict=True)
+        for (a, b), (values, others, _), test, p in zip(
+            pairs, matched, tests, adjusted, strict=True
+        )
     ]
+
+
+def alone(first: Result, second: Result) -> tuple[list[str], list[str]]:
+    """The names of the rows that only the first has, and of those that only the second has."""
+    ours, theirs = ({row.row: None for row in result.rows} for result in (first, second))
+    return [name for name in ours if name not in theirs], [n for n in theirs if n not in ours]
 
 
 def _by_key(result: Result) -> dict[tuple[str, str, str], ResultRow]:
@@ -114,15 +124,23 @@ def check_comparable(first: Result, second: Result) -> None:
         )
 
 
-def _paired(first: ResultRow, second: ResultRow, name: str) -> Paired:
-    """Of the samples that both have, so that a row of more seeds is no other row."""
-    seen = set(second.samples)
-    kept = [place for place, pair in enumerate(first.samples) if pair in seen]
+def _matched(
+    first: ResultRow, second: ResultRow, name: str
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Both rows' values and layouts, of the samples that both have: a row of more seeds is no other
+    row. NaN in both where either has none."""
     places = {pair: place for place, pair in enumerate(second.samples)}
-    matched = [places[first.samples[place]] for place in kept]
-    layouts = [first.layouts[place] for place in kept]
-    a, b = first.value_of(name)[kept], second.value_of(name)[matched]
-    return paired_test(b, a, layouts, layouts)
+    kept = [place for place, pair in enumerate(first.samples) if pair in places]
+    others = [places[first.samples[place]] for place in kept]
+    a, b = first.value_of(name)[kept], second.value_of(name)[others]
+    lacking = np.isnan(a) | np.isnan(b)
+    a[lacking] = b[lacking] = np.nan
+    return a, b, [first.layouts[place] for place in kept]
+
+
+def _mean(values: np.ndarray) -> float:
+    kept = values[~np.isnan(values)]
+    return float(kept.mean()) if len(kept) else float("nan")
 
 
 def _notes(first: ResultRow, second: ResultRow) -> Iterator[str]:

@@ -87,7 +87,7 @@ def pairs(rows: Sequence[Row]) -> pd.DataFrame:
         found = [(a, b, _paired(a, b)) for a, b in combinations(ranked, 2)]
         adjusted = holm([paired.p for _, _, paired in found])
         for (a, b, paired), p in zip(found, adjusted, strict=True):
-            record = {"judge": judge, "a": a.name, "b": b.name} | paired._asdict() | {"p": p}
+            record = {"judge": judge, "a": a.label, "b": b.label} | paired._asdict() | {"p": p}
             sd = paired.difference / paired.effect if paired.effect else np.nan
             records.append(record | {"needed": layouts_needed(paired.difference, sd)})
     return pd.DataFrame(records)
@@ -97,7 +97,7 @@ def spreads(rows: Sequence[Row]) -> pd.DataFrame:
     """Where a row's ± comes from: `row`, `judge`, `ignore`, and the standard deviations of
     `tcig.eval.variance.Spread`, which needs several samples of a layout."""
     return pd.DataFrame(
-        {"row": row.name, "judge": row.score.judge, "ignore": row.ignore}
+        {"row": row.label, "judge": row.score.judge, "ignore": row.ignore}
         | spread(values(row), row.layouts)._asdict()
         for row in rows
     )

@@ -51,14 +51,17 @@ def quality_columns(row: Row, method: Method = METHOD) -> dict:
         distances between sets); `scorer` and `features`, the identities of the networks, and
         `scored_by` and `seen_by`, their names; `clip_guided`, whether the scorer's own CLIP was
         among the run's networks. A row that ignores dropped objects has none of a judge's metrics.
-
-    Raises:
-        InputError: it was measured on other images, or by another scoring, than the row's.
+        `stale` alone, a sentence, where it was measured on other images or by another scoring than
+        the row's.
     """
     found = read_quality(row.folder)
     if found is None:
         return {}
-    _check(row, found)
+    if not _current(row, found):
+        return {
+            "stale": f"quality of {row.folder} is not of the images and scores that are there now: "
+            f"run `tcig quality {row.folder} --layouts MANIFEST` again."
+        }
     quality, values = found.quality, dict(found.own)
     if row.ignore == "none":
         values |= found.judged[row.score.judge]
@@ -86,23 +89,23 @@ def _column(name: str, mean: float, std: float, n: int, ends: Interval) -> dict:
     return {name: mean, f"{name}_n": n} | figures
 
 
-def _check(row: Row, found: Measured) -> None:
+def _current(row: Row, found: Measured) -> bool:
+    """Whether it was measured on the row's images and scores."""
     judge = found.quality.judges.get(row.score.judge)
-    scoring = row.score.identity, row.score.score_size
+    scoring, manifest = (row.score.identity, row.score.score_size), row.score.manifest
     same = judge and (judge.identity, judge.score_size) == scoring
-    if found.images != row.images or not same or found.quality.manifest != row.score.manifest:
-        raise InputError(
-            f"{row.folder / 'quality'} is not of the images and scores of "
-            f"{row.folder / 'scores' / row.score.judge}: run `tcig quality` again."
-        )
+    return bool(same and found.images == row.images and found.quality.manifest == manifest)
 
 
 def check_quality(frame: pd.DataFrame, names: Sequence[str]) -> None:
     """Whether a table can show these metrics of `DEFINITIONS`.
 
     Raises:
-        InputError: no row has one, or the rows were measured by different networks.
+        InputError: no row has one, the rows were measured by different networks, or one was
+            measured before its images or scores changed.
     """
+    if names and "stale" in frame:
+        raise InputError(frame["stale"].dropna().iloc[0])
     for name in names:
         if name not in frame or frame[name].isna().all():
             there = [

@@ -36,11 +36,18 @@ class Row(NamedTuple):
     """None for a folder of images from elsewhere."""
     images: dict[tuple[str, int], str]
     """SHA-256 of each image that was scored."""
+    told: str = ""
+    """What tells it from another row of its name: the run's hash, or the folder."""
 
     @property
     def name(self) -> str:
         """Of the row."""
         return self.score.row
+
+    @property
+    def label(self) -> str:
+        """Its name, and what tells it from another of that name."""
+        return f"{self.name} ({self.told})" if self.told else self.name
 
     @property
     def layouts(self) -> list[str]:
@@ -86,8 +93,24 @@ def read_rows(folders: Sequence[Path], ignore: Ignore) -> list[Row]:
             for each in ("none", "dropped") if score.row == CEILING else (ignore,):
                 rows.append(Row(place, score, samples_of(records, each), each, run, images))
     check_alike(rows)
+    rows = _told_apart(rows)
     judges = list(dict.fromkeys(row.score.judge for row in rows))
     return sorted(rows, key=lambda r: (r.score.judge in GUIDES, judges.index(r.score.judge)))
+
+
+def _told_apart(rows: Sequence[Row]) -> list[Row]:
+    """The rows, those of one name with the hash of their run: an edited method, other options."""
+    folders: dict[str, dict[Path, str]] = {}
+    for row in rows:
+        short = row.folder.name
+        if row.run:
+            short = short.removeprefix(f"{row.run.spec.method}-")
+        folders.setdefault(row.name, {})[row.folder] = short
+    for named in folders.values():
+        if len(set(named.values())) < len(named):
+            named.update((folder, str(folder)) for folder in named)
+    several = {name: named for name, named in folders.items() if len(named) > 1}
+    return [row._replace(told=several.get(row.name, {}).get(row.folder, "")) for row in rows]
 
 
 def check_alike(rows: Sequence[Row]) -> None:

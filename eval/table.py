@@ -45,12 +45,14 @@ def tabulated(rows: Sequence[Row], method: Method = METHOD) -> pd.DataFrame:
 
     Returns:
         Columns `CONDITIONS`, `samples` (a hash of which they are), `ignore`, `guided` (whether the
-        judge's own network guided the images), `n`, `failed`; for every name of
-        `tcig.eval.iou.NAMES` its mean, `{name}_std`, `{name}_n`, and the ends `{name}_low` and
-        `{name}_high` of the mean's 95% interval; `ceiling_share`, `leakage` and `p_best` of
+        judge's own network guided the images), `n`, `failed`, `told` of `tcig.eval.rows.Row` if a
+        row has one; for every name of `tcig.eval.iou.NAMES` its mean, `{name}_std`, `{name}_n`, and
+        `{name}_low` and `{name}_high`, the 95% interval; `ceiling_share`, `leakage`, `p_best` of
         `tcig.eval.pairs`; those of `tcig.eval.quality_table.quality_columns` where there are some.
     """
     frame = pd.DataFrame([_record(row, method) for row in rows])
+    if any(row.told for row in rows):
+        frame["told"] = [row.told for row in rows]
     return frame.assign(
         ceiling_share=ceiling_shares(rows), leakage=leakages(rows), p_best=against_best(rows)
     )
@@ -98,7 +100,8 @@ def figures(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 def remarks(record: dict) -> list[str]:
     """What is to be known of a row, shown beside its name."""
-    notes = ["oracle"] if record["row"] in ORACLES else []
+    notes = [record["told"]] if record.get("told") else []
+    notes += ["oracle"] if record["row"] in ORACLES else []
     notes += ["judged by its guide"] if record["guided"] else []
     notes += ["dropped objects ignored"] if record["ignore"] == "dropped" else []
     return notes + (["resized"] if record["resized"] else [])
@@ -170,6 +173,8 @@ def render(frame: pd.DataFrame, names: Sequence[str], form: str) -> str:
     ]
     if frame["samples"].nunique() > 1:
         notes.append("The rows are not all of the same samples: compare those of the same n alone.")
+    if "stale" in frame:
+        notes += [f"{text[0].upper()}{text[1:]}" for text in frame["stale"].dropna().unique()]
     if form == "md":
         table["row"] = table["row"].str.replace("|", "\\|")
         below = "".join(f"{note}  \n" for note in notes)

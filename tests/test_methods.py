@@ -6,11 +6,13 @@ from PIL import Image
 
 from tcig.data.emoji import FOLDER as EMOJI
 from tcig.data.errors import InputError
+from tcig.data.files import sha256
 from tcig.data.layout import Layout, Region
 from tcig.data.masks import encode
 from tcig.methods.base import Context, Method, NoOptions
+from tcig.methods.loading import load_method
 from tcig.methods.references import Empty, Paste, Real
-from tcig.methods.registry import find_row, load_method
+from tcig.methods.registry import find_row
 from tcig.profiles import load_profile
 from tcig.run.spec import prepare
 
@@ -135,6 +137,7 @@ def test_references_draw_a_layout_alike_whatever_stands_beside_it(name):
     ("name", "match"),
     [
         ("rael", r"no method 'rael' \(did you mean real\?\): there are real, paste, empty"),
+        ("sl", r"did you mean si\?"),
         ("qqqq", "no method 'qqqq': there are real, paste, empty.*, or path/to/file.py:Class"),
         ("", "no method ''"),
     ],
@@ -179,24 +182,61 @@ def test_files_of_the_same_name_do_not_mix(tmp_path):
     assert [kind.Options().steps for kind in kinds] == [3, 4]
 
 
+def test_what_a_file_imports_of_its_folder_is_part_of_its_code(tmp_path):
+    path, helper = tmp_path / "mine.py", tmp_path / "my_helper_one.py"
+    helper.write_text("from my_helper_two import STEPS\n")
+    (tmp_path / "my_helper_two.py").write_text("STEPS = 7\n")
+    path.write_text(f"import json, numpy\nfrom my_helper_one import STEPS\n{GOOD}")
+    alone = tmp_path / "alone.py"
+    alone.write_text(GOOD)
+
+    def code(path):
+        return load_method(find_row(f"{path}:Mine")[1])[1]
+
+    assert code(alone) == sha256(alone)
+    before = code(path)
+    assert before == code(path)
+    (tmp_path / "my_helper_two.py").write_text("STEPS = 8\n")
+    assert code(path) != before
+    (tmp_path / "unused.py").write_text("")
+    assert code(path) == code(path)
+
+
+def test_a_helper_that_another_of_its_name_hides_is_refused(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "my_helper_three.py").write_text("")
+        path = tmp_path / folder / "mine.py"
+        path.write_text(f"import my_helper_three\n{GOOD}")
+        if folder == "one":
+            load_method(find_row(f"{path}:Mine")[1])
+    with pytest.raises(InputError, match=r"imports my_helper_three, which is .*one/.*: rename it"):
+        load_method(find_row(f"{path}:Mine")[1])
+
+
 @pytest.mark.parametrize(
     ("text", "name", "match"),
     [
         (None, "Mine", "no file .*mine.py"),
-        (GOOD, "Yours", "no class Yours"),
+        (GOOD, "Yours", "no class Yours .*; there are Mine"),
         (GOOD, "Settings", "no class Settings that is a tcig.methods.base.Method"),
         (GOOD, "dataclass", "no class dataclass"),
         (GOOD, "", "Class"),
         ("def broken(:\n", "Mine", "mine.py.*invalid syntax"),
         ("import no_such_module_at_all\n", "Mine", "mine.py.*no_such_module_at_all"),
-        ("1 / 0\n", "Mine", "mine.py.*division by zero"),
+        ("1 / 0\n", "Mine", "mine.py.*division by zero .line 1 of mine.py."),
         (GOOD.replace("generate", "draw"), "Mine", "Mine.*generate"),
         (GOOD, "Method", "Method"),
         (GOOD.replace("Mine", "real"), "real", "row real of its own"),
         (
             GOOD + "    def __init__(self, context, options):\n        [][1]\n",
             "Mine",
-            "set up.*range",
+            "set up.*range .line 14 of mine.py.",
+        ),
+        (
+            GOOD + "    def __init__(self, options):\n        pass\n",
+            "Mine",
+            r"Mine: its __init__ must take \(self, context, options\)",
         ),
         ("raise SystemExit(3)\n", "Mine", "cannot be loaded"),
     ],
@@ -213,6 +253,7 @@ def test_files_of_the_same_name_do_not_mix(tmp_path):
         "base",
         "taken-name",
         "no-constructor",
+        "constructor",
         "exits",
     ],
 )
@@ -229,5 +270,5 @@ def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path, text, name, match)
 def test_a_file_without_a_class_is_told_how_to_name_one(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(GOOD)
-    with pytest.raises(InputError, match=r"path/to/file\.py:Class"):
+    with pytest.raises(InputError, match=r"mine\.py:Class"):
         find_row(str(path))

@@ -6,9 +6,10 @@
     tcig compare one-machine.json another.json --measure results/mini/tolerance.csv
 
 A and B are files of `tcig table --format json`, or folders of scored images. Every row that both
-have is compared on the samples of both: the second minus the first, its 95% interval, and p of a
-paired permutation test, adjusted for the number of lines. Results of other layouts, of a judge of
-other weights or another size, or with dropped objects treated otherwise are refused.
+have is compared on the samples of both, their means too: the second minus the first, its 95%
+interval, and p of a paired permutation test, adjusted for the number of lines. Results of other
+layouts, of a judge of other weights or another size, or with dropped objects treated otherwise are
+refused.
 """
 
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig compare`; 1 if a row is beyond its tolerance."""
     options = parse(Options, argv, "compare", __doc__)
-    from tcig.eval.compare import compare
+    from tcig.eval.compare import alone, compare
     from tcig.eval.results import read_result, result_of
 
     def result(path: Path):
@@ -57,7 +58,8 @@ def main(argv: list[str]) -> int:
         return read_result(path)
 
     tolerances = _tolerances(options.within) if options.within else {}
-    lines = compare(result(options.first), result(options.second), options.reduction)
+    first, second = result(options.first), result(options.second)
+    lines = compare(first, second, options.reduction)
     lines = [line for line in lines if options.judge in (None, line.judge)]
     if not lines:
         raise InputError(f"no row of both was scored by {options.judge!r}.")
@@ -75,11 +77,14 @@ def main(argv: list[str]) -> int:
             beyond += [] if kept else [name]
         table.append(cells)
     formats = ("", "", "", ".3f", ".3f", "+.3f", "", ".2g", ".3f")
-    print(f"{options.reduction}: {options.second} against {options.first}, layouts in common\n")
+    print(f"{options.reduction}: {options.second} against {options.first}, samples of both\n")
     print(tabulate(table, headers="keys", floatfmt=formats))
     if options.measure:
         _measure(options.measure, lines)
     notes = {note: None for line in lines for note in line.notes}
+    for path, names in zip((options.first, options.second), alone(first, second), strict=True):
+        if names:
+            print(f"\nonly in {path}: {', '.join(names)}")
     print("".join(f"\ndiffers: {note}" for note in notes) + ("\n" if notes else ""), end="")
     if beyond:
         print(f"\n{len(beyond)} of {len(lines)} lines are beyond their tolerance.")

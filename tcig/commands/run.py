@@ -7,7 +7,8 @@
     tcig run --methods tcig --masks scribble
 
 Each method's images lie in OUT/METHOD-HASH; a stopped run goes on where it was. Without --layouts
-the profile's embedded data set is used, and its manifest written to OUT.
+the profile's embedded data set is used, and its manifest written to OUT. `tcig check-method` says
+what keeps a method of your own from being compared.
 """
 
 from dataclasses import dataclass
@@ -74,6 +75,9 @@ def main(argv: list[str]) -> int:
     name = sha256(manifest)
     methods = dict.fromkeys(options.methods)
     rows = {method: find_row(method)[0] for method in methods}
+    if len(set(rows.values())) < len(rows):
+        named = [method for method, row in rows.items() if list(rows.values()).count(row) > 1]
+        raise InputError(f"{' and '.join(named)} are one row by name: rename a class.")
     given = parse_settings(options.set, list(rows.values()))
     picked = [choose(method, profile, given[row]) for method, row in rows.items()]
     ready = {}

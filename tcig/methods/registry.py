@@ -1,19 +1,13 @@
-"""Rows by name, methods of installed packages and by file, loaded when asked for."""
+"""Rows by name: tcig's own, those of installed packages, classes by file."""
 
 import difflib
-import importlib
-import importlib.util
-import inspect
-import sys
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Mapping
 from importlib.metadata import entry_points
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tcig.data.errors import InputError
-from tcig.data.files import sha256
-from tcig.methods.base import Method
 
 GROUP = "tcig.methods"
 """Entry points by which an installed package adds methods, as `name = "module:Class"`."""
@@ -29,6 +23,9 @@ class Row(NamedTuple):
     preset: Mapping[str, Any] = MappingProxyType({})
     """Options that make the row what it is, dotted where they are nested."""
 
+
+NEAR = 0.5
+"""difflib's similarity from which a name is suggested: two letters of which one is right."""
 
 _REFERENCES, _TCIG = "tcig.methods.references", "tcig.methods.two_stage.method:TwoStage"
 ROWS = {
@@ -75,7 +72,12 @@ def find_row(name: str) -> tuple[str, Row]:
         InputError: no such row.
     """
     if name in ROWS:
+        for hidden in entry_points(group=GROUP, name=name):
+            text = f"{name} is tcig's own row, not the installed {hidden.value}: rename its entry."
+            warnings.warn(text, stacklevel=2)
         return name, ROWS[name]
+    if name.endswith(".py"):
+        raise InputError(f"{name} names no class: give it as {name}:Class.")
     file, _, attribute = name.rpartition(":")
     if file.endswith(".py") and attribute in ROWS:
         raise InputError(f"{name}: tcig has a row {attribute} of its own, rename the class.")
@@ -84,48 +86,7 @@ def find_row(name: str) -> tuple[str, Row]:
     others = installed()
     if name in others:
         return name, others[name]
-    near = difflib.get_close_matches(name, [*ROWS, *others], 1)
+    near = difflib.get_close_matches(name, [*ROWS, *others], 1, NEAR)
     hint = f" (did you mean {near[0]}?)" if near else ""
     known = ", ".join([*ROWS, *others])
     raise InputError(f"no method {name!r}{hint}: there are {known}, or path/to/file.py:Class.")
-
-
-def load_method(row: Row) -> tuple[type[Method], str | None]:
-    """The row's class, and the SHA-256 of its file where it is none of tcig's own.
-
-    Raises:
-        InputError: a missing file or class, or a class that is no `Method`.
-    """
-    place, _, attribute = row.target.rpartition(":")
-    if row in ROWS.values():
-        return getattr(importlib.import_module(place), attribute), None
-    if place.endswith(".py"):
-        path = Path(place)
-        if not path.is_file():
-            raise InputError(f"no file {path} to take the method {attribute} from.")
-        return _loaded(lambda: _execute(path), place, attribute), sha256(path)
-    kind = _loaded(lambda: importlib.import_module(place), place, attribute)
-    return kind, sha256(Path(inspect.getsourcefile(kind)))
-
-
-def _execute(path: Path):
-    spec = importlib.util.spec_from_file_location(f"tcig_method_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _loaded(load: Callable, place: str, attribute: str) -> type[Method]:
-    try:
-        module = load()
-    except (Exception, SystemExit) as error:
-        raise InputError(f"{place} cannot be loaded ({type(error).__name__}: {error}).") from error
-    found = getattr(module, attribute, None)
-    if not (isinstance(found, type) and issubclass(found, Method)):
-        raise InputError(f"{place} has no class {attribute} that is a tcig.methods.base.Method.")
-    if found.__abstractmethods__:
-        raise InputError(
-            f"{place}: {attribute} lacks {', '.join(sorted(found.__abstractmethods__))}."
-        )
-    return found

@@ -62,7 +62,10 @@ def _put(merged: dict, kind: type, path: Sequence[str], value: Any, complaint: s
     if first not in fields or bool(rest) != nested:
         near = difflib.get_close_matches(first, fields, 1)
         hint = f" (did you mean {near[0]}?)" if near and near[0] != first else ""
-        raise InputError(f"{complaint}{hint}: there are {', '.join(fields) or 'none'}.")
+        there = ", ".join(fields) or (
+            "none; a method declares its own in a frozen dataclass, its class attribute Options"
+        )
+        raise InputError(f"{complaint}{hint}: there are {there}.")
     if rest:
         _put(merged.setdefault(first, {}), fields[first].type, rest, value, complaint)
     else:

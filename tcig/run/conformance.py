@@ -1,5 +1,6 @@
 """Whether a method keeps what the benchmark builds on, said in plain words."""
 
+import inspect
 import json
 import random
 import time
@@ -10,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
+from tcig.data.errors import describe
 from tcig.data.layout import Layout
 from tcig.methods.base import Method
 from tcig.run.generate import check_images
@@ -48,7 +50,7 @@ def check(method: Method, spec: RunSpec, layouts: Sequence[Layout]) -> Iterator[
     try:
         first = _drawn(method, layouts, seeds)
     except Exception as error:
-        said = f"generate() raised {type(error).__name__}: {error}"
+        said = f"generate() raised {describe(error, inspect.getfile(type(method).generate))}"
         yield Finding("FAIL", "draws", said)
         return
     seconds = (time.perf_counter() - started) / len(layouts)

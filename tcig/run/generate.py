@@ -1,9 +1,11 @@
 """The loop of a run: what is not done yet, in batches, each sample committed on its own."""
 
+import inspect
 import platform
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.metadata import version
@@ -11,7 +13,7 @@ from importlib.metadata import version
 from PIL import Image
 from tqdm import tqdm
 
-from tcig.data.errors import InputError
+from tcig.data.errors import describe
 from tcig.data.layout import Layout
 from tcig.eval.provenance import revision
 from tcig.methods.base import Method
@@ -54,7 +56,7 @@ def generate(
     pairs = [(layout, sample) for layout in layouts for sample in range(samples)]
     pending = [pair for pair in pairs if (pair[0].id, pair[1]) not in store.done]
     device = name_of(compute)
-    failed, batches = 0, Batches(batch, meter_of(compute))
+    failures, batches = Counter(), Batches(batch, meter_of(compute))
     with tqdm(
         total=len(pairs),
         initial=len(pairs) - len(pending),
@@ -67,11 +69,19 @@ def generate(
             for row, image in _draw(method, chunk, store.spec.size, batches):
                 row["device"] = device
                 if image is None:
-                    failed += 1
-                    name = f"{store.spec.method} {row['layout']}-{row['sample']}"
-                    tqdm.write(f"{name} failed: {row['error']}", file=sys.stderr)
+                    failures[row["error"]] += 1
+                    if failures[row["error"]] == 1:  # the same again is counted below
+                        name = f"{store.spec.method} {row['layout']}-{row['sample']}"
+                        tqdm.write(f"{name} failed: {row['error']}", file=sys.stderr)
                 store.add(row, image)
                 bar.update()
+    failed = failures.total()
+    if failed > len(failures) or failed == len(pairs):
+        print(
+            f"{store.spec.method}: {failed} of {len(pairs)} samples failed; each one's error is in "
+            f"{store.folder / 'rows.jsonl'}, and `tcig check-method` tries a method alone.",
+            file=sys.stderr,
+        )
     return failed
 
 
@@ -91,8 +101,7 @@ def _draw(
             for first in range(0, len(chunk), part):
                 yield from _draw(method, chunk[first : first + part], size, batches)
             return
-        text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        images, reason = [None], text
+        images, reason = [None], describe(error, inspect.getfile(type(method).generate))
     else:
         reason = None
     peak = batches.done(len(chunk))
@@ -134,8 +143,11 @@ def check_images(images: list[Image.Image], count: int, size: int) -> None:
         TypeError: something else than an image.
     """
     if not isinstance(images, Sequence) or len(images) != count:
-        given = f"{len(images)} images" if isinstance(images, Sequence) else type(images).__name__
-        raise ValueError(f"the method gave {given} for {count} layouts, a list of images is needed")
+        found = f"list of {len(images)}" if isinstance(images, Sequence) else type(images).__name__
+        raise ValueError(
+            f"the method gave a {found} for {count} layout{'s' * (count > 1)}: a list of as many "
+            "images is needed"
+        )
     for image in images:
         if not isinstance(image, Image.Image):
             raise TypeError(f"the method gave a {type(image).__name__}, a PIL image is needed")

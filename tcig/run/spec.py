@@ -1,6 +1,7 @@
 """The frozen spec of a run: all that its images depend on, and nothing else."""
 
 import hashlib
+import inspect
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -10,10 +11,11 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from tcig.data.errors import InputError
+from tcig.data.errors import InputError, describe
 from tcig.data.imperfect import TRUE
 from tcig.methods.base import Context, Method
-from tcig.methods.registry import ROWS, find_row, load_method
+from tcig.methods.loading import load_method
+from tcig.methods.registry import ROWS, find_row
 from tcig.methods.settings import build_options
 from tcig.models.devices import set_tf32
 from tcig.profiles import Profile
@@ -32,7 +34,7 @@ class RunSpec(BaseModel):
     version: int
     """The method's own."""
     code: str | None
-    """SHA-256 of the file of a method from outside."""
+    """SHA-256 of the code of a method from outside, see `tcig.methods.loading`."""
     options: dict[str, Any]
     profile: str
     size: int
@@ -139,12 +141,18 @@ def set_up(
     """
     row, kind, options, code = chosen
     set_tf32(profile.compute.tf32)
+    context = Context(profile.size, coco, profile.compute)
     try:
-        method = kind(Context(profile.size, coco, profile.compute), options)
+        inspect.signature(kind).bind(context, options)
+    except TypeError:
+        raise InputError(f"{row}: its __init__ must take (self, context, options).") from None
+    try:
+        method = kind(context, options)
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{row} cannot be set up ({type(error).__name__}: {error}).") from error
+        said = describe(error, inspect.getfile(kind.generate))
+        raise InputError(f"{row} cannot be set up: {said}.") from error
     spec = RunSpec(
         method=row,
         version=kind.version,

@@ -1,6 +1,7 @@
 """Quality's columns: what they hold, what is marked, and what is refused."""
 
 import io
+import json
 import re
 
 import numpy as np
@@ -179,11 +180,23 @@ def judge_otherwise(folder, score):
 
 
 @pytest.mark.parametrize("change", [rescore, score_fewer, judge_otherwise])
-def test_quality_of_other_images_or_scores_is_refused(ready, score, refused, change):
+def test_quality_of_other_images_or_scores_is_refused_where_asked_for(
+    ready, score, refused, change, capsys
+):
     folder = ready()
     change(folder, score)
-    with refused(folder / "quality", "run `tcig quality` again"):
-        measured([folder], "none")
+    frame = measured([folder], "none")
+    again = f"`tcig quality {folder} --layouts"
+    assert not {*DEFINITIONS} & {*frame}
+    with refused(folder, "is not of the images and scores", "run `tcig quality"):
+        check_quality(frame, ["clip_caption"])
+    assert main(["table", str(folder)]) == 0
+    assert again in capsys.readouterr().out
+    assert main(["table", str(folder), "--format", "json"]) == 0
+    assert "clip_caption" not in json.loads(capsys.readouterr().out)["rows"][0]["figures"]
+    for asked in (["--quality"], ["--out", str(folder.parent / "tables")]):
+        assert main(["table", str(folder), *asked]) == 2
+        assert again in capsys.readouterr().err
 
 
 def test_the_command_shows_them_by_name(ready, capsys):

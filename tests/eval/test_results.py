@@ -169,6 +169,24 @@ def test_only_samples_of_both_count(result):
     assert line.paired.n == 3
     assert line.paired.difference == pytest.approx(0.125)
     assert "12 and 5 samples" in line.notes
+    assert line.second == pytest.approx(line.first + 0.125)
+    assert line.first == pytest.approx(np.mean(result.rows[0].values["iou_image"][:5]))
+
+
+def test_rows_of_one_side_are_named(result, tmp_path, capsys):
+    both = {
+        "one": ("tcig", "ours", "mine"),
+        "two": ("tcig", "theirs"),
+    }
+    for name, rows in both.items():
+        some = result.model_copy(
+            update={"rows": [row for each in rows for row in renamed(result, each).rows]}
+        )
+        (tmp_path / f"{name}.json").write_text(dump(some))
+    assert main(["compare", *(str(tmp_path / f"{name}.json") for name in both)]) == 0
+    out = capsys.readouterr().out
+    assert "one.json: ours, mine\n" in out
+    assert "two.json: theirs\n" in out
 
 
 @pytest.mark.parametrize(

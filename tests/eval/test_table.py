@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -219,6 +220,27 @@ def test_nothing_to_reduce_is_a_dash(scored):
 
 def test_the_same_folder_twice_is_one_row(runs):
     assert len(measured([runs, runs / "tcig"], "none")) == len(measured([runs], "none"))
+
+
+def test_rows_of_one_name_are_told_apart_by_their_run(scored, paint, record_run, capsys):
+    names = ["runs/flat-1111", "runs/flat-2222", "runs/other-3333"]
+    for name in names:
+        record_run(paint("damaged", name=name), method=name[5:].split("-")[0])
+        folder = scored("damaged", name)
+    places = [folder.parent / name[5:] for name in names]
+    frame = measured(places, "none")
+    shown = figures(frame, [])["row"][:3].tolist()
+    assert shown == ["flat (1111)", "flat (2222)", "other"]
+    assert main(["table", str(folder.parent), "--pairs"]) == 0
+    assert "| flat (1111) - flat (2222) |" in capsys.readouterr().out
+    assert main(["table", str(folder.parent), "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["row"] for row in rows] == shown
+    copied = folder.parent.parent / "copied" / "flat-1111"
+    copied.parent.mkdir()
+    shutil.copytree(places[0], copied)
+    shown = figures(measured([places[0], copied], "none"), [])["row"][:2].tolist()
+    assert shown == [f"flat ({places[0]})", f"flat ({copied})"]
 
 
 def test_rows_of_other_layouts_are_refused(scored, refused):

@@ -126,7 +126,7 @@ def test_an_option_that_does_not_exist(layer, message, refused):
 
 
 def test_a_method_without_options_says_so(refused):
-    with refused("empty: no option 'steps': there are none."):
+    with refused("empty: no option 'steps': there are none; a method declares"):
         build_options(NoOptions, "empty", {"steps": 1})
 
 

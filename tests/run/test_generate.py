@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -75,15 +76,19 @@ def test_a_failing_sample_costs_no_other(open_store, noise, layouts, batch, caps
     rows = {row["layout"]: row for row in rows_of(store.folder)}
     assert len(rows_of(store.folder)) == len(rows) == 7
     assert {name for name, row in rows.items() if row["error"]} == {"2", "5"}
-    assert rows["2"]["error"] == "ValueError: no such luck"
+    error = rows["2"]["error"]
+    assert re.fullmatch(r"ValueError: no such luck \(line \d+ of \w+\.py\)", error)
     assert 0 <= rows["2"]["seconds"] < 5
     assert rows["2"]["seed"] == seed_of("2", 0)
     assert {path.name for path in store.folder.glob("*.png")} == {
         f"{n}-0.png" for n in (1, 3, 4, 6, 7)
     }
     err = capsys.readouterr().err
-    assert "noise 2-0 failed: ValueError: no such luck\n" in err
-    assert "5-0" in err
+    assert err.count(f"noise 2-0 failed: {error}\n") == 1
+    assert "5-0" not in err, "the same error again is counted"
+    assert "noise: 2 of 7 samples failed" in err
+    assert "rows.jsonl" in err
+    assert "check-method" in err
 
 
 def test_a_user_error_is_recorded_as_its_sentence(open_store, noise, layouts):
@@ -96,8 +101,11 @@ def test_a_user_error_is_recorded_as_its_sentence(open_store, noise, layouts):
 @pytest.mark.parametrize(
     ("images", "text"),
     [
-        ([], "ValueError: the method gave 0 images for 1 layouts"),
-        ([Image.new("RGB", (16, 16))] * 2, "ValueError: the method gave 2 images for 1 layouts"),
+        ([], "ValueError: the method gave a list of 0 for 1 layout: "),
+        (
+            [Image.new("RGB", (16, 16))] * 2,
+            "the method gave a list of 2 for 1 layout: ",
+        ),
         ([Image.new("RGB", (16, 15))], "gave a RGB image of 16x15, RGB of 16x16 is needed"),
         ([Image.new("RGB", (32, 32))], "gave a RGB image of 32x32, RGB of 16x16 is needed"),
         ([Image.new("RGBA", (16, 16))], "gave a RGBA image of 16x16, RGB of 16x16 is needed"),
