@@ -180,9 +180,11 @@ def read_manifest(path: Path) -> tuple[Header, list[Layout]]:
                 continue
             layout = Layout.model_validate(record)
         except (json.JSONDecodeError, ValidationError, InputError) as error:
+            mend = "make it again with `tcig layouts`"
+            if number == 1:
+                mend = "a manifest is JSON lines as `tcig layouts` writes them"
             raise InputError(
-                f"{path} line {number}: {_first(error).removesuffix('.')}; "
-                "make it again with `tcig layouts`."
+                f"{path} line {number}: {_first(error).removesuffix('.')}; {mend}."
             ) from None
         if layout.id in seen:
             raise InputError(f"{path} line {number}: layout {layout.id} stands twice.")

@@ -35,7 +35,8 @@ def find_images(folder: Path, layouts: Sequence[Layout], manifest: str, limit: i
 
     Raises:
         InputError: a limit below 1; an image is missing or only there as a lossy file; there are
-            none; an image belongs to no layout; the run was made for another manifest.
+            none, or all failed; an image belongs to no layout; the run was made for another
+            manifest.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder of images.")
@@ -59,6 +60,12 @@ def find_images(folder: Path, layouts: Sequence[Layout], manifest: str, limit: i
                 "LAYOUTID-SAMPLE.png, samples counted from 0."
             )
         present.add((match["layout"], int(match["sample"])))
+    if not present and not run:
+        inside = next((path.parent for path in sorted(folder.glob("*/*.png"))), None)
+        hint = (
+            f"its folder {inside.name} has some, give that" if inside else "give a folder of PNGs"
+        )
+        raise InputError(f"{folder} holds no images: {hint}.")
     samples = asked.samples or max((sample for _, sample in present), default=0) + 1
     failures = {(row["layout"], row["sample"]) for row in run_rows(folder) if row["error"]}
     pairs, failed = [], 0

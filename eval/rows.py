@@ -83,7 +83,10 @@ def read_rows(folders: Sequence[Path], ignore: Ignore) -> list[Row]:
         places = [folder, *sorted(folder.glob("*"))]
         found = {path.resolve(): None for path in places if any(path.glob("scores/*/score.json"))}
         if not found:
-            raise InputError(f"{folder} holds no scores: run `tcig score` on it first.")
+            if not folder.is_dir():
+                what = "a file" if folder.exists() else "not there"
+                raise InputError(f"{folder} is {what}: give a folder of scored images.")
+            raise InputError(f"{folder} holds no scores: run `tcig score` on its images first.")
         scored |= found
     rows = []
     for place in scored:

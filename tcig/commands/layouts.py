@@ -163,9 +163,10 @@ def _export(options: Options) -> int:
     layouts = hash_order(read_manifest(options.layouts)[1])[: options.limit]
     size = load_profile(options.profile).size
     export_layouts(layouts, options.export, size, options.samples, seed_of)
+    limit = f" --limit {options.limit}" if options.limit else ""
     print(
         f"{options.export}: {len(layouts)} layouts for images of {size}x{size}. Save yours as "
         f"FOLDER/LAYOUT-SAMPLE.png, then: tcig score FOLDER --layouts {options.layouts} "
-        f"--profile {options.profile}"
+        f"--profile {options.profile}{limit}"
     )
     return 0

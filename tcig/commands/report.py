@@ -69,7 +69,9 @@ def _manifest(given: Path | None, folders: Sequence[Path], wanted: str) -> Path:
     from tcig.data.files import sha256
 
     if given:
-        if not given.is_file() or sha256(given) != wanted:
+        if not given.is_file():
+            raise InputError(f"--layouts {given} is no file.")
+        if sha256(given) != wanted:
             raise InputError(
                 f"{given} is not the manifest of these scores ({wanted[:8]}): give their own."
             )

@@ -56,7 +56,11 @@ def test_a_missing_image_is_named(paint, layouts, manifest, refused):
 
 
 def test_an_empty_folder_or_none_is_refused(tmp_path, layouts, manifest, refused):
-    with refused(tmp_path, "missing"):
+    with refused(tmp_path, "holds no images: give a folder of PNGs"):
+        find_images(tmp_path, layouts, manifest, None)
+    (tmp_path / "inside").mkdir()
+    png(tmp_path / "inside" / "1-0.png")
+    with refused(tmp_path, "holds no images: its folder inside has some"):
         find_images(tmp_path, layouts, manifest, None)
     with refused(tmp_path / "nowhere"):
         find_images(tmp_path / "nowhere", layouts, manifest, None)

@@ -253,8 +253,13 @@ def test_rows_of_other_layouts_are_refused(scored, refused):
 
 
 def test_folders_without_or_with_unfinished_scores_are_refused(scored, paint, tmp_path, refused):
-    for folder in (paint(name="unscored"), tmp_path / "nowhere"):
-        with refused(folder, "holds no scores", "tcig score"):
+    (tmp_path / "file").touch()
+    for folder, said in (
+        (paint(name="unscored"), "holds no scores: run `tcig score`"),
+        (tmp_path / "nowhere", "is not there"),
+        (tmp_path / "file", "is a file"),
+    ):
+        with refused(folder, said):
             measured([scored("grey", "mine"), folder], "none")
     rows = scored("damaged", "torn") / "scores" / "colours" / "rows.jsonl"
     rows.write_bytes(rows.read_bytes()[:-9])

@@ -105,3 +105,19 @@ def test_a_full_disk_is_one_sentence_at_the_command(toy, monkeypatch, capsys):
     assert err.startswith("tcig: error: ")
     assert err.count("\n") == 1
     assert rows_of(folder) == []
+
+
+def test_two_methods_of_one_name_are_refused_before_anything_is_drawn(toy, tmp_path, capsys):
+    (tmp_path / "copy.py").write_text((tmp_path / "toy.py").read_text())
+    out = tmp_path / "none"
+    methods = [f"{tmp_path / name}.py:Toy" for name in ("toy", "copy")]
+    assert main(["run", "--methods", *methods, "--out", str(out)]) == 2
+    assert f"{' and '.join(methods)} are one row by name" in capsys.readouterr().err
+    assert not list(out.glob("Toy*"))
+
+
+def test_an_error_of_a_method_names_its_line(toy, tmp_path, capsys):
+    lines = (tmp_path / "toy.py").read_text().splitlines()
+    (number,) = (n for n, line in enumerate(lines, start=1) if "exec(" in line)
+    assert toy(fail="raise RuntimeError('no model')")[0] == 1
+    assert f"failed: RuntimeError: no model (line {number} of toy.py)" in capsys.readouterr().err

@@ -220,7 +220,7 @@ def test_the_command_finds_the_manifest_or_says_so(runs, manifest_path, tmp_path
     for arguments, said in [
         ([tmp_path / "other"], "give it as --layouts FILE"),
         ([runs, "--layouts", another], "is not the manifest of these scores"),
-        ([runs, "--layouts", tmp_path / "none"], "is not the manifest of these scores"),
+        ([runs, "--layouts", tmp_path / "none"], "none is no file"),
         ([runs, "--thumbnail", "4"], "--thumbnail 4: give 16 to 1024 pixels"),
         ([tmp_path], "holds no scores"),
         ([], "give a folder of scored images"),
