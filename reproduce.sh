@@ -8,6 +8,11 @@
 #   ./reproduce.sh --profile paper      COCO and the real weights, fetched first, on a GPU
 #       --coco FOLDER                   COCO's folder (default: runs/coco)
 #   ./reproduce.sh --limit 97           other options of `tcig run` too
+case " $* " in *" --help "* | *" -h "*)
+    sed -n '2,/^case/{/^case/!s/^# \{0,1\}//p;}' "${BASH_SOURCE[0]}"
+    exit
+    ;;
+esac
 source "$(dirname "${BASH_SOURCE[0]}")/.ci/environment.sh"
 cd "$root"
 rows=(real paste empty text-only si bld multidiffusion-no-bootstrap multidiffusion tcig)

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -90,3 +91,15 @@ def test_from_nothing_to_the_table(profile, coco_server, tmp_path):
     assert len(json.loads((out / "result.json").read_text())["rows"]) == 9 + 1
     for model in ("stable-diffusion", "stable-diffusion-inpainting"):
         assert done.stderr.count(f"org/{model}: ") == 1, "fetched once"
+
+
+def test_help_needs_no_environment(tmp_path):
+    script = shutil.copy(ROOT / "reproduce.sh", tmp_path)
+    done = subprocess.run(
+        ["bash", script, "--limit", "3", "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    named = set(re.findall(r"^ +(--[a-z]+)\)", (ROOT / "reproduce.sh").read_text(), re.MULTILINE))
+    assert named <= set(re.findall(r"--[a-z]+", done.stdout))
+    assert "#" not in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["reproduce.sh"]
