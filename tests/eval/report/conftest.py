@@ -31,7 +31,7 @@ def opened(browser):
 
     def build(path, **settings):
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}} | settings)
-        context.set_default_timeout(5000)
+        context.set_default_timeout(30000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: complaints.append(message.text))
@@ -75,7 +75,7 @@ def scroll(page):
     """Down until so many entries are built."""
 
     def until(number):
-        for _ in range(20):
+        for _ in range(600):
             if page.locator("article").count() >= number:
                 return
             page.locator("footer").scroll_into_view_if_needed()
