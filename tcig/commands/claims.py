@@ -98,7 +98,7 @@ def main(argv: list[str]) -> int:
 
     from tcig.commands.inputs import manifest_of
     from tcig.data.files import sha256, write_whole
-    from tcig.data.layout import hash_order, read_manifest
+    from tcig.data.layout import read_manifest
     from tcig.eval.curves import curves_figure
     from tcig.eval.features import ClipEncoder, load_features, photograph_features
     from tcig.eval.judges import load_judge
@@ -113,8 +113,7 @@ def main(argv: list[str]) -> int:
     runs = options.out / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     manifest, coco = manifest_of(profile, options.layouts, None, runs)
-    layouts = hash_order(read_manifest(manifest)[1])[: options.limit]
-    data = Data(coco, sha256(manifest), layouts)
+    data = Data(coco, sha256(manifest), read_manifest(manifest)[1], options.limit)
     shared = parse_settings(options.set, claim.rows)
     trials = list(_trials(claim))
     chosen = [choose(row, profile, shared[row] | _own(row, given)) for row, _, given in trials]
@@ -130,15 +129,15 @@ def main(argv: list[str]) -> int:
         )
     records = []
     for (row, masks, given), each in zip(trials, chosen, strict=True):
-        cost = each.kind.cost(each.options, layouts)
+        cost = each.kind.cost(each.options, data.drawn)
         record = {"row": row, "masks": masks} | given
-        record |= {"evaluations": cost.unet / len(layouts)}
+        record |= {"evaluations": cost.unet / len(data.drawn)}
         record |= measure(each, profile, data, eyes, runs, masks, claim.samples)
         records.append(record)
         frame = pd.DataFrame(records)
         write_whole(options.out / f"{options.claim}.csv", frame.round(4).to_csv(index=False))
     figure = options.out / f"{options.claim}.png"
-    title = f"{claim.said} ({profile.name}, {len(layouts)} layouts)"
+    title = f"{claim.said} ({profile.name}, {len(data.drawn)} layouts)"
     shown = [name for name in METRICS if name in frame and frame[name].notna().any()]
     curves_figure(figure, frame, claim.x, claim.line, shown, title)
     print(f"{options.out / options.claim}.csv\n{figure}")

@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     axes = [_axis(text) for text in options.vary]
     shared = dict(assignment(text) for text in options.set)
     from tcig.data.files import sha256
-    from tcig.data.layout import hash_order, read_manifest
+    from tcig.data.layout import read_manifest
     from tcig.eval.judges import load_judge
     from tcig.methods.registry import find_row
     from tcig.models.weights import locate
@@ -67,10 +67,10 @@ def main(argv: list[str]) -> int:
     if options.exclude:
         reported = {layout.id for layout in read_manifest(options.exclude)[1]}
         layouts = [layout for layout in layouts if layout.id not in reported]
-    chosen = hash_order(layouts)[: options.limit]
-    if not chosen:
+    data = Data(coco, sha256(manifest), layouts, options.limit)
+    if not data.drawn:
         raise InputError("no layouts are left to tune on.")
-    judge, name = load_judge(profile.judges[0]), sha256(manifest)
+    judge = load_judge(profile.judges[0])
     table = options.table or options.out / f"{row}.csv"
     trials = [dict(zip((a for a, _ in axes), values, strict=True)) for values in _product(axes)]
     picked = [choose(options.row, profile, shared | trial) for trial in trials]
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
         locate(source)  # what is wrong or lacks is said before anything is drawn
     records, failed = [], 0
     for trial, each in zip(trials, picked, strict=True):
-        found = measure(each, profile, Data(coco, name, chosen), Eyes(judge), options.out)
+        found = measure(each, profile, data, Eyes(judge), options.out)
         failed += found["failed"]
         records.append(trial | found)
         _write(table, records)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tcig.data.imperfect import TRUE, imperfect
-from tcig.data.layout import Layout
+from tcig.data.layout import Layout, hash_order
 from tcig.eval.judges import Judge
 from tcig.eval.measure import Networks, Photographs, measure_folder
 from tcig.eval.score import Sizes, score_folder
@@ -20,11 +20,18 @@ METRICS = ("iou_image", "clip_caption", "clip_region", "diversity", "kid", "kid_
 
 
 class Data(NamedTuple):
-    """What is drawn: the photographs' folder, the manifest's hash, and layouts of it."""
+    """What is drawn: the photographs' folder, the manifest's hash, and layouts of it, all or the
+    first `limit` in the order of a hash of their ids."""
 
     coco: Path | None
     manifest: str
     layouts: Sequence[Layout]
+    limit: int | None = None
+
+    @property
+    def drawn(self) -> list[Layout]:
+        """Those that are."""
+        return hash_order(self.layouts)[: self.limit]
 
 
 class Eyes(NamedTuple):
@@ -60,9 +67,9 @@ def measure(
         `failed`, `seconds` an image, `run` (its folder's name).
     """
     spec, method = set_up(chosen, profile, data.coco, data.manifest, masks)
-    asked = {"limit": len(data.layouts), "samples": samples}
+    asked = {"limit": len(data.drawn), "samples": samples}
     with RunStore(out, spec, asked, profile.model_dump(mode="json")) as store:
-        drawn = imperfect(data.layouts, masks)
+        drawn = imperfect(data.drawn, masks)
         failed = generate(method, drawn, samples, profile.batch, store, profile.compute)
         seconds = store.seconds()
     reached = {"iou_image": None, "iou_image_std": None, "n": 0}

@@ -16,8 +16,8 @@ def claims(tcig, quick, tmp_path, monkeypatch):
         few = {option: values[1:3] for option, values in claim.options.items()}
         monkeypatch.setitem(CLAIMS, name, claim._replace(options=few, masks=claim.masks[:3]))
 
-    def call(name, *extra):
-        settings = ("--profile", scored, "--out", tmp_path / "claims", "--limit", 2)
+    def call(name, *extra, limit=2):
+        settings = ("--profile", scored, "--out", tmp_path / "claims", "--limit", limit)
         return tcig("claims", name, *settings, *extra)
 
     return call
@@ -44,6 +44,9 @@ def test_every_combination_is_a_trial_with_its_interval(claims, tmp_path):
     claims("masks", "--set", "tcig.second.steps=20")
     assert times == {path: path.stat().st_mtime_ns for path in times}
     pd.testing.assert_frame_equal(pd.read_csv(table), before)
+    claims("masks", "--set", "tcig.second.steps=20", limit=1)
+    assert times == {path: path.stat().st_mtime_ns for path in times}
+    assert (pd.read_csv(table)["n"] == 2).all(), "of fewer layouts than there are images of"
 
 
 def test_stage_1_differs_between_masks_and_is_shared_between_strengths(claims, tmp_path):
