@@ -12,10 +12,10 @@ class InputError(Exception):
 
 
 def describe(error: BaseException, source: str | Path) -> str:
-    """An exception in one phrase, with the line of the file `source` that it came through last."""
+    """An exception in one line, with that of the file `source` which it came through last."""
     if isinstance(error, InputError):
         return str(error)
-    text = f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     file = Path(source).resolve()
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == file]

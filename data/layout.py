@@ -181,7 +181,7 @@ def read_manifest(path: Path) -> tuple[Header, list[Layout]]:
             layout = Layout.model_validate(record)
         except (json.JSONDecodeError, ValidationError, InputError) as error:
             mend = "make it again with `tcig layouts`"
-            if number == 1:
+            if number == 1 and isinstance(error, json.JSONDecodeError):
                 mend = "a manifest is JSON lines as `tcig layouts` writes them"
             raise InputError(
                 f"{path} line {number}: {_first(error).removesuffix('.')}; {mend}."

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tcig.data.errors import InputError
-from tcig.eval.comparison import Paired, holm, paired_test
+from tcig.eval.comparison import Paired, holm, layout_means, paired_test
 from tcig.eval.results import VALUED, Result, ResultRow
 
 
@@ -17,7 +17,7 @@ class Line(NamedTuple):
     judge: str
     ignore: str
     first: float
-    """Mean over the samples of both."""
+    """Mean over the layouts of both, of each the mean of the samples that both have."""
     second: float
     paired: Paired
     p: float
@@ -59,13 +59,13 @@ def compare(first: Result, second: Result, name: str) -> list[Line]:
     return [
         Line(
             *a.key,
-            _mean(values),
-            _mean(others),
+            _mean(values, layouts),
+            _mean(others, layouts),
             test,
             float(p),
             tuple(_notes(a, b)),
         )
-        for (a, b), (values, others, _), test, p in zip(
+        for (a, b), (values, others, layouts), test, p in zip(
             pairs, matched, tests, adjusted, strict=True
         )
     ]
@@ -138,9 +138,9 @@ def _matched(
     return a, b, [first.layouts[place] for place in kept]
 
 
-def _mean(values: np.ndarray) -> float:
-    kept = values[~np.isnan(values)]
-    return float(kept.mean()) if len(kept) else float("nan")
+def _mean(values: np.ndarray, layouts: list[str]) -> float:
+    _, means = layout_means(values, layouts)
+    return float(means.mean()) if len(means) else float("nan")
 
 
 def _notes(first: ResultRow, second: ResultRow) -> Iterator[str]:

@@ -65,7 +65,7 @@ def paired_test(
         All but `n` NaN without a common layout; the interval NaN with one. `effect` is NaN where
         the differences are equal.
     """
-    (ids_a, means_a), (ids_b, means_b) = _means(a, layouts_a), _means(b, layouts_b)
+    (ids_a, means_a), (ids_b, means_b) = layout_means(a, layouts_a), layout_means(b, layouts_b)
     _, in_a, in_b = np.intersect1d(ids_a, ids_b, assume_unique=True, return_indices=True)
     first, second = means_a[in_a], means_b[in_b]
     n = len(first)
@@ -79,7 +79,7 @@ def paired_test(
     return Paired(mean, low, high, sign_flip(differences, flips, seed), n, effect, won)
 
 
-def _means(values: np.ndarray, layouts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def layout_means(values: np.ndarray, layouts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Ids of the layouts that have a value, sorted, and the means of their values."""
     sums = by_layout(mean_of(values), layouts)
     there = sums.present[:, 0]

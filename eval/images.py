@@ -60,11 +60,10 @@ def find_images(folder: Path, layouts: Sequence[Layout], manifest: str, limit: i
                 "LAYOUTID-SAMPLE.png, samples counted from 0."
             )
         present.add((match["layout"], int(match["sample"])))
-    if not present and not run:
-        inside = next((path.parent for path in sorted(folder.glob("*/*.png"))), None)
-        hint = (
-            f"its folder {inside.name} has some, give that" if inside else "give a folder of PNGs"
-        )
+    if not present and not run and not any(folder.glob("*-*.*")):
+        paths = sorted(folder.glob("*/*.png"))
+        inside = next((path.parent.name for path in paths if _NAME.fullmatch(path.name)), None)
+        hint = f"its folder {inside} has some" if inside else "give a folder of PNGs"
         raise InputError(f"{folder} holds no images: {hint}.")
     samples = asked.samples or max((sample for _, sample in present), default=0) + 1
     failures = {(row["layout"], row["sample"]) for row in run_rows(folder) if row["error"]}

@@ -97,6 +97,11 @@ def _current(row: Row, found: Measured) -> bool:
     return bool(same and found.images == row.images and found.quality.manifest == manifest)
 
 
+def stale_of(frame: pd.DataFrame) -> list[str]:
+    """What `quality_columns` says of rows that were measured before they changed."""
+    return frame["stale"].dropna().unique().tolist() if "stale" in frame else []
+
+
 def check_quality(frame: pd.DataFrame, names: Sequence[str]) -> None:
     """Whether a table can show these metrics of `DEFINITIONS`.
 
@@ -104,8 +109,8 @@ def check_quality(frame: pd.DataFrame, names: Sequence[str]) -> None:
         InputError: no row has one, the rows were measured by different networks, or one was
             measured before its images or scores changed.
     """
-    if names and "stale" in frame:
-        raise InputError(frame["stale"].dropna().iloc[0])
+    if names and (stale := stale_of(frame)):
+        raise InputError(stale[0])
     for name in names:
         if name not in frame or frame[name].isna().all():
             there = [

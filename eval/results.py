@@ -148,7 +148,7 @@ def _row(row: Row) -> ResultRow:
     judged = {name: getattr(score, name) for name in conditions}
     values = {name: REDUCTIONS[name](row.samples) for name in VALUED}
     return ResultRow(
-        row=row.label,
+        row=row.name,
         judged=Judged(**judged, ignore=row.ignore, guided=row.guided),
         drawn=drawn_of(row),
         failed=score.failed,

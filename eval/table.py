@@ -12,7 +12,13 @@ import pandas as pd
 from tcig.eval.iou import NAMES, reduce
 from tcig.eval.pairs import ALPHA, HEADLINE, against_best, ceiling_shares, leakages
 from tcig.eval.published import cited
-from tcig.eval.quality_table import DEFINITIONS, quality_cell, quality_columns, quality_notes
+from tcig.eval.quality_table import (
+    DEFINITIONS,
+    quality_cell,
+    quality_columns,
+    quality_notes,
+    stale_of,
+)
 from tcig.eval.rows import ORACLES, Ignore, Row, read_rows
 from tcig.eval.statistics import METHOD, Method, by_layout, interval, parts
 
@@ -173,8 +179,7 @@ def render(frame: pd.DataFrame, names: Sequence[str], form: str) -> str:
     ]
     if frame["samples"].nunique() > 1:
         notes.append("The rows are not all of the same samples: compare those of the same n alone.")
-    if "stale" in frame:
-        notes += [f"{text[0].upper()}{text[1:]}" for text in frame["stale"].dropna().unique()]
+    notes += [f"{text[0].upper()}{text[1:]}" for text in stale_of(frame)]
     if form == "md":
         table["row"] = table["row"].str.replace("|", "\\|")
         below = "".join(f"{note}  \n" for note in notes)

@@ -184,9 +184,15 @@ def test_files_of_the_same_name_do_not_mix(tmp_path):
 
 def test_what_a_file_imports_of_its_folder_is_part_of_its_code(tmp_path):
     path, helper = tmp_path / "mine.py", tmp_path / "my_helper_one.py"
-    helper.write_text("from my_helper_two import STEPS\n")
-    (tmp_path / "my_helper_two.py").write_text("STEPS = 7\n")
-    path.write_text(f"import json, numpy\nfrom my_helper_one import STEPS\n{GOOD}")
+    helper.write_text("def steps():\n    from my_parts.inner import deep\n    return deep.STEPS\n")
+    part = tmp_path / "my_parts" / "inner"
+    part.mkdir(parents=True)  # my_parts has no __init__.py
+    (part / "__init__.py").write_text("from . import beside\n")
+    (part / "beside.py").write_text("")
+    (part / "deep.py").write_text("from .beside import *\nSTEPS = 7\n")
+    for name in ("numpy", "tcig"):  # a folder of that name is no module
+        (tmp_path / name).mkdir()
+    path.write_text(f"import json, numpy\nfrom my_helper_one import steps\n{GOOD}")
     alone = tmp_path / "alone.py"
     alone.write_text(GOOD)
 
@@ -196,21 +202,28 @@ def test_what_a_file_imports_of_its_folder_is_part_of_its_code(tmp_path):
     assert code(alone) == sha256(alone)
     before = code(path)
     assert before == code(path)
-    (tmp_path / "my_helper_two.py").write_text("STEPS = 8\n")
-    assert code(path) != before
+    for changed in (part / "deep.py", part / "__init__.py", part / "beside.py", helper):
+        changed.write_text(changed.read_text() + "# changed\n")
+        assert code(path) != before
+        before = code(path)
     (tmp_path / "unused.py").write_text("")
-    assert code(path) == code(path)
+    assert code(path) == before
 
 
-def test_a_helper_that_another_of_its_name_hides_is_refused(tmp_path):
+@pytest.mark.parametrize("lazily", [False, True])
+def test_a_helper_that_another_of_its_name_hides_is_refused(tmp_path, lazily):
+    helper = f"my_helper_three_{lazily}"
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "my_helper_three.py").write_text("")
+        (tmp_path / folder / f"{helper}.py").write_text("")
         path = tmp_path / folder / "mine.py"
-        path.write_text(f"import my_helper_three\n{GOOD}")
+        text = f"def later():\n    import {helper}\n" if lazily else f"import {helper}\n"
+        path.write_text(text + GOOD)
         if folder == "one":
             load_method(find_row(f"{path}:Mine")[1])
-    with pytest.raises(InputError, match=r"imports my_helper_three, which is .*one/.*: rename it"):
+    with pytest.raises(
+        InputError, match=rf"imports {helper}, which would be .*one/.*two/.*: rename"
+    ):
         load_method(find_row(f"{path}:Mine")[1])
 
 
@@ -221,7 +234,7 @@ def test_a_helper_that_another_of_its_name_hides_is_refused(tmp_path):
         (GOOD, "Yours", "no class Yours .*; there are Mine"),
         (GOOD, "Settings", "no class Settings that is a tcig.methods.base.Method"),
         (GOOD, "dataclass", "no class dataclass"),
-        (GOOD, "", "Class"),
+        (GOOD, "", r"names no class: give it as .*mine\.py:Class"),
         ("def broken(:\n", "Mine", "mine.py.*invalid syntax"),
         ("import no_such_module_at_all\n", "Mine", "mine.py.*no_such_module_at_all"),
         ("1 / 0\n", "Mine", "mine.py.*division by zero .line 1 of mine.py."),

@@ -3,7 +3,6 @@
 The figures are those of `tcig table`, made and written by the same functions.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,16 +85,14 @@ def _judges(rows: Sequence[Row]) -> list[dict]:
 
 
 def _columns(columns: Sequence[Column]) -> list[dict]:
-    """Names and how the images came to be; folders of one name are told apart by theirs."""
-    named = Counter(column.name for column in columns)
+    """Names and how the images came to be."""
     found = []
     for column in columns:
         row = next(iter(column.rows.values()))
         drawn = drawn_of(row)
-        where = f" ({column.folder.name})" if named[column.name] > 1 else ""
         found.append(
             {
-                "name": column.name + where,
+                "name": column.name,
                 "folder": column.folder.name,
                 "method": row.is_method,
                 "drawn": drawn.model_dump() if drawn else None,

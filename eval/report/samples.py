@@ -23,8 +23,8 @@ class Column(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its row."""
-        return next(iter(self.rows.values())).name
+        """Of its row, told from others of its name."""
+        return next(iter(self.rows.values())).label
 
 
 class Sample(NamedTuple):

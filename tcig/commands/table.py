@@ -127,9 +127,9 @@ def _write_all(options: Options, argv: list[str]) -> None:
 
 def _quality(frame) -> tuple[str, ...]:
     """The columns of `--quality`; none where nothing was measured."""
-    from tcig.eval.quality_table import DEFINITIONS, check_quality
+    from tcig.eval.quality_table import DEFINITIONS, check_quality, stale_of
 
-    check_quality(frame, DEFINITIONS if "stale" in frame else ())
+    check_quality(frame, DEFINITIONS if stale_of(frame) else ())
     there = [name for name in DEFINITIONS if name in frame and frame[name].notna().any()]
     return ("iou_image", *there) if there else ()
 

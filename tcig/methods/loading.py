@@ -1,12 +1,12 @@
 """A row's class, loaded when asked for, and the code that it is made of."""
 
+import ast
 import hashlib
 import importlib
 import importlib.util
 import inspect
-import modulefinder
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,30 +33,69 @@ def load_method(row: Row) -> tuple[type[Method], str | None]:
         path = Path(place)
         if not path.is_file():
             raise InputError(f"no file {path} to take the method {attribute} from.")
-        local = _imports(path)
-        kind = _loaded(lambda: _execute(path), place, attribute)
-        for module, helper in local.items():
-            loaded = getattr(sys.modules.get(module), "__file__", None)
-            if loaded and Path(loaded).resolve() != helper:
-                raise InputError(
-                    f"{path} imports {module}, which is {loaded} and not {helper}: rename it."
-                )
-        return kind, _joined([path, *local.values()])
+        if (folder := str(path.parent.resolve())) not in sys.path:
+            sys.path.append(folder)
+        helpers = _imports(path)
+        for module, helper in helpers.items():
+            _check_found(path, module, helper)
+        return _loaded(lambda: _execute(path), place, attribute), _joined([path, *helpers.values()])
     kind = _loaded(lambda: importlib.import_module(place), place, attribute)
     return kind, sha256(Path(inspect.getsourcefile(kind)))
 
 
+def source_of(kind: type[Method]) -> str:
+    """The file in which the class draws, whatever decorates it; "" of no Python function."""
+    code = getattr(inspect.unwrap(kind.generate), "__code__", None)
+    return code.co_filename if code else ""
+
+
 def _imports(path: Path) -> dict[str, Path]:
-    """Modules that a file imports of its own folder, they theirs too: files by name, in order."""
-    finder = modulefinder.ModuleFinder(path=[str(path.parent.resolve())])
+    """Modules of its own folder that a file imports, anywhere in it, and they theirs: by name.
+
+    The standard library's modulefinder stops at folders without `__init__.py`.
+    """
+    folder = path.parent.resolve()
+    found: dict[str, Path] = {}
+    waiting = [path.resolve()]
+    while waiting:
+        for name in _named(waiting.pop(), folder):
+            parts = name.split(".")
+            for count in range(1, len(parts) + 1):
+                module, place = ".".join(parts[:count]), folder.joinpath(*parts[:count])
+                files = place / "__init__.py", place.with_name(f"{place.name}.py")
+                file = next((each for each in files if each.is_file()), None)
+                if file and module not in found and parts[0] != "tcig":
+                    found[module] = file
+                    waiting.append(file)
+    return dict(sorted(found.items()))
+
+
+def _named(file: Path, folder: Path) -> Iterator[str]:
+    """Dotted names that a file imports; what is taken from a module may be one itself."""
     try:
-        finder.run_script(str(path))
+        tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, OSError):
-        return {}  # loading it says what is wrong
-    found = {name: module.__file__ for name, module in sorted(finder.modules.items())}
-    return {
-        name: Path(file).resolve() for name, file in found.items() if name != "__main__" and file
-    }
+        return  # loading it says what is wrong
+    package = file.parent.relative_to(folder).parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            parts = (*above, *filter(None, [node.module]))
+            yield from (".".join((*parts, alias.name)) for alias in node.names)
+
+
+def _check_found(path: Path, module: str, helper: Path) -> None:
+    """Whether an import will find the file that is in the folder."""
+    try:
+        origin = importlib.util.find_spec(module).origin
+    except (ImportError, AttributeError, ValueError):
+        return  # loading it says what is wrong
+    if origin and Path(origin).resolve() != helper:
+        raise InputError(
+            f"{path} imports {module}, which would be {origin} and not {helper}: rename the latter."
+        )
 
 
 def _joined(files: Sequence[Path]) -> str:
@@ -66,8 +105,6 @@ def _joined(files: Sequence[Path]) -> str:
 
 
 def _execute(path: Path):
-    if (folder := str(path.parent.resolve())) not in sys.path:
-        sys.path.append(folder)
     spec = importlib.util.spec_from_file_location(f"tcig_method_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module

@@ -24,9 +24,6 @@ class Row(NamedTuple):
     """Options that make the row what it is, dotted where they are nested."""
 
 
-NEAR = 0.5
-"""difflib's similarity from which a name is suggested: two letters of which one is right."""
-
 _REFERENCES, _TCIG = "tcig.methods.references", "tcig.methods.two_stage.method:TwoStage"
 ROWS = {
     "real": Row("real", f"{_REFERENCES}:Real"),
@@ -76,8 +73,8 @@ def find_row(name: str) -> tuple[str, Row]:
             text = f"{name} is tcig's own row, not the installed {hidden.value}: rename its entry."
             warnings.warn(text, stacklevel=2)
         return name, ROWS[name]
-    if name.endswith(".py"):
-        raise InputError(f"{name} names no class: give it as {name}:Class.")
+    if name.removesuffix(":").endswith(".py"):
+        raise InputError(f"{name} names no class: give it as {name.removesuffix(':')}:Class.")
     file, _, attribute = name.rpartition(":")
     if file.endswith(".py") and attribute in ROWS:
         raise InputError(f"{name}: tcig has a row {attribute} of its own, rename the class.")
@@ -86,7 +83,7 @@ def find_row(name: str) -> tuple[str, Row]:
     others = installed()
     if name in others:
         return name, others[name]
-    near = difflib.get_close_matches(name, [*ROWS, *others], 1, NEAR)
+    near = difflib.get_close_matches(name, [*ROWS, *others], 1, 0.5 if len(name) < 4 else 0.6)
     hint = f" (did you mean {near[0]}?)" if near else ""
     known = ", ".join([*ROWS, *others])
     raise InputError(f"no method {name!r}{hint}: there are {known}, or path/to/file.py:Class.")

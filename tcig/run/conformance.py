@@ -1,6 +1,5 @@
 """Whether a method keeps what the benchmark builds on, said in plain words."""
 
-import inspect
 import json
 import random
 import time
@@ -14,6 +13,7 @@ import torch
 from tcig.data.errors import describe
 from tcig.data.layout import Layout
 from tcig.methods.base import Method
+from tcig.methods.loading import source_of
 from tcig.run.generate import check_images
 from tcig.run.spec import RunSpec
 
@@ -50,7 +50,7 @@ def check(method: Method, spec: RunSpec, layouts: Sequence[Layout]) -> Iterator[
     try:
         first = _drawn(method, layouts, seeds)
     except Exception as error:
-        said = f"generate() raised {describe(error, inspect.getfile(type(method).generate))}"
+        said = f"generate() raised {describe(error, source_of(type(method)))}"
         yield Finding("FAIL", "draws", said)
         return
     seconds = (time.perf_counter() - started) / len(layouts)

@@ -1,6 +1,5 @@
 """The loop of a run: what is not done yet, in batches, each sample committed on its own."""
 
-import inspect
 import platform
 import resource
 import sys
@@ -17,6 +16,7 @@ from tcig.data.errors import describe
 from tcig.data.layout import Layout
 from tcig.eval.provenance import revision
 from tcig.methods.base import Method
+from tcig.methods.loading import source_of
 from tcig.models.devices import PLAIN, Compute, name_of
 from tcig.run.batches import Batches, meter_of, out_of_memory
 from tcig.run.store import RunStore
@@ -101,7 +101,7 @@ def _draw(
             for first in range(0, len(chunk), part):
                 yield from _draw(method, chunk[first : first + part], size, batches)
             return
-        images, reason = [None], describe(error, inspect.getfile(type(method).generate))
+        images, reason = [None], describe(error, source_of(type(method)))
     else:
         reason = None
     peak = batches.done(len(chunk))

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from tcig.data.errors import InputError, describe
 from tcig.data.imperfect import TRUE
 from tcig.methods.base import Context, Method
-from tcig.methods.loading import load_method
+from tcig.methods.loading import load_method, source_of
 from tcig.methods.registry import ROWS, find_row
 from tcig.methods.settings import build_options
 from tcig.models.devices import set_tf32
@@ -151,8 +151,7 @@ def set_up(
     except InputError:
         raise
     except Exception as error:
-        said = describe(error, inspect.getfile(kind.generate))
-        raise InputError(f"{row} cannot be set up: {said}.") from error
+        raise InputError(f"{row} cannot be set up: {describe(error, source_of(kind))}.") from error
     spec = RunSpec(
         method=row,
         version=kind.version,

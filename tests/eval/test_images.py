@@ -62,6 +62,10 @@ def test_an_empty_folder_or_none_is_refused(tmp_path, layouts, manifest, refused
     png(tmp_path / "inside" / "1-0.png")
     with refused(tmp_path, "holds no images: its folder inside has some"):
         find_images(tmp_path, layouts, manifest, None)
+    for layout in layouts:
+        (tmp_path / f"{layout.id}-0.jpg").write_bytes(b"")
+    with refused("0.jpg is lossy"):
+        find_images(tmp_path, layouts, manifest, None)
     with refused(tmp_path / "nowhere"):
         find_images(tmp_path / "nowhere", layouts, manifest, None)
     with refused(png(tmp_path / "file.png")):

@@ -121,3 +121,11 @@ def test_an_error_of_a_method_names_its_line(toy, tmp_path, capsys):
     (number,) = (n for n, line in enumerate(lines, start=1) if "exec(" in line)
     assert toy(fail="raise RuntimeError('no model')")[0] == 1
     assert f"failed: RuntimeError: no model (line {number} of toy.py)" in capsys.readouterr().err
+    decorated = "\n".join(lines).replace(
+        "    def generate", "    @torch.no_grad()\n    def generate"
+    )
+    (tmp_path / "toy.py").write_text(f"import torch\n{decorated}")
+    assert toy(fail="raise RuntimeError('two\\nlines')")[0] == 1
+    assert (
+        f"failed: RuntimeError: two lines (line {number + 2} of toy.py)" in capsys.readouterr().err
+    )
