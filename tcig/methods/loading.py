@@ -37,7 +37,8 @@ def load_method(row: Row) -> tuple[type[Method], str | None]:
             sys.path.append(folder)
         helpers = _imports(path)
         for module, helper in helpers.items():
-            _check_found(path, module, helper)
+            if "." not in module:  # to find another would run its package
+                _check_found(path, module, helper)
         return _loaded(lambda: _execute(path), place, attribute), _joined([path, *helpers.values()])
     kind = _loaded(lambda: importlib.import_module(place), place, attribute)
     return kind, sha256(Path(inspect.getsourcefile(kind)))
