@@ -56,20 +56,20 @@ def in_noise(method, layouts, draws, prediction):
 @pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])
 @pytest.mark.parametrize("recurrence", [1, 2])
 def test_it_is_universal_guidance(prediction, recurrence, sampler, layouts, monkeypatch):
-    weight = 30.0 if prediction == "v_prediction" else 1000.0
+    # The guide's gradient enlarges rounding, which differs between processors: no more than needed.
+    weight = {1: 12.0, 2: 2.0}[recurrence] if prediction == "v_prediction" else 1000.0
     method = direct(sampler, weight=weight, recurrence=recurrence)
     schedule = dict(method.model._schedule) | {"prediction_type": prediction}
     monkeypatch.setattr(method.model, "_schedule", schedule)
     chosen = [layouts[name] for name in NAMES[:2]]
     found = method.generate(chosen, [5, 6])
     expected = in_noise(method, chosen, generators([5, 6]), prediction)
-    plain = in_noise(direct(sampler, weight=0.0), chosen, generators([5, 6]), prediction)
+    unguided = direct(sampler, weight=0.0, recurrence=recurrence)
+    plain = in_noise(unguided, chosen, generators([5, 6]), prediction)
     with torch.no_grad():
         expected, plain = (pixels_of(to_images(method.model.decode(z))) for z in (expected, plain))
-    moved = np.abs(expected - plain).mean()
-    assert moved > 3, "the guidance is seen"
-    # The guide's gradient enlarges rounding, which differs between processors: 0.2% were seen.
-    assert np.abs(pixels_of(found) - expected).mean() < 0.02 * moved
+    assert np.abs(pixels_of(found) - expected).max() <= 1
+    assert np.abs(expected - plain).mean() > 3, "the guidance is seen"
 
 
 def test_without_weight_it_is_text_to_image(sampler, layouts):
