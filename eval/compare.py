@@ -72,9 +72,14 @@ def compare(first: Result, second: Result, name: str) -> list[Line]:
 
 
 def alone(first: Result, second: Result) -> tuple[list[str], list[str]]:
-    """The names of the rows that only the first has, and of those that only the second has."""
-    ours, theirs = ({row.row: None for row in result.rows} for result in (first, second))
-    return [name for name in ours if name not in theirs], [n for n in theirs if n not in ours]
+    """The names of each result's rows that the other has under no judge of both."""
+    keys = [{row.key for row in result.rows} for result in (first, second)]
+    lined_up = {name for name, _, _ in keys[0] & keys[1]}
+    ours, theirs = (
+        [name for name in dict.fromkeys(row.row for row in result.rows) if name not in lined_up]
+        for result in (first, second)
+    )
+    return ours, theirs
 
 
 def _by_key(result: Result) -> dict[tuple[str, str, str], ResultRow]:

@@ -60,11 +60,6 @@ def find_images(folder: Path, layouts: Sequence[Layout], manifest: str, limit: i
                 "LAYOUTID-SAMPLE.png, samples counted from 0."
             )
         present.add((match["layout"], int(match["sample"])))
-    if not present and not run and not any(folder.glob("*-*.*")):
-        paths = sorted(folder.glob("*/*.png"))
-        inside = next((path.parent.name for path in paths if _NAME.fullmatch(path.name)), None)
-        hint = f"its folder {inside} has some" if inside else "give a folder of PNGs"
-        raise InputError(f"{folder} holds no images: {hint}.")
     samples = asked.samples or max((sample for _, sample in present), default=0) + 1
     failures = {(row["layout"], row["sample"]) for row in run_rows(folder) if row["error"]}
     pairs, failed = [], 0
@@ -154,6 +149,11 @@ def _missing(folder: Path, layout: str, sample: int) -> InputError:
         lossy = folder / f"{layout}-{sample}.{suffix}"
         if lossy.exists():
             return InputError(f"{lossy} is lossy, which shifts the judge: save images as PNG.")
+    if not any(folder.glob("*.png")):
+        paths = sorted(folder.glob("*/*.png"))
+        inside = next((path.parent.name for path in paths if _NAME.fullmatch(path.name)), None)
+        hint = f"its folder {inside} has some" if inside else "generate them first"
+        return InputError(f"{folder} holds no images: {hint}.")
     return InputError(
         f"{folder / f'{layout}-{sample}.png'} is missing: generate it, or score the first layouts "
         "of the manifest with --limit."

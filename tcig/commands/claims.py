@@ -98,7 +98,7 @@ def main(argv: list[str]) -> int:
 
     from tcig.commands.inputs import manifest_of
     from tcig.data.files import sha256, write_whole
-    from tcig.data.layout import read_manifest
+    from tcig.data.layout import hash_order, read_manifest
     from tcig.eval.curves import curves_figure
     from tcig.eval.features import ClipEncoder, load_features, photograph_features
     from tcig.eval.judges import load_judge
@@ -113,7 +113,8 @@ def main(argv: list[str]) -> int:
     runs = options.out / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     manifest, coco = manifest_of(profile, options.layouts, None, runs)
-    data = Data(coco, sha256(manifest), read_manifest(manifest)[1], options.limit)
+    _, layouts = read_manifest(manifest)
+    data = Data(coco, sha256(manifest), layouts, hash_order(layouts)[: options.limit])
     shared = parse_settings(options.set, claim.rows)
     trials = list(_trials(claim))
     chosen = [choose(row, profile, shared[row] | _own(row, given)) for row, _, given in trials]

@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     axes = [_axis(text) for text in options.vary]
     shared = dict(assignment(text) for text in options.set)
     from tcig.data.files import sha256
-    from tcig.data.layout import read_manifest
+    from tcig.data.layout import hash_order, read_manifest
     from tcig.eval.judges import load_judge
     from tcig.methods.registry import find_row
     from tcig.models.weights import locate
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
     if options.exclude:
         reported = {layout.id for layout in read_manifest(options.exclude)[1]}
         layouts = [layout for layout in layouts if layout.id not in reported]
-    data = Data(coco, sha256(manifest), layouts, options.limit)
+    data = Data(coco, sha256(manifest), layouts, hash_order(layouts)[: options.limit])
     if not data.drawn:
         raise InputError("no layouts are left to tune on.")
     judge = load_judge(profile.judges[0])

@@ -78,12 +78,13 @@ def find_row(name: str) -> tuple[str, Row]:
     file, _, attribute = name.rpartition(":")
     if file.endswith(".py") and attribute in ROWS:
         raise InputError(f"{name}: tcig has a row {attribute} of its own, rename the class.")
-    if file.endswith(".py") and attribute:
+    if file.endswith(".py"):
         return attribute, Row(attribute, name)
     others = installed()
     if name in others:
         return name, others[name]
-    near = difflib.get_close_matches(name, [*ROWS, *others], 1, 0.5 if len(name) < 4 else 0.6)
+    alike = 0.5 if len(name) < 4 else 0.6  # difflib's default, but `sl` and `si` are 0.5 alike
+    near = difflib.get_close_matches(name, [*ROWS, *others], 1, alike)
     hint = f" (did you mean {near[0]}?)" if near else ""
     known = ", ".join([*ROWS, *others])
     raise InputError(f"no method {name!r}{hint}: there are {known}, or path/to/file.py:Class.")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tcig.data.imperfect import TRUE, imperfect
-from tcig.data.layout import Layout, hash_order
+from tcig.data.layout import Layout
 from tcig.eval.judges import Judge
 from tcig.eval.measure import Networks, Photographs, measure_folder
 from tcig.eval.score import Sizes, score_folder
@@ -20,18 +20,13 @@ METRICS = ("iou_image", "clip_caption", "clip_region", "diversity", "kid", "kid_
 
 
 class Data(NamedTuple):
-    """What is drawn: the photographs' folder, the manifest's hash, and layouts of it, all or the
-    first `limit` in the order of a hash of their ids."""
+    """What is drawn: the photographs' folder, the manifest's hash, layouts of it, and the first of
+    these in the order of a hash of their ids, which are drawn."""
 
     coco: Path | None
     manifest: str
     layouts: Sequence[Layout]
-    limit: int | None = None
-
-    @property
-    def drawn(self) -> list[Layout]:
-        """Those that are."""
-        return hash_order(self.layouts)[: self.limit]
+    drawn: Sequence[Layout]
 
 
 class Eyes(NamedTuple):

@@ -56,7 +56,7 @@ def test_a_missing_image_is_named(paint, layouts, manifest, refused):
 
 
 def test_an_empty_folder_or_none_is_refused(tmp_path, layouts, manifest, refused):
-    with refused(tmp_path, "holds no images: give a folder of PNGs"):
+    with refused(tmp_path, "holds no images: generate them first"):
         find_images(tmp_path, layouts, manifest, None)
     (tmp_path / "inside").mkdir()
     png(tmp_path / "inside" / "1-0.png")

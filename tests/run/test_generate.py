@@ -104,7 +104,7 @@ def test_a_user_error_is_recorded_as_its_sentence(open_store, noise, layouts):
         ([], "ValueError: the method gave a list of 0 for 1 layout: "),
         (
             [Image.new("RGB", (16, 16))] * 2,
-            "the method gave a list of 2 for 1 layout: ",
+            "ValueError: the method gave a list of 2 for 1 layout: ",
         ),
         ([Image.new("RGB", (16, 15))], "gave a RGB image of 16x15, RGB of 16x16 is needed"),
         ([Image.new("RGB", (32, 32))], "gave a RGB image of 32x32, RGB of 16x16 is needed"),
