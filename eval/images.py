@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,17 +131,29 @@ def read_run(folder: Path) -> RunRecord | None:
 
 
 def run_rows(folder: Path) -> list[dict]:
-    """The rows of a run's `rows.jsonl`, one of each sample, without lines torn by a kill; none of
-    any other folder."""
-    path = folder / "rows.jsonl"
-    if not path.exists():
-        return []
+    """The rows of a run and of its shards, one of each sample, without lines torn by a kill; none
+    of any other folder. A sample that one file has as failed and another as drawn is drawn."""
     rows = {}
-    for line in path.read_bytes().splitlines():
-        with suppress(ValueError, KeyError, TypeError):
-            row = json.loads(line)
-            rows[row["layout"], row["sample"]] = row | {"error": row["error"]}
+    for path in rows_files(folder):
+        for row in read_rows(path):
+            pair = row["layout"], row["sample"]
+            if row["error"] is None or pair not in rows:
+                rows[pair] = row
     return list(rows.values())
+
+
+def rows_files(folder: Path) -> list[Path]:
+    """`rows.jsonl` of a run or a score and those of its shards."""
+    return sorted(folder.glob("rows.jsonl")) + sorted(folder.glob("rows.*-of-*.jsonl"))
+
+
+def read_rows(path: Path) -> Iterator[dict]:
+    """The rows of a file, in turn, without what is none: a kill tears, a crash leaves zeros."""
+    with path.open("rb") as lines:
+        for line in lines:
+            with suppress(ValueError, KeyError, TypeError):
+                row = json.loads(line)
+                yield row | {"error": row["error"]}
 
 
 def _missing(folder: Path, layout: str, sample: int) -> InputError:

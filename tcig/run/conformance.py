@@ -14,7 +14,7 @@ from tcig.data.errors import describe
 from tcig.data.layout import Layout
 from tcig.methods.base import Method
 from tcig.methods.loading import source_of
-from tcig.run.generate import check_images
+from tcig.run.draw import check_images
 from tcig.run.spec import RunSpec
 
 LEVELS = 2.0

@@ -1,29 +1,89 @@
-"""The loop of a run: what is not done yet, in batches, each sample committed on its own."""
+"""What a run still has to draw, and the commit of each sample as it comes."""
 
-import platform
-import resource
 import sys
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import cache
-from importlib.metadata import version
+from collections.abc import Sequence
+from itertools import chain
 
-from PIL import Image
 from tqdm import tqdm
 
-from tcig.data.errors import describe
 from tcig.data.layout import Layout
-from tcig.eval.provenance import revision
+from tcig.data.shards import Shard
 from tcig.methods.base import Method
-from tcig.methods.loading import source_of
-from tcig.models.devices import PLAIN, Compute, name_of
-from tcig.run.batches import Batches, meter_of, out_of_memory
+from tcig.models.devices import PLAIN, Compute
+from tcig.run.draw import Drawn, Painter, Sample
 from tcig.run.store import RunStore
-from tcig.seeds import seed_of
 
-_MIB = 2**20 if sys.platform == "darwin" else 2**10
-"""Units of getrusage's ru_maxrss in a MiB: bytes on macOS, KiB elsewhere."""
+
+def samples_of(layouts: Sequence[Layout], samples: int) -> list[Sample]:
+    """Every sample, those of a layout one after another."""
+    return [(layout, sample) for layout in layouts for sample in range(samples)]
+
+
+def pending_batches(
+    asked: Sequence[Sample], store: RunStore, batch: int, shard: Shard | None = None
+) -> list[Sequence[Sample]]:
+    """What the store lacks of the samples asked for, in batches.
+
+    A shard has every n-th batch of all samples, whatever other shards have done by now; without
+    shards what is lacking is put together anew. In an empty store these are the same batches.
+    """
+    if shard is None:
+        asked = _lacking(asked, store)
+    batches = [asked[first : first + batch] for first in range(0, len(asked), batch)]
+    if shard is None:
+        return batches
+    own = (_lacking(each, store) for each in shard.of(batches))
+    return [each for each in own if each]
+
+
+def _lacking(samples: Sequence[Sample], store: RunStore) -> list[Sample]:
+    return [pair for pair in samples if (pair[0].id, pair[1]) not in store.done]
+
+
+class Ledger:
+    """Commits samples to their stores; counts what failed, and shows how far all of it is."""
+
+    def __init__(self, total: int, title: str = ""):
+        self._bar = tqdm(total=total, desc=title, unit="image", disable=None, smoothing=0.05)
+        self._failures: Counter[tuple[str, str]] = Counter()
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.close()
+
+    def there(self, count: int) -> None:
+        """So many samples were there already."""
+        if not self._bar.disable:
+            self._bar.initial += count  # so that they make no rate
+            self._bar.n += count
+            self._bar.refresh()
+
+    def add(self, store: RunStore, drawn: Drawn) -> None:
+        """Commits a sample; an error is told the first time that it comes."""
+        row, name = drawn.row, store.spec.method
+        if drawn.png is None:
+            failure = name, row["error"]
+            self._failures[failure] += 1
+            if self._failures[failure] == 1:  # the same again is counted in `failed`
+                said = f"{name} {row['layout']}-{row['sample']} failed: {row['error']}"
+                tqdm.write(said, file=sys.stderr)
+        store.add(row, drawn.png)
+        self._bar.update()
+
+    def failed(self, store: RunStore, asked: int) -> int:
+        """How many samples of a run failed, said in a sentence if their errors were not."""
+        errors = [n for (name, _), n in self._failures.items() if name == store.spec.method]
+        failed = sum(errors)
+        if failed > len(errors) or failed == asked:
+            print(
+                f"{store.spec.method}: {failed} of {asked} samples failed; each one's error is in "
+                f"{store.rows}, and `tcig check-method` tries a method alone.",
+                file=sys.stderr,
+            )
+        return failed
 
 
 def generate(
@@ -33,11 +93,9 @@ def generate(
     batch: int,
     store: RunStore,
     compute: Compute = PLAIN,
+    shard: Shard | None = None,
 ) -> int:
-    """Generates the samples that the store lacks.
-
-    A batch that fails is tried again sample by sample, so that one bad layout costs no other; one
-    that runs out of memory is halved, as are those after it.
+    """Generates the samples that the store lacks, in this process.
 
     Args:
         method: as said.
@@ -46,6 +104,7 @@ def generate(
         batch: the most samples in a call.
         store: of the run.
         compute: names the device, whose memory may bound a batch.
+        shard: only its part.
 
     Returns:
         How many samples failed; each has a row with its error.
@@ -53,107 +112,14 @@ def generate(
     Raises:
         OSError: the store cannot be written; what it holds stays good.
     """
-    pairs = [(layout, sample) for layout in layouts for sample in range(samples)]
-    pending = [pair for pair in pairs if (pair[0].id, pair[1]) not in store.done]
-    device = name_of(compute)
-    failures, batches = Counter(), Batches(batch, meter_of(compute))
-    with tqdm(
-        total=len(pairs),
-        initial=len(pairs) - len(pending),
-        desc=store.spec.method,
-        unit="image",
-        disable=None,
-    ) as bar:
-        while pending:
-            chunk, pending = pending[: batches.size], pending[batches.size :]
-            for row, image in _draw(method, chunk, store.spec.size, batches):
-                row["device"] = device
-                if image is None:
-                    failures[row["error"]] += 1
-                    if failures[row["error"]] == 1:  # the same again is counted below
-                        name = f"{store.spec.method} {row['layout']}-{row['sample']}"
-                        tqdm.write(f"{name} failed: {row['error']}", file=sys.stderr)
-                store.add(row, image)
-                bar.update()
-    failed = failures.total()
-    if failed > len(failures) or failed == len(pairs):
-        print(
-            f"{store.spec.method}: {failed} of {len(pairs)} samples failed; each one's error is in "
-            f"{store.folder / 'rows.jsonl'}, and `tcig check-method` tries a method alone.",
-            file=sys.stderr,
-        )
-    return failed
-
-
-def _draw(
-    method: Method, chunk: list[tuple[Layout, int]], size: int, batches: Batches
-) -> Iterator[tuple[dict, Image.Image | None]]:
-    """Each sample's row and image; the row has the error where there is no image."""
-    seeds = [seed_of(layout.id, sample) for layout, sample in chunk]
-    started = time.perf_counter()
-    batches.start()
-    try:
-        images = method.generate([layout for layout, _ in chunk], seeds)
-        check_images(images, len(chunk), size)
-    except Exception as error:
-        if len(chunk) > 1:
-            part = batches.halve(len(chunk)) if out_of_memory(error) else 1
-            for first in range(0, len(chunk), part):
-                yield from _draw(method, chunk[first : first + part], size, batches)
-            return
-        images, reason = [None], describe(error, source_of(type(method)))
-    else:
-        reason = None
-    peak = batches.done(len(chunk))
-    seconds = round((time.perf_counter() - started) / len(chunk), 4)
-    for (layout, sample), seed, image in zip(chunk, seeds, images, strict=True):
-        row = {
-            "layout": layout.id,
-            "sample": sample,
-            "seed": seed,
-            "error": reason,
-            "seconds": seconds,
-            "batch": len(chunk),
-            "peak_mib": _peak_mib(),
-            "peak_device_mib": peak,
-            "versions": _versions(),
-        }
-        yield row, image
-
-
-@cache
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("tcig", "torch", "diffusers", "numpy", "pillow")}
-    commit, dirty = revision()
-    if commit:
-        packages["revision"] = commit[:12] + (" and changes" if dirty else "")
-    return packages | {"python": platform.python_version()}
-
-
-def _peak_mib() -> int:
-    """The process's peak resident memory so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _MIB
-
-
-def check_images(images: list[Image.Image], count: int, size: int) -> None:
-    """Whether a method gave `count` RGB images of `size` pixels a side.
-
-    Raises:
-        ValueError: too few or many, or of another size or mode.
-        TypeError: something else than an image.
-    """
-    if not isinstance(images, Sequence) or len(images) != count:
-        found = f"list of {len(images)}" if isinstance(images, Sequence) else type(images).__name__
-        raise ValueError(
-            f"the method gave a {found} for {count} layout{'s' * (count > 1)}: a list of as many "
-            "images is needed"
-        )
-    for image in images:
-        if not isinstance(image, Image.Image):
-            raise TypeError(f"the method gave a {type(image).__name__}, a PIL image is needed")
-        image.load()  # a file opened lazily fails here, as the method's fault
-        if image.size != (size, size) or image.mode != "RGB":
-            raise ValueError(
-                f"the method gave a {image.mode} image of {image.width}x{image.height}, "
-                f"RGB of {size}x{size} is needed"
-            )
+    asked = samples_of(layouts, samples)
+    painter = Painter(method, batch, compute)
+    pending = pending_batches(asked, store, batch, shard)
+    total = len(asked) if shard is None else sum(map(len, pending))
+    with Ledger(total, store.spec.method) as ledger:
+        ledger.there(total - sum(map(len, pending)))
+        if shard is None:  # at once: no batch is cut short where memory allows less than asked for
+            pending = [list(chain(*pending))]
+        for drawn in chain.from_iterable(map(painter.draw, pending)):
+            ledger.add(store, drawn)
+    return ledger.failed(store, total)

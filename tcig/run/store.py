@@ -2,26 +2,33 @@
 
 An image is written first (temporary file, then renamed), its row last: the row is the commit
 point. So a run may be killed at any point: what has a row is done, all else is done again.
+
+Shards of a run write there at once, each to a file of rows of its own, `rows.1-of-8.jsonl`; the
+next run without shards puts these into `rows.jsonl`.
 """
 
-import io
 import json
 import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
-from PIL import Image
-
 from tcig.data.errors import InputError
 from tcig.data.files import sole_writer, write_whole
+from tcig.data.shards import Shard
+from tcig.eval.images import read_rows, rows_files, run_rows
 from tcig.run.spec import RunSpec
+
+PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+"""The last chunk of every whole PNG (its specification, 11.2.5)."""
 
 
 class RunStore:
-    """One run's folder, held by one process at a time; a context manager."""
+    """One run's folder, held by one process at a time, or one for each shard; a context manager."""
 
-    def __init__(self, parent: Path, spec: RunSpec, asked: dict, profile: dict):
+    def __init__(
+        self, parent: Path, spec: RunSpec, asked: dict, profile: dict, shard: Shard | None = None
+    ):
         """Opens or creates the run's folder below `parent`.
 
         Args:
@@ -29,11 +36,14 @@ class RunStore:
             spec: names the folder.
             asked: `limit` (None: all layouts) and `samples`, of this call; recorded with the spec.
             profile: all settings of the profile, for those who score the images.
+            shard: writes only this part.
         """
         self.folder = parent / spec.folder
+        self.rows = self.folder / f"rows{shard.suffix if shard else ''}.jsonl"
+        self._shard = shard
         self.spec, self.asked, self.profile = spec, asked, profile
         self.done: set[tuple[str, int]] = set()
-        self._rows: IO[bytes] | None = None
+        self._file: IO[bytes] | None = None
         self._held = ExitStack()
 
     def __enter__(self) -> "RunStore":
@@ -44,14 +54,15 @@ class RunStore:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:
-            held.enter_context(sole_writer(self.folder))
-            for draft in self.folder.glob(".*.part"):
-                draft.unlink()
+            held.enter_context(sole_writer(self.folder, self._shard))
             self._check_spec()
+            if self._shard is None:  # else they may be another shard's
+                for draft in self.folder.glob(".*.part"):
+                    draft.unlink()
             record = {"spec": self.spec.model_dump(), "asked": self.asked, "profile": self.profile}
             write_whole(self.folder / "run.json", json.dumps(record, indent=2) + "\n")
             self._mend_rows()
-            self._rows = held.enter_context((self.folder / "rows.jsonl").open("ab"))
+            self._file = held.enter_context(self.rows.open("ab"))
             self._held = held.pop_all()
         return self
 
@@ -70,41 +81,55 @@ class RunStore:
             raise InputError(f"{path} is the record of another run: move the folder away.")
 
     def _mend_rows(self) -> None:
-        """Keeps the rows of images that are there, each once; failed samples are tried again."""
-        path = self.folder / "rows.jsonl"
-        kept: dict[tuple[str, int], bytes] = {}
-        content = path.read_bytes() if path.exists() else b""
-        for line in content.splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue  # torn by a kill
-            pair = row["layout"], row["sample"]
-            if row["error"] is None and self.image(*pair).exists():
-                kept[pair] = line
-        mended = b"".join(line + b"\n" for line in kept.values())
-        if mended != content:
-            write_whole(path, mended)
-        self.done = set(kept)
+        """Keeps the rows of images that are there, each once; failed samples are tried again.
+
+        A shard reads the others' rows, which it neither mends nor moves.
+        """
+        files = rows_files(self.folder)
+        mine = [path for path in files if self._shard is None or path == self.rows]
+        kept: dict[tuple[str, int], dict] = {}
+        for path in [*mine, *(path for path in files if path not in mine)]:
+            for row in read_rows(path):
+                pair = row["layout"], row["sample"]
+                if pair not in self.done and row["error"] is None and self._whole(*pair):
+                    self.done.add(pair)
+                    if path in mine:
+                        kept[pair] = row
+        mended = b"".join(json.dumps(row).encode() + b"\n" for row in kept.values())
+        if mine and (mine != [self.rows] or mended != self.rows.read_bytes()):
+            write_whole(self.rows, mended)
+        for path in mine:
+            if path != self.rows:
+                path.unlink()
+        if self._shard is None:
+            for lock in self.folder.glob(".lock.*-of-*"):
+                lock.unlink()
+
+    def _whole(self, layout: str, sample: int) -> bool:
+        """Whether an image is there to its end: a crash of the machine may leave half of one."""
+        try:
+            with self.image(layout, sample).open("rb") as file:
+                file.seek(-len(PNG_END), os.SEEK_END)
+                return file.read() == PNG_END
+        except OSError:
+            return False
 
     def seconds(self) -> float:
-        """Mean seconds an image of the rows that are there."""
-        rows = [json.loads(line) for line in (self.folder / "rows.jsonl").open("rb")]
+        """Mean seconds an image of those that are there."""
+        rows = [row for row in run_rows(self.folder) if row["error"] is None]
         return sum(row["seconds"] for row in rows) / max(len(rows), 1)
 
     def image(self, layout: str, sample: int) -> Path:
         """Where the image of a sample is."""
         return self.folder / f"{layout}-{sample}.png"
 
-    def add(self, row: dict, image: Image.Image | None) -> None:
+    def add(self, row: dict, png: bytes | None) -> None:
         """Commits a sample: its image, if it has one, then its row."""
-        if image is None:  # a kill may have left one of an earlier, uncommitted trial
+        if png is None:  # a kill may have left one of an earlier, uncommitted trial
             self.image(row["layout"], row["sample"]).unlink(missing_ok=True)
         else:
-            buffer = io.BytesIO()
-            image.save(buffer, "PNG")
-            write_whole(self.image(row["layout"], row["sample"]), buffer.getvalue())
+            write_whole(self.image(row["layout"], row["sample"]), png)
             self.done.add((row["layout"], row["sample"]))
-        self._rows.write(json.dumps(row).encode() + b"\n")
-        self._rows.flush()
-        os.fsync(self._rows.fileno())
+        self._file.write(json.dumps(row).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())

@@ -17,6 +17,7 @@ from tcig.models.kept import release
 from tcig.profiles import load_profile
 from tcig.run import batches
 from tcig.run.batches import CudaMeter
+from tcig.run.draw import Painter
 from tcig.run.spec import prepare
 
 pytestmark = pytest.mark.gpu
@@ -131,11 +132,10 @@ def test_a_batch_too_large_for_the_card_is_halved(tmp_path, layouts, monkeypatch
         return draw(asked, seeds)
 
     monkeypatch.setattr(method, "generate", greedy)
-    held = batches.Batches(8, CudaMeter())
-    from tcig.run.generate import _draw
-
+    painter = Painter(method, 8)
+    painter._batches = held = batches.Batches(8, CudaMeter())
     pairs = [(layout, sample) for layout in layouts for sample in range(4)]
     held.size = 8
-    found = list(_draw(method, pairs, 64, held))
+    found = list(painter.draw(pairs))
     assert sizes == [8, 4, 2, 2, 4, 2, 2]
-    assert all(image is not None for _, image in found)
+    assert all(png is not None for _, png in found)

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from tcig.run import generate as loop
+from tcig.run import draw as loop
 from tcig.run.batches import Batches, out_of_memory
 from tcig.run.generate import generate
 

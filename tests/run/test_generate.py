@@ -196,8 +196,8 @@ def test_a_full_disk_stops_the_run(open_store, noise, layouts, monkeypatch, wher
             raise OSError(errno.ENOSPC, ENOSPC, *([str(path)] if where == "open" else []))
         write_whole(path, content)
         if path.name == "4-0.png":
-            stopped._rows.close()
-            stopped._rows = io.BufferedWriter(Full())
+            stopped._file.close()
+            stopped._file = io.BufferedWriter(Full())
 
     monkeypatch.setattr(store_module, "write_whole", full)
     stopped = open_store()

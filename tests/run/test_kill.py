@@ -79,7 +79,7 @@ class DyingRows:
 
 def dying_enter(self):
     enter(self)
-    self._rows = DyingRows(self._rows)
+    self._file = DyingRows(self._file)
     return self
 
 

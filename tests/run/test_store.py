@@ -141,7 +141,7 @@ def test_a_row_is_on_disk_when_add_returns_and_its_image_before_it(open_store, n
     buffer = io.BytesIO()
     noise.image(7).save(buffer, "PNG")
     with open_store() as store:
-        write = store._rows
+        write = store._file
 
         class Watched:
             def write(self, data):
@@ -152,8 +152,8 @@ def test_a_row_is_on_disk_when_add_returns_and_its_image_before_it(open_store, n
             def __getattr__(self, name):
                 return getattr(write, name)
 
-        store._rows = Watched()
-        store.add(row, noise.image(7))
+        store._file = Watched()
+        store.add(row, buffer.getvalue())
         assert rows_of(store.folder) == [row]
         assert store.done == {("1", 0)}
         store.add({"layout": "2", "sample": 0, "error": "bad"}, None)

@@ -1,0 +1,147 @@
+"""A method at work on batches of samples: what a process that draws does, whoever keeps it."""
+
+import io
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.metadata import version
+from typing import NamedTuple
+
+from PIL import Image
+
+from tcig.data.errors import describe
+from tcig.data.layout import Layout
+from tcig.eval.provenance import revision
+from tcig.methods.base import Method
+from tcig.methods.loading import source_of
+from tcig.models.devices import PLAIN, Compute, name_of
+from tcig.run.batches import Batches, meter_of, out_of_memory
+from tcig.seeds import seed_of
+
+_MIB = 2**20 if sys.platform == "darwin" else 2**10
+"""Units of getrusage's ru_maxrss in a MiB: bytes on macOS, KiB elsewhere."""
+
+Sample = tuple[Layout, int]
+"""A layout and the number of a sample of it."""
+
+
+class Drawn(NamedTuple):
+    """A sample's row, which has the error where there is no image, and the image as PNG."""
+
+    row: dict
+    png: bytes | None
+
+
+class Painter:
+    """Draws samples with a method, as many in a call as asked for and as memory allows."""
+
+    def __init__(self, method: Method, most: int, compute: Compute = PLAIN):
+        self.method = method
+        self._batches = Batches(most, meter_of(compute))
+        self._device = name_of(compute)
+
+    def draw(self, samples: Sequence[Sample]) -> Iterator[Drawn]:
+        """Each sample's row and image.
+
+        A batch that fails is tried again sample by sample, so that one bad layout costs no other;
+        one that runs out of memory is halved, as are those after it.
+        """
+        while samples:
+            size = self._batches.size
+            yield from self._call(samples[:size])
+            samples = samples[size:]
+
+    def _call(self, samples: Sequence[Sample]) -> Iterator[Drawn]:
+        seeds = [seed_of(layout.id, sample) for layout, sample in samples]
+        started = time.perf_counter()
+        self._batches.start()
+        try:
+            images = self.method.generate([layout for layout, _ in samples], seeds)
+            check_images(images, len(samples), self.method.context.size)
+        except Exception as error:
+            if len(samples) > 1:
+                halve = out_of_memory(error)
+                part = self._batches.halve(len(samples)) if halve else 1
+                for first in range(0, len(samples), part):
+                    yield from self._call(samples[first : first + part])
+                return
+            images, reason = [None], describe(error, source_of(type(self.method)))
+        else:
+            reason = None
+        peak = self._batches.done(len(samples))
+        seconds = round((time.perf_counter() - started) / len(samples), 4)
+        for (layout, sample), image in zip(samples, images, strict=True):
+            row = failed_row(layout, sample, reason) | {
+                "seconds": seconds,
+                "batch": len(samples),
+                "peak_mib": _peak_mib(),
+                "peak_device_mib": peak,
+                "versions": versions(),
+                "device": self._device,
+            }
+            yield Drawn(row, None if image is None else encoded(image))
+
+
+def failed_row(layout: Layout, sample: int, reason: str | None) -> dict:
+    """What every row has, also that of a sample of which no process came back to tell more."""
+    return {
+        "layout": layout.id,
+        "sample": sample,
+        "seed": seed_of(layout.id, sample),
+        "error": reason,
+        "seconds": None,
+        "batch": 1,
+        "peak_mib": None,
+        "peak_device_mib": None,
+        "versions": versions(),
+        "device": None,
+    }
+
+
+def encoded(image: Image.Image) -> bytes:
+    """As PNG."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Of what draws, and the checkout's commit where there is one."""
+    packages = {name: version(name) for name in ("tcig", "torch", "diffusers", "numpy", "pillow")}
+    commit, dirty = revision()
+    if commit:
+        packages["revision"] = commit[:12] + (" and changes" if dirty else "")
+    return packages | {"python": platform.python_version()}
+
+
+def _peak_mib() -> int:
+    """The process's peak resident memory so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _MIB
+
+
+def check_images(images: list[Image.Image], count: int, size: int) -> None:
+    """Whether a method gave `count` RGB images of `size` pixels a side.
+
+    Raises:
+        ValueError: too few or many, or of another size or mode.
+        TypeError: something else than an image.
+    """
+    if not isinstance(images, Sequence) or len(images) != count:
+        found = f"list of {len(images)}" if isinstance(images, Sequence) else type(images).__name__
+        raise ValueError(
+            f"the method gave a {found} for {count} layout{'s' * (count > 1)}: a list of as many "
+            "images is needed"
+        )
+    for image in images:
+        if not isinstance(image, Image.Image):
+            raise TypeError(f"the method gave a {type(image).__name__}, a PIL image is needed")
+        image.load()  # a file opened lazily fails here, as the method's fault
+        if image.size != (size, size) or image.mode != "RGB":
+            raise ValueError(
+                f"the method gave a {image.mode} image of {image.width}x{image.height}, "
+                f"RGB of {size}x{size} is needed"
+            )
