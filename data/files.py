@@ -11,21 +11,41 @@ from pathlib import Path
 from tcig.data.errors import InputError
 from tcig.data.shards import Shard
 
+PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+"""The last chunk of every whole PNG (its specification, 11.2.5)."""
 
-def write_whole(path: Path, content: bytes | str) -> None:
-    """Writes to a temporary neighbour, flushes it to disk, then renames it into place."""
+
+def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
+    """Writes to a temporary neighbour, flushes it to disk, then renames it into place.
+
+    Args:
+        path: the file.
+        content: text as UTF-8.
+        durable: whether it must outlast a crash of the machine, which may leave it empty else.
+    """
     if isinstance(content, str):
         content = content.encode()
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with draft.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def whole_png(path: Path) -> bool:
+    """Whether a PNG is there to its end: a crash of the machine may leave half of one."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(PNG_END), os.SEEK_END)
+            return file.read() == PNG_END
+    except OSError:
+        return False
 
 
 @contextmanager

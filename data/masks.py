@@ -124,12 +124,17 @@ _PALETTE = [value for colour in COLOURS for value in colour]
 
 
 def save_label_map(labels: np.ndarray, path: Path) -> None:
-    """Writes an (H, W) uint8 label map of classes 0..20 as a PNG in the VOC palette."""
+    """Writes what `encode_label_map` gives."""
+    write_whole(path, encode_label_map(labels))
+
+
+def encode_label_map(labels: np.ndarray) -> bytes:
+    """An (H, W) uint8 label map of classes 0..20 as a PNG in the VOC palette."""
     image = Image.fromarray(labels, "P")
     image.putpalette(_PALETTE)
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    write_whole(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def load_label_map(path: Path) -> np.ndarray:

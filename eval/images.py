@@ -1,8 +1,9 @@
 """Which images of a folder are to be scored, and whether they can be."""
 
+import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from tcig.data.errors import InputError
 from tcig.data.imperfect import TRUE
 from tcig.data.layout import Layout, hash_order
 
+BIT_DEPTH = 24
+"""Place of it in a PNG, in the IHDR chunk: Pillow opens 16-bit RGB as 8-bit without a word."""
 _NAME = re.compile(r"(?P<layout>[\w.]+)-(?P<sample>0|[1-9]\d*)\.png", re.ASCII)
 
 
@@ -27,9 +30,16 @@ class Found:
     failed: int
 
 
-def find_images(folder: Path, layouts: Sequence[Layout], manifest: str, limit: int | None) -> Found:
+def find_images(
+    folder: Path,
+    layouts: Sequence[Layout],
+    manifest: str,
+    limit: int | None,
+    only: Container[tuple[str, int]] | None = None,
+) -> Found:
     """Matches a folder of `LAYOUTID-SAMPLE.png` with the layouts, all of them or the first `limit`.
 
+    With `only` what is no (layout, sample) pair of these is left aside, be it there or not.
     A folder with a `run.json` tells itself which layouts and samples it was asked for, and its
     `rows.jsonl` which of them failed; of any other folder every layout needs the same samples.
 
@@ -65,6 +75,8 @@ def find_images(folder: Path, layouts: Sequence[Layout], manifest: str, limit: i
     pairs, failed = [], 0
     for layout in chosen:
         for sample in range(samples):
+            if only is not None and (layout.id, sample) not in only:
+                continue
             if (layout.id, sample) in present:
                 pairs.append((layout, sample))
             elif (layout.id, sample) in failures:
@@ -172,25 +184,27 @@ def _missing(folder: Path, layout: str, sample: int) -> InputError:
     )
 
 
-def open_image(path: Path, size: int, resize: bool) -> Image.Image:
+def open_image(path: Path, size: int, resize: bool, content: bytes | None = None) -> Image.Image:
     """Opens a PNG as RGB of `size` x `size`.
 
     Args:
         path: the file.
         size: the profile's canvas.
         resize: whether a square of another size is resized (Lanczos) instead of refused.
+        content: of the file, where it was read before.
 
     Raises:
         InputError: unreadable, truncated, not a PNG, transparent, of 16 bits, or of another size.
     """
     try:
-        with Image.open(path) as image:
+        content = content or path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
             image.load()
             if image.format != "PNG":
                 raise InputError(f"{path} is {image.format} inside: save images as PNG.")
             if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
                 raise InputError(f"{path} is transparent: save opaque RGB.")
-            if _bit_depth(path) > 8:
+            if content[BIT_DEPTH] > 8:
                 raise InputError(f"{path} has 16 bits a channel: save 8-bit RGB.")
             image = image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -205,9 +219,3 @@ def open_image(path: Path, size: int, resize: bool) -> Image.Image:
         f"{path} is {image.width}x{image.height}, {size}x{size} is expected: give the profile it "
         "was made for, or --resize if it is square."
     )
-
-
-def _bit_depth(path: Path) -> int:
-    """Of a PNG, from its IHDR chunk: Pillow opens 16-bit RGB as 8-bit without a word."""
-    with path.open("rb") as file:
-        return file.read(25)[24]

@@ -5,47 +5,48 @@ What is kept: `tcig.eval.stored`; beside it `sheet.png`, a look at the first sam
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Protocol
 
-import numpy as np
 from tqdm import tqdm
 
-from tcig.data.files import sha256, sole_writer, write_whole
+from tcig.data.files import sha256, sole_writer, whole_png, write_whole
 from tcig.data.layout import Layout
-from tcig.data.masks import resize_nearest, save_label_map
-from tcig.data.voc import LABELS
+from tcig.data.shards import Shard
 from tcig.eval.images import find_images, open_image
-from tcig.eval.iou import Samples, class_iou, confusion
-from tcig.eval.judges import Judge, Segmentation
+from tcig.eval.judges import Judge
+from tcig.eval.judging import Seen, Shown, Sizes, judged
 from tcig.eval.sheet import write_sheet
-from tcig.eval.stored import Score, label_path, sparse, stored_rows
+from tcig.eval.stored import Score, label_path, remove_shards, score_files, stored_rows
 from tcig.models.devices import set_tf32
 
 BATCH = 16
 SHEET = 8
 """Samples on the contact sheet."""
 
+Spread = Callable[[Iterable[Sequence[Shown]]], Iterator[list[Seen]]]
+"""Has batches judged elsewhere; in any order."""
 
-class Sizes(NamedTuple):
-    """Sides in pixels: of the images, and of the label maps when they are compared."""
 
-    image: int
-    score: int
-    resize: bool = False
-    """Whether images of another size are resized instead of refused."""
+class Identified(Protocol):
+    """A judge, or what stands for one that is elsewhere."""
+
+    identity: str
 
 
 def score_folder(
     folder: Path,
     layouts: Sequence[Layout],
     manifest: str,
-    judge: tuple[str, Judge],
+    judge: tuple[str, Judge | Identified],
     sizes: Sizes,
     row: str | None = None,
     limit: int | None = None,
+    shard: Shard | None = None,
+    only: Container[tuple[str, int]] | None = None,
+    spread: Spread | None = None,
 ) -> Path:
     """Scores a folder's images; rows of the same image, judge and manifest are kept.
 
@@ -57,6 +58,10 @@ def score_folder(
         sizes: of the images and of the comparison.
         row: the row's name in the table, instead of the run's method or the folder's name.
         limit: score the first so many layouts, instead of those that the run was asked for.
+        shard: score only this part, to files of its own, which the next call without a shard puts
+            into those of the whole.
+        only: the part's (layout, sample) pairs, where it is not every n-th of all.
+        spread: has the batches judged elsewhere, instead of by `judge` here.
 
     Returns:
         The folder of the scores.
@@ -65,10 +70,11 @@ def score_folder(
         InputError: an image is missing, cannot be read or has another size, or another process
             scores the folder; what was scored before is kept.
     """
-    found = find_images(folder, layouts, manifest, limit)
+    found = find_images(folder, layouts, manifest, limit, only)
+    pairs = found.pairs if shard is None or only is not None else shard.of(found.pairs)
     hashes = {
         (layout.id, sample): sha256(folder / f"{layout.id}-{sample}.png")
-        for layout, sample in found.pairs
+        for layout, sample in pairs
     }
     name, network = judge
     score = Score(
@@ -85,45 +91,42 @@ def score_folder(
     set_tf32(False)  # whatever the profile allows the networks that draw
     place = folder / "scores" / name
     (place / "labels").mkdir(parents=True, exist_ok=True)
-    with sole_writer(place):
+    with sole_writer(place, shard):
         rows = {
             pair: kept
             for pair, kept in stored_rows(place, score).items()
             if kept["image_sha256"] == hashes.get(pair, kept["image_sha256"])
-            and label_path(place, *pair).exists()
+            and whole_png(label_path(place, *pair))
         }
-        pending = [pair for pair in found.pairs if (pair[0].id, pair[1]) not in rows]
-        for layout, sample in pending:  # before the judge spends hours on the others
-            open_image(folder / f"{layout.id}-{sample}.png", sizes.image, sizes.resize)
-        kept_lines = "".join(json.dumps(kept) + "\n" for kept in rows.values())
-        write_whole(place / "rows.jsonl", kept_lines)
-        write_whole(place / "score.json", score.model_dump_json(indent=2) + "\n")
+        pending = [pair for pair in pairs if (pair[0].id, pair[1]) not in rows]
+        shown = [Shown(*pair, folder / f"{pair[0].id}-{pair[1]}.png") for pair in pending]
+        for each in shown:  # before the judge spends hours on the others
+            open_image(each.path, sizes.image, sizes.resize)
+        record, lines = score_files(place, shard)
+        if shard:  # other shards' rows stay where they are
+            rows = {pair: kept for pair, kept in rows.items() if pair in hashes}
+        write_whole(lines, "".join(json.dumps(kept) + "\n" for kept in rows.values()))
+        write_whole(record, score.model_dump_json(indent=2) + "\n")
+        if shard is None:
+            remove_shards(place)
+        batches = (shown[first : first + BATCH] for first in range(0, len(shown), BATCH))
+        results = spread(batches) if spread else map(partial(judged, network, sizes), batches)
         with (
-            (place / "rows.jsonl").open("a", encoding="utf-8") as file,
+            lines.open("a", encoding="utf-8") as file,
             tqdm(total=len(pending), desc=f"{score.row}, judge {name}", disable=None) as bar,
         ):
-            for first in range(0, len(pending), BATCH):
-                batch = pending[first : first + BATCH]
-                for record in _judged(folder, place, batch, network, sizes):
-                    record["image_sha256"] = hashes[record["layout"], record["sample"]]
-                    file.write(json.dumps(record) + "\n")
+            for batch in results:
+                for seen in batch:
+                    pair = seen.row["layout"], seen.row["sample"]
+                    # one that a crash of the machine takes is made again, see `whole_png`
+                    write_whole(label_path(place, *pair), seen.labels, durable=False)
+                    file.write(json.dumps(seen.row | {"image_sha256": hashes[pair]}) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
                 bar.update(len(batch))
-        _sheet(folder, place, found.pairs[:SHEET], stored_rows(place, score))
+        if shard is None:
+            _sheet(folder, place, pairs[:SHEET], stored_rows(place, score))
     return place
-
-
-def _judged(
-    folder: Path, place: Path, batch: list[tuple[Layout, int]], judge: Judge, sizes: Sizes
-) -> Iterator[dict]:
-    """Segments a batch, stores its label maps, and gives its rows."""
-    paths = [folder / f"{layout.id}-{sample}.png" for layout, sample in batch]
-    images = [open_image(path, sizes.image, sizes.resize) for path in paths]
-    for (layout, sample), seen in zip(batch, judge.segment(images), strict=True):
-        labels = resize_nearest(seen.labels, sizes.score)
-        save_label_map(labels, label_path(place, layout.id, sample))
-        yield _row(layout, sample, labels, seen)
 
 
 def _sheet(folder: Path, place: Path, pairs: list[tuple[Layout, int]], rows: dict) -> None:
@@ -137,30 +140,3 @@ def _sheet(folder: Path, place: Path, pairs: list[tuple[Layout, int]], rows: dic
         for layout, sample in pairs
     ]
     write_sheet(place / "sheet.png", samples)
-
-
-def _row(layout: Layout, sample: int, labels: np.ndarray, found: Segmentation) -> dict:
-    size = len(labels)
-    truth, ignored = layout.class_map(size), layout.dropped_map(size) > 0
-    counts = confusion(truth, labels)
-    iou = class_iou(Samples.of([counts], [layout.classes]))[0]
-    row = {
-        "layout": layout.id,
-        "sample": sample,
-        "classes": list(layout.classes),
-        "confusion": sparse(counts),
-        "confusion_ignoring_dropped": sparse(confusion(truth, labels, ignored)),
-        "counts": {LABELS[c]: _counts(counts, c) for c in (0, *layout.classes)},
-        "iou": {LABELS[c]: None if np.isnan(iou[c]) else round(iou[c], 6) for c in layout.classes},
-    }
-    if found.instances is not None:
-        row["instances"] = [asdict(instance) for instance in found.instances]
-    return row
-
-
-def _counts(counts: np.ndarray, index: int) -> dict[str, int]:
-    return {
-        "intersection": int(counts[index, index]),
-        "truth": int(counts[index].sum()),
-        "predicted": int(counts[:, index].sum()),
-    }

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tcig.data.errors import InputError
+from tcig.data.shards import Shard
 from tcig.data.voc import LABELS
 from tcig.eval.iou import Samples
 
@@ -60,23 +61,40 @@ def label_path(place: Path, layout: str, sample: int) -> Path:
     return place / "labels" / f"{layout}-{sample}.png"
 
 
+def score_files(place: Path, shard: Shard | None) -> tuple[Path, Path]:
+    """`score.json` and `rows.jsonl` of a judge's scores, or those of one shard of them."""
+    suffix = shard.suffix if shard else ""
+    return place / f"score{suffix}.json", place / f"rows{suffix}.jsonl"
+
+
 def stored_rows(place: Path, score: Score) -> dict[tuple[str, int], dict]:
-    """The rows of an earlier scoring under the same key; a torn last line is left out."""
-    try:
-        before = Score.model_validate_json((place / "score.json").read_bytes())
-        lines = (place / "rows.jsonl").read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return {}
-    if before.key != score.key:
-        return {}
+    """The rows of earlier scorings under the same key, shards' too; torn lines are left out."""
     rows = {}
-    for line in lines:
+    for record in [place / "score.json", *_shards(place)]:
+        lines = record.with_name(record.stem.replace("score", "rows", 1) + ".jsonl")
         try:
-            row = json.loads(line)
-        except ValueError:
+            if Score.model_validate_json(record.read_bytes()).key != score.key:
+                continue
+            stored = lines.read_bytes().splitlines()
+        except (OSError, ValueError):
             continue
-        rows[row["layout"], row["sample"]] = row
+        for line in stored:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            rows[row["layout"], row["sample"]] = row
     return rows
+
+
+def _shards(place: Path) -> list[Path]:
+    return sorted(place.glob("score.*-of-*.json"))
+
+
+def remove_shards(place: Path) -> None:
+    """Removes the files of shards, whose rows are in those of the whole by now."""
+    for path in [*_shards(place), *place.glob("rows.*-of-*.jsonl"), *place.glob(".lock.*-of-*")]:
+        path.unlink()
 
 
 def sparse(counts: np.ndarray) -> list[list[int]]:
@@ -104,6 +122,12 @@ def read_scores(folder: Path) -> Iterator[tuple[Score, list[dict]]]:
     Raises:
         InputError: a score is unfinished, or of another version.
     """
+    for place in sorted(folder.glob("scores/*")):
+        if _shards(place):
+            raise InputError(
+                f"{place} holds parts of a score: `tcig score {folder}` or the run's command, "
+                "without --shard, puts them together."
+            )
     for path in sorted(folder.glob("scores/*/score.json")):
         try:
             score = Score.model_validate_json(path.read_bytes())

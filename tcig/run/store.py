@@ -14,13 +14,10 @@ from pathlib import Path
 from typing import IO
 
 from tcig.data.errors import InputError
-from tcig.data.files import sole_writer, write_whole
+from tcig.data.files import sole_writer, whole_png, write_whole
 from tcig.data.shards import Shard
 from tcig.eval.images import read_rows, rows_files, run_rows
 from tcig.run.spec import RunSpec
-
-PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-"""The last chunk of every whole PNG (its specification, 11.2.5)."""
 
 
 class RunStore:
@@ -91,7 +88,7 @@ class RunStore:
         for path in [*mine, *(path for path in files if path not in mine)]:
             for row in read_rows(path):
                 pair = row["layout"], row["sample"]
-                if pair not in self.done and row["error"] is None and self._whole(*pair):
+                if pair not in self.done and row["error"] is None and whole_png(self.image(*pair)):
                     self.done.add(pair)
                     if path in mine:
                         kept[pair] = row
@@ -104,15 +101,6 @@ class RunStore:
         if self._shard is None:
             for lock in self.folder.glob(".lock.*-of-*"):
                 lock.unlink()
-
-    def _whole(self, layout: str, sample: int) -> bool:
-        """Whether an image is there to its end: a crash of the machine may leave half of one."""
-        try:
-            with self.image(layout, sample).open("rb") as file:
-                file.seek(-len(PNG_END), os.SEEK_END)
-                return file.read() == PNG_END
-        except OSError:
-            return False
 
     def seconds(self) -> float:
         """Mean seconds an image of those that are there."""

@@ -149,15 +149,16 @@ def test_an_interrupted_scoring_goes_on(paint, score, monkeypatch, refused, done
 
 
 def test_a_disk_that_fills_within_a_batch_loses_no_row(paint, score, monkeypatch):
-    folder, save, saved = paint("damaged"), score_module.save_label_map, []
+    folder, save, saved = paint("damaged"), score_module.write_whole, []
 
-    def fail(labels, path):
-        if len(saved) == 3:
-            raise OSError(28, "No space left on device")
-        saved.append(path)
-        save(labels, path)
+    def fail(path, content, durable=True):
+        if path.suffix == ".png":
+            if len(saved) == 3:
+                raise OSError(28, "No space left on device")
+            saved.append(path)
+        save(path, content, durable)
 
-    monkeypatch.setattr(score_module, "save_label_map", fail)
+    monkeypatch.setattr(score_module, "write_whole", fail)
     with pytest.raises(OSError, match="No space"):
         score(folder)
     monkeypatch.undo()
