@@ -5,17 +5,28 @@
     tcig run --methods si multidiffusion --set si.guidance=5 multidiffusion.bootstrapping=code
     tcig run --layouts layouts.jsonl --coco coco --methods real --no-score
     tcig run --methods tcig --masks scribble
+    tcig run --methods si bld tcig --engine ray            # a worker for each core, or each GPU
+    tcig run --methods si bld tcig --engine ray --address 10.0.0.1:6379
+    tcig run --methods si bld tcig --shard 2/8             # 8 such jobs, then once without --shard
 
 Each method's images lie in OUT/METHOD-HASH; a stopped run goes on where it was. Without --layouts
 the profile's embedded data set is used, and its manifest written to OUT. `tcig check-method` says
 what keeps a method of your own from being compared.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from tcig.commands.parsing import parse
 from tcig.data.errors import InputError
+
+if TYPE_CHECKING:
+    from tcig.data.layout import Layout
+    from tcig.data.shards import Shard
+    from tcig.profiles import Profile
+    from tcig.run.spec import Chosen
 
 
 @dataclass
@@ -43,65 +54,113 @@ class Options:
     """Options of rows, as ROW.OPTION=VALUE: si.guidance=5 tcig.first.iterations=50."""
     no_score: bool = False
     """Only generate."""
+    shard: str | None = None
+    """Only part I/N, counted from 1, beside others that write to the same folders; the same command
+    without it puts the parts together and does what they lack."""
+    engine: Literal["serial", "ray"] = "serial"
+    """Who draws and judges: this process, or workers of Ray (pip install 'tcig[ray]')."""
+    workers: int | None = None
+    """Of Ray (default: as many as there are GPUs, or else cores for their threads)."""
+    threads: int = 1
+    """Cores of each of Ray's workers, where it has no GPU."""
+    address: str | None = None
+    """Of a running Ray cluster, as 10.0.0.1:6379, or auto (default: this machine alone)."""
+
+    def __post_init__(self):
+        if not self.methods:
+            raise InputError("give --methods one or more names, or path/to/file.py:Class.")
+        if self.samples < 1 or (self.limit is not None and self.limit < 1):
+            raise InputError("--samples and --limit count from 1.")
+        if self.threads < 1 or (self.workers is not None and self.workers < 1):
+            raise InputError("--workers and --threads count from 1.")
+        ray = self.engine == "ray"
+        if not ray and (self.workers, self.threads, self.address) != (None, 1, None):
+            raise InputError("--workers, --threads and --address are of --engine ray: give it too.")
+        if ray and self.shard:
+            raise InputError("--shard and --engine ray both divide the work: give one of them.")
+
+
+class Work(NamedTuple):
+    """What is drawn and scored, the same for all rows."""
+
+    profile: "Profile"
+    manifest: str
+    """Its SHA-256."""
+    coco: Path | None
+    layouts: "Sequence[Layout]"
+    """All of the manifest."""
+    chosen: "Sequence[Layout]"
+    """To draw, with their masks as the methods see them."""
 
 
 def main(argv: list[str]) -> int:
     """Runs `tcig run`; 1 if a sample failed."""
     options = parse(Options, argv, "run", __doc__)
-    if not options.methods:
-        raise InputError("give --methods one or more names, or path/to/file.py:Class.")
-    if options.samples < 1 or (options.limit is not None and options.limit < 1):
-        raise InputError("--samples and --limit count from 1.")
     from tcig.commands.inputs import manifest_of
     from tcig.data.files import sha256
     from tcig.data.imperfect import imperfect
     from tcig.data.layout import hash_order, read_manifest
-    from tcig.eval.judges import check_judge, load_judge
-    from tcig.eval.score import Sizes, score_folder
+    from tcig.data.shards import Shard
+    from tcig.eval.judges import check_judge
     from tcig.methods.registry import find_row
     from tcig.methods.settings import parse_settings
-    from tcig.models.kept import release
     from tcig.models.weights import locate
     from tcig.profiles import load_profile
-    from tcig.run.generate import generate
-    from tcig.run.spec import choose, set_up
-    from tcig.run.store import RunStore
+    from tcig.run.spec import choose
 
+    shard = Shard.parse(options.shard) if options.shard else None
     profile = load_profile(options.profile)
     options.out.mkdir(parents=True, exist_ok=True)
     manifest, coco = manifest_of(profile, options.layouts, options.coco, options.out)
     _, layouts = read_manifest(manifest)
     chosen = imperfect(hash_order(layouts)[: options.limit], options.masks)
-    name = sha256(manifest)
+    work = Work(profile, sha256(manifest), coco, layouts, chosen)
     methods = dict.fromkeys(options.methods)
     rows = {method: find_row(method)[0] for method in methods}
     if len(set(rows.values())) < len(rows):
         named = [method for method, row in rows.items() if list(rows.values()).count(row) > 1]
         raise InputError(f"{' and '.join(named)} are one row by name: rename a class.")
     given = parse_settings(options.set, list(rows.values()))
-    picked = [choose(method, profile, given[row]) for method, row in rows.items()]
-    ready = {}
-    for each in picked:  # what is wrong or lacks is said before anything is drawn
+    picked = {method: choose(method, profile, given[row]) for method, row in rows.items()}
+    for each in picked.values():  # what is wrong or lacks is said before anything is drawn
         for source in each.sources:
             locate(source)
-        if not each.sources:  # no weights of ours: set up at once
-            ready[each.row] = set_up(each, profile, coco, name, options.masks)
     for judge in () if options.no_score else profile.judges:
         check_judge(judge)
+    if options.engine == "ray":
+        return _on_workers(options, work, {method: given[row] for method, row in rows.items()})
+    return _here(options, work, list(picked.values()), shard)
+
+
+def _here(options: Options, work: Work, picked: "list[Chosen]", shard: "Shard | None") -> int:
+    """Draws and scores in this process."""
+    from tcig.eval.judges import load_judge
+    from tcig.eval.score import Sizes, score_folder
+    from tcig.models.kept import release
+    from tcig.run.generate import generate, samples_of_shard
+    from tcig.run.spec import set_up
+    from tcig.run.store import RunStore
+
+    profile, masks, batch = work.profile, options.masks, work.profile.batch
+    ready = {  # no weights of ours: set up before anything is drawn
+        each.row: set_up(each, profile, work.coco, work.manifest, masks)
+        for each in picked
+        if not each.sources
+    }
     asked = {"limit": options.limit, "samples": options.samples}
     settings = profile.model_dump(mode="json")
+    own = samples_of_shard(work.chosen, options.samples, batch, shard) if shard else None
     failed, folders, before = 0, [], None
     for each in picked:
         if each.sources != before:  # one row's networks at a time are in memory
             release()
         before = each.sources
         made = ready.pop(each.row, None)
-        spec, method = made or set_up(each, profile, coco, name, options.masks)
-        with RunStore(options.out, spec, asked, settings) as store:
-            failed += generate(
-                method, chosen, options.samples, profile.batch, store, profile.compute
-            )
-        if store.done:
+        spec, method = made or set_up(each, profile, work.coco, work.manifest, masks)
+        with RunStore(options.out, spec, asked, settings, shard) as store:
+            drawn = work.chosen, options.samples, batch, store, profile.compute, shard
+            failed += generate(method, *drawn)
+        if store.done if own is None else store.done & own:
             folders.append(store.folder)
             print(store.folder)
         del method
@@ -109,5 +168,39 @@ def main(argv: list[str]) -> int:
     sizes = Sizes(profile.size, profile.score_size)
     for judge in () if options.no_score else map(load_judge, profile.judges):
         for folder in folders:
-            score_folder(folder, layouts, name, judge, sizes)
+            images = folder, work.layouts, work.manifest
+            score_folder(*images, judge, sizes, shard=shard, only=own)
+    return 1 if failed else 0
+
+
+def _on_workers(options: Options, work: Work, given: dict[str, dict]) -> int:
+    """Draws and scores on Ray's workers; `given` are settings by method."""
+    from tcig.eval.score import Sizes, score_folder
+    from tcig.methods.registry import find_row
+    from tcig.run.engines import Pool
+    from tcig.run.generate import samples_of
+    from tcig.run.spread import Recipe, draw_rows, judge_of
+
+    profile = work.profile
+    gpus = {"cpu": False, "mps": False, "cuda": True}.get(profile.compute.on)
+    coco = work.coco and work.coco.resolve()
+    recipes = []
+    for method, settings in given.items():
+        file, colon, kind = method.rpartition(":")
+        name = f"{Path(file).resolve()}:{kind}" if colon else method
+        shared = profile, settings, coco, work.manifest, options.masks
+        recipes.append(Recipe(find_row(method)[0], name, *shared))
+    asked = {"limit": options.limit, "samples": options.samples}
+    with Pool(options.workers, options.threads, options.address, gpus) as pool:
+        samples = samples_of(work.chosen, options.samples)
+        failed, folders = draw_rows(pool, recipes, samples, options.out, asked)
+        for folder in folders:
+            print(folder)
+        sizes = Sizes(profile.size, profile.score_size)
+        for judge in () if options.no_score else profile.judges:
+            network, spread = judge_of(pool, judge, sizes)
+            for folder in folders:
+                images = folder, work.layouts, work.manifest
+                name = judge.partition("=")[0]
+                score_folder(*images, (name, network), sizes, spread=spread)
     return 1 if failed else 0

@@ -29,12 +29,21 @@ def pending_batches(
     shards what is lacking is put together anew. In an empty store these are the same batches.
     """
     if shard is None:
-        asked = _lacking(asked, store)
-    batches = [asked[first : first + batch] for first in range(0, len(asked), batch)]
-    if shard is None:
-        return batches
-    own = (_lacking(each, store) for each in shard.of(batches))
+        return _batches(_lacking(asked, store), batch)
+    own = (_lacking(each, store) for each in shard.of(_batches(asked, batch)))
     return [each for each in own if each]
+
+
+def samples_of_shard(
+    layouts: Sequence[Layout], samples: int, batch: int, shard: Shard
+) -> set[tuple[str, int]]:
+    """(layout, sample) of all that a shard draws."""
+    own = shard.of(_batches(samples_of(layouts, samples), batch))
+    return {(layout.id, sample) for each in own for layout, sample in each}
+
+
+def _batches(samples: Sequence[Sample], batch: int) -> list[Sequence[Sample]]:
+    return [samples[first : first + batch] for first in range(0, len(samples), batch)]
 
 
 def _lacking(samples: Sequence[Sample], store: RunStore) -> list[Sample]:

@@ -1,0 +1,194 @@
+"""Rows and scores of a run on many workers; what a worker does stands first."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tcig.data.errors import InputError
+from tcig.eval.judges import Judge, load_judge
+from tcig.eval.judging import Seen, Shown, Sizes, judged
+from tcig.eval.score import Spread
+from tcig.models.devices import set_tf32
+from tcig.models.kept import release
+from tcig.profiles import Profile
+from tcig.run.draw import Drawn, Painter, Sample, failed_row
+from tcig.run.engines import Lost, Pool, Task
+from tcig.run.generate import Ledger, pending_batches
+from tcig.run.spec import RunSpec, choose, set_up
+from tcig.run.store import RunStore
+
+
+class Recipe(NamedTuple):
+    """A row, as a worker sets it up: see `tcig.run.spec`."""
+
+    row: str
+    method: str
+    """Its name, or an absolute path/to/file.py:Class."""
+    profile: Profile
+    settings: dict[str, Any]
+    coco: Path | None
+    manifest: str
+    masks: str
+
+
+class _AtWork(NamedTuple):
+    recipe: Recipe
+    sources: tuple[str, ...]
+    spec: RunSpec
+    painter: Painter
+
+
+_at_work: _AtWork | None = None
+
+
+def prepare(recipe: Recipe) -> RunSpec:
+    """Sets a row up, where this process has not yet; rows of the same weights share them."""
+    global _at_work
+    if _at_work is None or _at_work.recipe != recipe:
+        before, _at_work = _at_work, None
+        chosen = choose(recipe.method, recipe.profile, recipe.settings)
+        if before and before.sources != chosen.sources:
+            del before
+            release()
+        arguments = recipe.profile, recipe.coco, recipe.manifest, recipe.masks
+        spec, method = set_up(chosen, *arguments)
+        painter = Painter(method, recipe.profile.batch, recipe.profile.compute)
+        _at_work = _AtWork(recipe, chosen.sources, spec, painter)
+    return _at_work.spec
+
+
+def draw(recipe: Recipe, run: str, samples: Sequence[Sample]) -> Iterator[Drawn]:
+    """Draws samples of the run of this hash.
+
+    Raises:
+        InputError: the row would be another run here.
+    """
+    if prepare(recipe).hash != run:
+        raise InputError(
+            f"{recipe.row}: workers differ in its code, version or weights: install the same on "
+            "all machines."
+        )
+    yield from _at_work.painter.draw(samples)
+
+
+@cache
+def _judge(name: str) -> Judge:
+    global _at_work
+    _at_work = None
+    release()
+    return load_judge(name)[1]
+
+
+def identify(judge: str) -> str:
+    """Loads a judge; its identity."""
+    return _judge(judge).identity
+
+
+def look(judge: str, sizes: Sizes, batch: Sequence[Shown]) -> list[Seen]:
+    """What a judge sees in a batch of images."""
+    network = _judge(judge)
+    set_tf32(False)
+    return judged(network, sizes, batch)
+
+
+def draw_rows(
+    pool: Pool, recipes: Sequence[Recipe], asked: Sequence[Sample], out: Path, record: dict
+) -> tuple[int, list[Path]]:
+    """Draws what the runs of all rows lack, their rows one after another.
+
+    Whoever finds no work in a row that others still draw sets up the next. A batch on which
+    workers die is drawn sample by sample; a sample on which they die has failed.
+
+    Args:
+        pool: of workers.
+        recipes: of the rows.
+        asked: samples of every row.
+        out: where the runs' folders are.
+        record: what was asked for, see `RunStore`.
+
+    Returns:
+        How many samples failed, and the folders of the runs that hold an image.
+
+    Raises:
+        InputError: a row cannot be set up, workers differ, or die before they draw.
+        OSError: a store cannot be written.
+    """
+    waiting, queue = deque(recipes), deque()
+    opening: list[Recipe] = []  # one row, as often as a worker may still set it up
+    stores: dict[str, RunStore] = {}
+
+    def take() -> Task | None:
+        if queue:
+            return queue.popleft()
+        if not opening and waiting:
+            opening.extend([waiting.popleft()] * pool.size)
+        return Task(prepare, (opening.pop(),)) if opening else None
+
+    def open_store(recipe: Recipe, spec: RunSpec) -> None:
+        settings = recipe.profile.model_dump(mode="json")
+        store = held.enter_context(RunStore(out, spec, record, settings))
+        batches = pending_batches(asked, store, recipe.profile.batch)
+        queue.extend(Task(draw, (recipe, spec.hash, batch)) for batch in batches)
+        ledger.there(len(asked) - sum(map(len, batches)))
+        stores[recipe.row] = store
+        opening.clear()
+
+    with (
+        ExitStack() as held,
+        Ledger(len(recipes) * len(asked), ", ".join(recipe.row for recipe in recipes)) as ledger,
+    ):
+        for task, found in pool.run(take):
+            recipe, *given = task.arguments
+            if task.function is prepare:
+                if isinstance(found, Lost):
+                    raise InputError(f"{recipe.row} cannot be set up by a worker: {found.reason}.")
+                if recipe.row not in stores:
+                    open_store(recipe, found)
+            elif isinstance(found, Lost) and len(given[1]) > 1:
+                queue.extendleft(Task(draw, (recipe, given[0], [one])) for one in given[1][::-1])
+            else:
+                if isinstance(found, Lost):
+                    found = [Drawn(failed_row(*given[1][0], found.reason), None)]
+                for drawn in found:
+                    ledger.add(stores[recipe.row], drawn)
+        failed = sum(ledger.failed(store, len(asked)) for store in stores.values())
+    return failed, [store.folder for store in stores.values() if store.done]
+
+
+class Elsewhere(NamedTuple):
+    """A judge that workers have loaded."""
+
+    identity: str
+
+
+def judge_of(pool: Pool, name: str, sizes: Sizes) -> tuple[Elsewhere, Spread]:
+    """A judge on workers, and how batches of images are given to them.
+
+    Raises:
+        InputError: the judge cannot be loaded, or workers die with it.
+    """
+    tasks = [Task(identify, (name,))] * pool.size
+    identities = {_alive(name, found) for _, found in pool.run(_from(iter(tasks)))}
+    if len(identities) > 1:
+        raise InputError(f"workers have other weights of the judge {name}: install the same.")
+
+    def spread(batches):
+        read = ([each._replace(content=each.path.read_bytes()) for each in b] for b in batches)
+        tasks = (Task(look, (name, sizes, batch)) for batch in read)
+        for _, found in pool.run(_from(tasks)):
+            yield _alive(name, found)
+
+    return Elsewhere(identities.pop()), spread
+
+
+def _from(tasks: Iterator[Task]) -> Callable[[], Task | None]:
+    return lambda: next(tasks, None)
+
+
+def _alive(judge: str, found: Any) -> Any:
+    if isinstance(found, Lost):
+        raise InputError(f"the judge {judge} cannot be used by a worker: {found.reason}.")
+    return found
