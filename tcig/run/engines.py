@@ -6,6 +6,7 @@ another. Only the process that asked writes to the run's folder, so workers need
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
@@ -15,6 +16,8 @@ from tcig.data.errors import InputError
 Engine = Literal["serial", "ray"]
 ATTEMPTS = 2
 """How often a task is given to a worker before the task is taken for what kills workers; ours."""
+PATIENCE = 10
+"""Seconds that a cluster's address may take to answer; ours."""
 GIVEN = "TCIG_"
 """Environment variables of these names hold for workers too, wherever they are."""
 
@@ -75,17 +78,13 @@ class Pool:
                 "--engine ray needs Ray, which is not installed: pip install 'tcig[ray]'."
             ) from None
         self._ray = ray
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        local = {"num_cpus": self._asked * self._threads} if self._asked else {}
-        where = {"address": self._address} if self._address else {"address": "local", **local}
+        if self._address:
+            where = {"address": _reached(self._address)}
+        else:
+            cores = self._asked and {"num_cpus": self._asked * self._threads}
+            where = {"address": "local", "include_dashboard": False, **(cores or {})}
         try:
-            ray.init(
-                **where,
-                include_dashboard=False if self._address is None else None,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                configure_logging=True,
-            )
+            ray.init(**where, logging_level=logging.ERROR, log_to_driver=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split()).rstrip(".")
             raise InputError(f"no Ray cluster at {self._address or 'hand'} ({reason}).") from None
@@ -177,6 +176,17 @@ class Pool:
             return any(node["Alive"] for node in self._ray.nodes())
         except Exception:
             return False
+
+
+def _reached(address: str) -> str:
+    """The address of a cluster; Ray itself waits minutes for one that is not there."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "/" not in host:
+        try:
+            socket.create_connection((host, int(port)), PATIENCE).close()
+        except OSError as error:
+            raise InputError(f"no Ray cluster at {address} ({error.strerror or error}).") from None
+    return address
 
 
 def _reason(error: Exception) -> str:
