@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -159,6 +159,14 @@ def write_manifest(path: Path, header: Header, layouts: Sequence[Layout]) -> Non
     write_whole(path, "\n".join(lines) + "\n")
 
 
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8", newline="\n") as lines:
+            yield from lines
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a manifest ({error}).") from None
+
+
 def read_manifest(path: Path) -> tuple[Header, list[Layout]]:
     """Reads and checks a manifest.
 
@@ -166,13 +174,8 @@ def read_manifest(path: Path) -> tuple[Header, list[Layout]]:
         InputError: the file is missing; a line is no JSON or lacks something; another schema
             version; an id stands twice; no layouts; fewer than the header counts.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a manifest ({error}).") from None
-    lines = text.removesuffix("\n").split("\n") if text else []
     header, layouts, seen = None, [], set()
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_lines(path), start=1):
         try:
             record = json.loads(line)
             if number == 1:

@@ -114,7 +114,7 @@ def label_map(masks: list[np.ndarray], classes: list[int], size: int) -> np.ndar
     later one). Masks are (S, S) bool, their areas compared at that native size.
     """
     labels = np.zeros((size, size), np.uint8)
-    order = sorted(range(len(masks)), key=lambda i: -int(masks[i].sum()))
+    order = sorted(range(len(masks)), key=lambda i: -np.count_nonzero(masks[i]))
     for i in order:
         labels[resize_nearest(masks[i], size)] = classes[i]
     return labels

@@ -50,30 +50,40 @@ def judged(judge: Judge, sizes: Sizes, batch: Sequence[Shown]) -> list[Seen]:
         InputError: an image cannot be read, see `open_image`.
     """
     images = [open_image(each.path, sizes.image, sizes.resize, each.content) for each in batch]
-    found = []
-    for shown, seen in zip(batch, judge.segment(images), strict=True):
-        labels = resize_nearest(seen.labels, sizes.score)
-        row = _row(shown.layout, shown.sample, labels, seen)
-        found.append(Seen(row, encode_label_map(labels)))
-    return found
+    segmented = judge.segment(images)
+    maps = [resize_nearest(seen.labels, sizes.score) for seen in segmented]
+    layouts = [shown.layout for shown in batch]
+    counts = [_confusions(layout, labels) for layout, labels in zip(layouts, maps, strict=True)]
+    classes = [layout.classes for layout in layouts]
+    ious = class_iou(Samples.of([both[0] for both in counts], classes))
+    rows = map(_row, batch, segmented, counts, ious)
+    return [Seen(row, encode_label_map(labels)) for row, labels in zip(rows, maps, strict=True)]
 
 
-def _row(layout: Layout, sample: int, labels: np.ndarray, found: Segmentation) -> dict:
-    size = len(labels)
-    truth, ignored = layout.class_map(size), layout.dropped_map(size) > 0
+def _confusions(layout: Layout, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """With all pixels, and without those of dropped objects."""
+    truth = layout.class_map(len(labels))
     counts = confusion(truth, labels)
-    iou = class_iou(Samples.of([counts], [layout.classes]))[0]
+    if not layout.dropped:
+        return counts, counts
+    return counts, confusion(truth, labels, layout.dropped_map(len(labels)) > 0)
+
+
+def _row(
+    shown: Shown, seen: Segmentation, counts: tuple[np.ndarray, np.ndarray], iou: np.ndarray
+) -> dict:
+    classes, (all_pixels, ignoring) = shown.layout.classes, counts
     row = {
-        "layout": layout.id,
-        "sample": sample,
-        "classes": list(layout.classes),
-        "confusion": sparse(counts),
-        "confusion_ignoring_dropped": sparse(confusion(truth, labels, ignored)),
-        "counts": {LABELS[c]: _counts(counts, c) for c in (0, *layout.classes)},
-        "iou": {LABELS[c]: None if np.isnan(iou[c]) else round(iou[c], 6) for c in layout.classes},
+        "layout": shown.layout.id,
+        "sample": shown.sample,
+        "classes": list(classes),
+        "confusion": sparse(all_pixels),
+        "confusion_ignoring_dropped": sparse(ignoring),
+        "counts": {LABELS[c]: _counts(all_pixels, c) for c in (0, *classes)},
+        "iou": {LABELS[c]: None if np.isnan(iou[c]) else round(iou[c], 6) for c in classes},
     }
-    if found.instances is not None:
-        row["instances"] = [asdict(instance) for instance in found.instances]
+    if seen.instances is not None:
+        row["instances"] = [asdict(instance) for instance in seen.instances]
     return row
 
 

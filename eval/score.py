@@ -72,10 +72,8 @@ def score_folder(
     """
     found = find_images(folder, layouts, manifest, limit, only)
     pairs = found.pairs if shard is None or only is not None else shard.of(found.pairs)
-    hashes = {
-        (layout.id, sample): sha256(folder / f"{layout.id}-{sample}.png")
-        for layout, sample in pairs
-    }
+    paths = {(layout.id, sample): folder / f"{layout.id}-{sample}.png" for layout, sample in pairs}
+    hashes = {pair: sha256(path) for pair, path in paths.items()}
     name, network = judge
     score = Score(
         row=row or found.row,
@@ -99,7 +97,7 @@ def score_folder(
             and whole_png(label_path(place, *pair))
         }
         pending = [pair for pair in pairs if (pair[0].id, pair[1]) not in rows]
-        shown = [Shown(*pair, folder / f"{pair[0].id}-{pair[1]}.png") for pair in pending]
+        shown = [Shown(*pair, paths[pair[0].id, pair[1]]) for pair in pending]
         for each in shown:  # before the judge spends hours on the others
             open_image(each.path, sizes.image, sizes.resize)
         record, lines = score_files(place, shard)

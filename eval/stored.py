@@ -99,7 +99,9 @@ def remove_shards(place: Path) -> None:
 
 def sparse(counts: np.ndarray) -> list[list[int]]:
     """The non-zero entries as [true class, predicted class, pixels]."""
-    return [[int(t), int(p), int(counts[t, p])] for t, p in np.argwhere(counts)]
+    truth, predicted = np.nonzero(counts)
+    pixels = counts[truth, predicted]
+    return np.stack([truth, predicted, pixels], 1).tolist()
 
 
 def dense(entries: list[list[int]]) -> np.ndarray:
