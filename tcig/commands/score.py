@@ -34,6 +34,8 @@ class Options:
     """Score the first N layouts in the order of a hash of their ids."""
     resize: bool = False
     """Resize images of another size than the profile's instead of refusing them."""
+    shard: str | None = None
+    """Only part I/N, counted from 1, beside others; without it the parts are put together."""
 
 
 def main(argv: list[str]) -> int:
@@ -42,9 +44,11 @@ def main(argv: list[str]) -> int:
     from tcig.commands.inputs import profile_of
     from tcig.data.files import sha256
     from tcig.data.layout import read_manifest
+    from tcig.data.shards import Shard
     from tcig.eval.judges import load_judge
     from tcig.eval.score import Sizes, score_folder
 
+    shard = Shard.parse(options.shard) if options.shard else None
     profile = profile_of(options.folder, options.profile)
     _, layouts = read_manifest(options.layouts)
     sizes = Sizes(profile.size, profile.score_size, options.resize)
@@ -57,6 +61,7 @@ def main(argv: list[str]) -> int:
             sizes,
             options.name,
             options.limit,
+            shard,
         )
         print(place)
     return 0
