@@ -17,7 +17,7 @@ OPEN = {
 }
 """Rows that a profile leaves to be completed, and what is said: no experts are published, and no
 miniature of two networks is trained."""
-for _name in ("mini", "smoke"):
+for _name in ("mini", "mini-fast", "smoke"):
     OPEN[("controlnet", _name)] = "control is empty: name a network"
     OPEN[("gligen", _name)] = "weights is empty: name a model"
 
@@ -109,7 +109,7 @@ def test_a_profile_takes_from_its_base_what_it_does_not_say(write):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ('base = "nothing"', "no profile 'nothing': there are mini, paper"),
+        ('base = "nothing"', "no profile 'nothing': there are mini, mini-fast, paper"),
         ('base = "paper-small"', "has a base itself: one is enough"),
         ('base = "mini"\n[compute]\non = "tpu"', r"compute\.on: Input should be 'auto', 'cuda'"),
         ('base = "mini"\n[compute]\nhalf = true', r"compute\.half: Extra inputs"),

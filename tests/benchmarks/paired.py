@@ -25,7 +25,7 @@ from tcig.profiles import load_profile
 from tcig.run.spec import prepare
 row, profile, count = sys.argv[1], load_profile(sys.argv[2]), int(sys.argv[3])
 layouts = hash_order(build_layouts(FOLDER, Filter())[1])[:count]
-_, method = prepare(row, profile, FOLDER, "0" * 64)
+_, method = prepare(row, profile, FOLDER, "0" * 64, json.loads(sys.argv[4]))
 print("ready", flush=True)
 for turn, _ in enumerate(sys.stdin):
     started = time.perf_counter()
@@ -45,9 +45,10 @@ class Way(NamedTuple):
     profile: str
 
 
-def start(way: Way, row: str, layouts: int) -> subprocess.Popen:
+def start(way: Way, row: str, layouts: int, settings: dict[str, str]) -> subprocess.Popen:
     """A process that draws the row whenever it is told to."""
-    command = [way.python, "-W", "ignore", "-c", WORKER, row, way.profile, str(layouts)]
+    arguments = [row, way.profile, str(layouts), json.dumps(settings)]
+    command = [way.python, "-W", "ignore", "-c", WORKER, *arguments]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, **pipes)
     if process.stdout.readline() != "ready\n":
@@ -68,15 +69,17 @@ def main() -> None:
     parser.add_argument("--base", help="python of another checkout's environment")
     parser.add_argument("--profiles", nargs="+", default=["mini"])
     parser.add_argument("--rows", nargs="+", required=True)
+    parser.add_argument("--set", nargs="*", default=[], help="OPTION=VALUE, of all rows")
     parser.add_argument("--layouts", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     ways = [Way(f"{profile}, here", sys.executable, profile) for profile in options.profiles]
     if options.base:
         ways.insert(0, Way(f"{options.profiles[0]}, base", options.base, options.profiles[0]))
+    settings = dict(each.split("=", 1) for each in options.set)
     print("| row | way | s an image | images an hour | times the first |\n|---|---|---|---|---|")
     for row in options.rows:
-        processes = [start(way, row, options.layouts) for way in ways]
+        processes = [start(way, row, options.layouts, settings) for way in ways]
         rounds = [[turn(process) for process in processes] for _ in range(1 + options.rounds)][1:]
         for process in processes:
             process.stdin.close()
