@@ -99,7 +99,8 @@ def draw_rows(
 ) -> tuple[int, list[Path]]:
     """Draws what the runs of all rows lack, their rows one after another.
 
-    Whoever finds no work in a row that others still draw sets up the next. A batch on which
+    A row is set up by no more workers than it has batches; whoever finds no work in the rows that
+    others draw sets up the next. A batch on which
     workers die is drawn sample by sample; a sample on which they die has failed.
 
     Args:
@@ -117,14 +118,15 @@ def draw_rows(
         OSError: a store cannot be written.
     """
     waiting, queue = deque(recipes), deque()
-    opening: list[Recipe] = []  # one row, as often as a worker may still set it up
+    opening: list[Recipe] = []  # as often as a worker may still set it up
     stores: dict[str, RunStore] = {}
 
     def take() -> Task | None:
         if queue:
             return queue.popleft()
         if not opening and waiting:
-            opening.extend([waiting.popleft()] * pool.size)
+            recipe = waiting.popleft()
+            opening.extend([recipe] * min(pool.size, -(-len(asked) // recipe.profile.batch)))
         return Task(prepare, (opening.pop(),)) if opening else None
 
     def open_store(recipe: Recipe, spec: RunSpec) -> None:
@@ -134,7 +136,7 @@ def draw_rows(
         queue.extend(Task(draw, (recipe, spec.hash, batch)) for batch in batches)
         ledger.there(len(asked) - sum(map(len, batches)))
         stores[recipe.row] = store
-        opening.clear()
+        opening[:] = [each for each in opening if each is not recipe]
 
     with (
         ExitStack() as held,
