@@ -127,7 +127,7 @@ def test_options_that_do_not_parse_are_named(tcig, arguments, named):
         (["run", "--methods", "pasta", "--no-score"], "did you mean paste"),
         (["run", "--methods", "paste", "--limit", "0"], "--limit"),
         (["run", "--methods", "paste", "--samples", "-1"], "--samples"),
-        (["run", "--methods", "paste", "--profile", "minni"], "no profile 'minni': .*mini, mini-fast"),
+        (["run", "--methods", "paste", "--profile", "minni"], "no profile 'minni': .*mini-fast"),
         (["run", "--methods", "paste", "--profile", "no.toml"], "no.toml"),
         (["run", "--methods", "paste", "--profile", "paper"], "tcig layouts.*--layouts FILE"),
         (["run", "--methods", "paste", "--layouts", "no.jsonl"], r"no\.jsonl cannot be read"),
