@@ -147,7 +147,7 @@ def run_rows(folder: Path) -> list[dict]:
     of any other folder. A sample that one file has as failed and another as drawn is drawn."""
     rows = {}
     for path in rows_files(folder):
-        for row in read_rows(path):
+        for row in parsed_rows(path):
             pair = row["layout"], row["sample"]
             if row["error"] is None or pair not in rows:
                 rows[pair] = row
@@ -155,11 +155,11 @@ def run_rows(folder: Path) -> list[dict]:
 
 
 def rows_files(folder: Path) -> list[Path]:
-    """`rows.jsonl` of a run or a score and those of its shards."""
+    """`rows.jsonl` of a run and those of its shards."""
     return sorted(folder.glob("rows.jsonl")) + sorted(folder.glob("rows.*-of-*.jsonl"))
 
 
-def read_rows(path: Path) -> Iterator[dict]:
+def parsed_rows(path: Path) -> Iterator[dict]:
     """The rows of a file, in turn, without what is none: a kill tears, a crash leaves zeros."""
     with path.open("rb") as lines:
         for line in lines:

@@ -137,7 +137,7 @@ def _here(options: Options, work: Work, picked: "list[Chosen]", shard: "Shard | 
     from tcig.eval.judges import load_judge
     from tcig.eval.score import Sizes, score_folder
     from tcig.models.kept import release
-    from tcig.run.generate import generate, samples_of_shard
+    from tcig.run.generate import generate, samples_of, samples_of_shard
     from tcig.run.spec import set_up
     from tcig.run.store import RunStore
 
@@ -149,7 +149,10 @@ def _here(options: Options, work: Work, picked: "list[Chosen]", shard: "Shard | 
     }
     asked = {"limit": options.limit, "samples": options.samples}
     settings = profile.model_dump(mode="json")
-    own = samples_of_shard(work.chosen, options.samples, batch, shard) if shard else None
+    own = None
+    if shard:
+        part = samples_of_shard(samples_of(work.chosen, options.samples), batch, shard)
+        own = {(layout.id, sample) for layout, sample in part}
     failed, folders, before = 0, [], None
     for each in picked:
         if each.sources != before:  # one row's networks at a time are in memory

@@ -9,11 +9,10 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from tcig.data.errors import InputError
 
-Engine = Literal["serial", "ray"]
 ATTEMPTS = 2
 """How often a task is given to a worker before the task is taken for what kills workers; ours."""
 PATIENCE = 10
@@ -160,7 +159,6 @@ class Pool:
             for worker, *_ in busy.values():  # nobody waits for these any more
                 with suppress(Exception):
                     ray.kill(worker)
-                    idle.append(self._worker())
 
     @staticmethod
     def _first(take: Callable[[], Task | None]) -> tuple[Task, int] | None:

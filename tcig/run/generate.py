@@ -34,12 +34,9 @@ def pending_batches(
     return [each for each in own if each]
 
 
-def samples_of_shard(
-    layouts: Sequence[Layout], samples: int, batch: int, shard: Shard
-) -> set[tuple[str, int]]:
-    """(layout, sample) of all that a shard draws."""
-    own = shard.of(_batches(samples_of(layouts, samples), batch))
-    return {(layout.id, sample) for each in own for layout, sample in each}
+def samples_of_shard(asked: Sequence[Sample], batch: int, shard: Shard) -> list[Sample]:
+    """All that a shard draws of the samples asked for."""
+    return list(chain(*shard.of(_batches(asked, batch))))
 
 
 def _batches(samples: Sequence[Sample], batch: int) -> list[Sequence[Sample]]:
@@ -86,7 +83,7 @@ class Ledger:
         """How many samples of a run failed, said in a sentence if their errors were not."""
         errors = [n for (name, _), n in self._failures.items() if name == store.spec.method]
         failed = sum(errors)
-        if failed > len(errors) or failed == asked:
+        if failed > len(errors) or 0 < failed == asked:
             print(
                 f"{store.spec.method}: {failed} of {asked} samples failed; each one's error is in "
                 f"{store.rows}, and `tcig check-method` tries a method alone.",
@@ -124,7 +121,7 @@ def generate(
     asked = samples_of(layouts, samples)
     painter = Painter(method, batch, compute)
     pending = pending_batches(asked, store, batch, shard)
-    total = len(asked) if shard is None else sum(map(len, pending))
+    total = len(samples_of_shard(asked, batch, shard) if shard else asked)
     with Ledger(total, store.spec.method) as ledger:
         ledger.there(total - sum(map(len, pending)))
         if shard is None:  # at once: no batch is cut short where memory allows less than asked for

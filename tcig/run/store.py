@@ -16,7 +16,7 @@ from typing import IO
 from tcig.data.errors import InputError
 from tcig.data.files import sole_writer, whole_png, write_whole
 from tcig.data.shards import Shard
-from tcig.eval.images import read_rows, rows_files, run_rows
+from tcig.eval.images import parsed_rows, rows_files, run_rows
 from tcig.run.spec import RunSpec
 
 
@@ -86,7 +86,7 @@ class RunStore:
         mine = [path for path in files if self._shard is None or path == self.rows]
         kept: dict[tuple[str, int], dict] = {}
         for path in [*mine, *(path for path in files if path not in mine)]:
-            for row in read_rows(path):
+            for row in parsed_rows(path):
                 pair = row["layout"], row["sample"]
                 if pair not in self.done and row["error"] is None and whole_png(self.image(*pair)):
                     self.done.add(pair)

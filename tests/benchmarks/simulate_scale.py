@@ -59,7 +59,7 @@ WORLDS = (
         2e9,
     ),
 )
-"""Set-up of the miniatures: measured. Of `paper`: guessed, as are 2 GB/s of a shared disk."""
+"""Set-up, weights and disks are guessed."""
 
 
 class Outcome(NamedTuple):

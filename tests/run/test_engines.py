@@ -2,13 +2,14 @@
 
 import json
 import re
+import sys
 from itertools import chain
 
 import pytest
 
 from tcig.cli import main
 from tcig.data.shards import Shard
-from tcig.run.generate import pending_batches, samples_of
+from tcig.run.generate import generate, pending_batches, samples_of
 
 OF_ITS_MACHINE = "seconds", "peak_mib", "peak_device_mib"
 ARGUMENTS = ["run", "--profile", "smoke", "--methods", "si", "real", "--limit", "20"]
@@ -76,6 +77,15 @@ def ids(batch):
     return [(layout.id, sample) for layout, sample in batch]
 
 
+def test_a_part_that_is_done_or_empty_says_nothing(open_store, noise, layouts, capsys):
+    for fresh, shard in [(3, Shard(2, 2)), (0, Shard(2, 2)), (0, Shard(9, 9))]:
+        noise.calls.clear()
+        with open_store() as store:
+            assert generate(noise, layouts[:6], 1, 3, store, shard=shard) == 0
+        assert len(noise.drawn) == fresh
+    assert "failed" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 12])
 def test_shards_share_the_batches_of_an_empty_store(open_store, layouts, count):
     asked = samples_of(layouts, 2)
@@ -113,6 +123,6 @@ def test_what_cannot_be_is_said_in_a_sentence(tmp_path, capsys, more, said):
 
 
 def test_without_ray_it_is_named(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     assert main([*ARGUMENTS, "--out", str(tmp_path), "--engine", "ray"]) == 2
     assert "pip install 'tcig[ray]'" in capsys.readouterr().err
