@@ -11,9 +11,6 @@ from pathlib import Path
 from tcig.data.errors import InputError
 from tcig.data.shards import Shard
 
-PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-"""The last chunk of every whole PNG (its specification, 11.2.5)."""
-
 
 def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
     """Writes to a temporary neighbour, flushes it to disk, then renames it into place.
@@ -36,16 +33,6 @@ def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-
-
-def whole_png(path: Path) -> bool:
-    """Whether a PNG is there to its end: a crash of the machine may leave half of one."""
-    try:
-        with path.open("rb") as file:
-            file.seek(-len(PNG_END), os.SEEK_END)
-            return file.read() == PNG_END
-    except OSError:
-        return False
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 from tcig.data.errors import InputError
 from tcig.data.files import write_whole
 from tcig.data.filters import Filter
-from tcig.data.masks import area, check_runs, decode, label_map
+from tcig.data.masks import area, check_runs, decode, decode_all, label_map
 from tcig.data.voc import BY_LABEL, with_article
 
 SCHEMA = 1
@@ -107,13 +107,16 @@ class Layout(_Record):
 
     def class_map(self, size: int) -> np.ndarray:
         """The regions as a label map, (size, size) uint8: the smaller object on top."""
-        masks = [region.pixels for region in self.regions]
-        return label_map(masks, [region.index for region in self.regions], size)
+        return _map(self.regions, size)
 
     def dropped_map(self, size: int) -> np.ndarray:
         """The dropped objects as a label map, (size, size) uint8."""
-        masks = [region.pixels for region in self.dropped]
-        return label_map(masks, [region.index for region in self.dropped], size)
+        return _map(self.dropped, size)
+
+
+def _map(regions: Sequence[Region], size: int) -> np.ndarray:
+    masks = decode_all([region.mask for region in regions])
+    return label_map(masks, [region.index for region in regions], size)
 
 
 class SourceFile(_Record):

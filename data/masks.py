@@ -34,6 +34,11 @@ def decode(rle: dict) -> np.ndarray:
     return coco_mask.decode(rle).astype(bool)
 
 
+def decode_all(rles: list[dict]) -> list[np.ndarray]:
+    """RLEs of one size -> (H, W) bool each."""
+    return list(coco_mask.decode(rles).view(bool).transpose(2, 0, 1)) if rles else []
+
+
 def encode(mask: np.ndarray) -> dict:
     """(H, W) bool -> RLE."""
     rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
@@ -100,9 +105,12 @@ def resize_nearest(pixels: np.ndarray, size: int) -> np.ndarray:
     """Resizes a square (S, S, ...) array by nearest neighbour, sampling at pixel centres.
 
     Output pixel i reads input pixel floor((i + 1/2) S / size), in exact integers: torch's
-    "nearest-exact", and Pillow's NEAREST but for rounding at exact ties.
+    "nearest-exact", and Pillow's NEAREST but for rounding at exact ties. Of the same size it is
+    the array itself.
     """
     side = pixels.shape[0]
+    if side == size:
+        return pixels
     index = (2 * np.arange(size) + 1) * side // (2 * size)
     return pixels[index][:, index]
 

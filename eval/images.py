@@ -15,9 +15,8 @@ from pydantic import BaseModel, Field, ValidationError
 from tcig.data.errors import InputError
 from tcig.data.imperfect import TRUE
 from tcig.data.layout import Layout, hash_order
+from tcig.data.png import BIT_DEPTH
 
-BIT_DEPTH = 24
-"""Place of it in a PNG, in the IHDR chunk: Pillow opens 16-bit RGB as 8-bit without a word."""
 _NAME = re.compile(r"(?P<layout>[\w.]+)-(?P<sample>0|[1-9]\d*)\.png", re.ASCII)
 
 
@@ -204,9 +203,10 @@ def open_image(path: Path, size: int, resize: bool, content: bytes | None = None
                 raise InputError(f"{path} is {image.format} inside: save images as PNG.")
             if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
                 raise InputError(f"{path} is transparent: save opaque RGB.")
-            if content[BIT_DEPTH] > 8:
+            if content[BIT_DEPTH] > 8:  # Pillow opens 16-bit RGB as 8-bit without a word
                 raise InputError(f"{path} has 16 bits a channel: save 8-bit RGB.")
-            image = image.convert("RGB")
+            if image.mode != "RGB":
+                image = image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(
             f"{path} cannot be read as an image ({error}): generate it again."

@@ -4,6 +4,7 @@ The counts of a sample are its confusion matrix: `confusion[t, p]` pixels are of
 truth and of class p to the judge, classes 0 (background) to 20. Every IoU below derives from it.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,12 +17,12 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, ignored: np.ndarray | No
     """Counts pixels by true and predicted class.
 
     Args:
-        truth: label map, (H, W) integers 0..20.
-        predicted: label map of the same shape.
-        ignored: (H, W) bool, pixels that count neither way.
+        truth: label maps, (..., H, W) integers 0..20.
+        predicted: label maps of the same shape.
+        ignored: bool of the same shape, pixels that count neither way.
 
     Returns:
-        (21, 21) int64, rows truth, columns prediction.
+        (..., 21, 21) int64, rows truth, columns prediction.
 
     Raises:
         ValueError: shapes differ, or a label is outside 0..20.
@@ -30,10 +31,14 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, ignored: np.ndarray | No
         raise ValueError(f"truth is {truth.shape}, prediction {predicted.shape}")
     if max(truth.max(), predicted.max()) >= NUM_LABELS or min(truth.min(), predicted.min()) < 0:
         raise ValueError("labels are 0 to 20")
-    pairs = truth.astype(np.int64) * NUM_LABELS + predicted
+    *many, height, width = truth.shape
+    first = np.arange(math.prod(many)) * NUM_LABELS**2
+    pairs = truth.reshape(-1, height * width) * np.int64(NUM_LABELS) + first[:, None]
+    pairs += predicted.reshape(pairs.shape)
     if ignored is not None:
-        pairs = pairs[~ignored]
-    return np.bincount(pairs.ravel(), minlength=NUM_LABELS**2).reshape(NUM_LABELS, NUM_LABELS)
+        pairs = pairs[~ignored.reshape(pairs.shape)]
+    counts = np.bincount(pairs.ravel(), minlength=len(first) * NUM_LABELS**2)
+    return counts.reshape(*many, NUM_LABELS, NUM_LABELS)
 
 
 class Samples(NamedTuple):

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import isnan
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from tcig.data.layout import Layout
 from tcig.data.masks import encode_label_map, resize_nearest
@@ -49,47 +51,60 @@ def judged(judge: Judge, sizes: Sizes, batch: Sequence[Shown]) -> list[Seen]:
     Raises:
         InputError: an image cannot be read, see `open_image`.
     """
-    images = [open_image(each.path, sizes.image, sizes.resize, each.content) for each in batch]
-    segmented = judge.segment(images)
-    maps = [resize_nearest(seen.labels, sizes.score) for seen in segmented]
+    return counted(sizes, batch, judge.segment(opened(sizes, batch)))
+
+
+def opened(sizes: Sizes, batch: Sequence[Shown]) -> list[Image.Image]:
+    """The images of a batch.
+
+    Raises:
+        InputError: one cannot be read, see `open_image`.
+    """
+    return [open_image(each.path, sizes.image, sizes.resize, each.content) for each in batch]
+
+
+def counted(sizes: Sizes, batch: Sequence[Shown], segmented: Sequence[Segmentation]) -> list[Seen]:
+    """What a judge saw in the images of a batch, against their layouts."""
     layouts = [shown.layout for shown in batch]
-    counts = [_confusions(layout, labels) for layout, labels in zip(layouts, maps, strict=True)]
-    classes = [layout.classes for layout in layouts]
-    ious = class_iou(Samples.of([both[0] for both in counts], classes))
-    rows = map(_row, batch, segmented, counts, ious)
+    maps = np.stack([resize_nearest(seen.labels, sizes.score) for seen in segmented])
+    truths = np.stack([layout.class_map(sizes.score) for layout in layouts])
+    counts = confusion(truths, maps)
+    rows = _rows(batch, counts)
+    for row, layout, truth, labels in zip(rows, layouts, truths, maps, strict=True):
+        if layout.dropped:
+            ignored = layout.dropped_map(sizes.score) > 0
+            row["confusion_ignoring_dropped"] = sparse(confusion(truth, labels, ignored))
+    for row, seen in zip(rows, segmented, strict=True):
+        if seen.instances is not None:
+            row["instances"] = [asdict(instance) for instance in seen.instances]
     return [Seen(row, encode_label_map(labels)) for row, labels in zip(rows, maps, strict=True)]
 
 
-def _confusions(layout: Layout, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """With all pixels, and without those of dropped objects."""
-    truth = layout.class_map(len(labels))
-    counts = confusion(truth, labels)
-    if not layout.dropped:
-        return counts, counts
-    return counts, confusion(truth, labels, layout.dropped_map(len(labels)) > 0)
-
-
-def _row(
-    shown: Shown, seen: Segmentation, counts: tuple[np.ndarray, np.ndarray], iou: np.ndarray
-) -> dict:
-    classes, (all_pixels, ignoring) = shown.layout.classes, counts
-    row = {
-        "layout": shown.layout.id,
-        "sample": shown.sample,
-        "classes": list(classes),
-        "confusion": sparse(all_pixels),
-        "confusion_ignoring_dropped": sparse(ignoring),
-        "counts": {LABELS[c]: _counts(all_pixels, c) for c in (0, *classes)},
-        "iou": {LABELS[c]: None if np.isnan(iou[c]) else round(iou[c], 6) for c in classes},
-    }
-    if seen.instances is not None:
-        row["instances"] = [asdict(instance) for instance in seen.instances]
-    return row
-
-
-def _counts(counts: np.ndarray, index: int) -> dict[str, int]:
-    return {
-        "intersection": int(counts[index, index]),
-        "truth": int(counts[index].sum()),
-        "predicted": int(counts[:, index].sum()),
-    }
+def _rows(batch: Sequence[Shown], counts: np.ndarray) -> list[dict]:
+    """As if nothing were ignored; `counts` (N, 21, 21)."""
+    classes = [shown.layout.classes for shown in batch]
+    ious = class_iou(Samples.of(counts, classes)).round(6).tolist()
+    intersections = np.einsum("nii->ni", counts).tolist()
+    truths, predictions = counts.sum(2).tolist(), counts.sum(1).tolist()
+    rows = []
+    for n, (shown, indices) in enumerate(zip(batch, classes, strict=True)):
+        pixels = sparse(counts[n])
+        rows.append(
+            {
+                "layout": shown.layout.id,
+                "sample": shown.sample,
+                "classes": list(indices),
+                "confusion": pixels,
+                "confusion_ignoring_dropped": pixels,
+                "counts": {
+                    LABELS[c]: {
+                        "intersection": intersections[n][c],
+                        "truth": truths[n][c],
+                        "predicted": predictions[n][c],
+                    }
+                    for c in (0, *indices)
+                },
+                "iou": {LABELS[c]: None if isnan(ious[n][c]) else ious[n][c] for c in indices},
+            }
+        )
+    return rows

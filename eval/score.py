@@ -1,28 +1,34 @@
 """Scores a folder of images: segments each again and counts it against its layout.
 
-What is kept: `tcig.eval.stored`; beside it `sheet.png`, a look at the first samples.
+While the judge looks at a batch, the next is opened, the one before it counted and written. What is
+kept: `tcig.eval.stored`; beside it `sheet.png`, a look at the first samples.
 """
 
+import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from tqdm import tqdm
 
-from tcig.data.files import sha256, sole_writer, whole_png, write_whole
+from tcig.data.files import sole_writer, write_whole
 from tcig.data.layout import Layout
+from tcig.data.png import sound_png, whole_png
 from tcig.data.shards import Shard
+from tcig.eval.ahead import ahead
 from tcig.eval.images import find_images, open_image
 from tcig.eval.judges import Judge
-from tcig.eval.judging import Seen, Shown, Sizes, judged
+from tcig.eval.judging import Seen, Shown, Sizes, counted, opened
 from tcig.eval.sheet import write_sheet
 from tcig.eval.stored import Score, label_path, remove_shards, score_files, stored_rows
 from tcig.models.devices import set_tf32
 
 BATCH = 16
+FLUSH = 1.0
+"""Seconds of judging that a crash of the machine may take; one of the process takes none."""
 SHEET = 8
 """Samples on the contact sheet."""
 
@@ -73,7 +79,7 @@ def score_folder(
     found = find_images(folder, layouts, manifest, limit, only)
     pairs = found.pairs if shard is None or only is not None else shard.of(found.pairs)
     paths = {(layout.id, sample): folder / f"{layout.id}-{sample}.png" for layout, sample in pairs}
-    hashes = {pair: sha256(path) for pair, path in paths.items()}
+    hashes, doubtful = _read(paths, sizes.image)
     name, network = judge
     score = Score(
         row=row or found.row,
@@ -99,7 +105,8 @@ def score_folder(
         pending = [pair for pair in pairs if (pair[0].id, pair[1]) not in rows]
         shown = [Shown(*pair, paths[pair[0].id, pair[1]]) for pair in pending]
         for each in shown:  # before the judge spends hours on the others
-            open_image(each.path, sizes.image, sizes.resize)
+            if each.path in doubtful:
+                open_image(each.path, sizes.image, sizes.resize)
         record, lines = score_files(place, shard)
         if shard:  # other shards' rows stay where they are
             rows = {pair: kept for pair, kept in rows.items() if pair in hashes}
@@ -108,33 +115,51 @@ def score_folder(
         if shard is None:
             remove_shards(place)
         batches = (shown[first : first + BATCH] for first in range(0, len(shown), BATCH))
-        results = spread(batches) if spread else map(partial(judged, network, sizes), batches)
+        ious = {pair: kept["iou"] for pair, kept in rows.items()}
+        flushed = time.monotonic()
+
+        def keep(results: list[Seen]) -> int:
+            nonlocal flushed
+            for seen in results:
+                pair = seen.row["layout"], seen.row["sample"]
+                # one that a crash of the machine takes is made again, see `whole_png`
+                write_whole(label_path(place, *pair), seen.labels, durable=False)
+                file.write(json.dumps(seen.row | {"image_sha256": hashes[pair]}) + "\n")
+                ious[pair] = seen.row["iou"]
+            file.flush()
+            if time.monotonic() > flushed + FLUSH:
+                os.fsync(file.fileno())
+                flushed = time.monotonic()
+            return len(results)
+
         with (
             lines.open("a", encoding="utf-8") as file,
             tqdm(total=len(pending), desc=f"{score.row}, judge {name}", disable=None) as bar,
         ):
-            for batch in results:
-                for seen in batch:
-                    pair = seen.row["layout"], seen.row["sample"]
-                    # one that a crash of the machine takes is made again, see `whole_png`
-                    write_whole(label_path(place, *pair), seen.labels, durable=False)
-                    file.write(json.dumps(seen.row | {"image_sha256": hashes[pair]}) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-                bar.update(len(batch))
+            if spread:
+                done = ahead(keep, spread(batches), "kept")
+            else:
+                images = ahead(lambda batch: (batch, opened(sizes, batch)), batches, "opened")
+                seen = ((batch, network.segment(shown)) for batch, shown in images)
+                done = ahead(lambda both: keep(counted(sizes, *both)), seen, "counted")
+            for number in done:
+                bar.update(number)
+            os.fsync(file.fileno())
         if shard is None:
-            _sheet(folder, place, pairs[:SHEET], stored_rows(place, score))
+            samples = [
+                (layout, paths[pair], label_path(place, *pair), ious[pair])
+                for layout, pair in zip((layout for layout, _ in pairs), hashes, strict=True)
+            ]
+            write_sheet(place / "sheet.png", samples[:SHEET])
     return place
 
 
-def _sheet(folder: Path, place: Path, pairs: list[tuple[Layout, int]], rows: dict) -> None:
-    samples = [
-        (
-            layout,
-            folder / f"{layout.id}-{sample}.png",
-            label_path(place, layout.id, sample),
-            rows[layout.id, sample]["iou"],
-        )
-        for layout, sample in pairs
-    ]
-    write_sheet(place / "sheet.png", samples)
+def _read(paths: dict[tuple[str, int], Path], size: int) -> tuple[dict, set[Path]]:
+    """The images' SHA-256, and which may be others than `open_image` takes."""
+    hashes, doubtful = {}, set()
+    for pair, path in paths.items():
+        content = path.read_bytes()
+        hashes[pair] = hashlib.sha256(content).hexdigest()
+        if not sound_png(content, size):
+            doubtful.add(path)
+    return hashes, doubtful

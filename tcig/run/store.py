@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO
 
 from tcig.data.errors import InputError
-from tcig.data.files import sole_writer, whole_png, write_whole
+from tcig.data.files import sole_writer, write_whole
+from tcig.data.png import whole_png
 from tcig.data.shards import Shard
 from tcig.eval.images import parsed_rows, rows_files, run_rows
 from tcig.run.spec import RunSpec

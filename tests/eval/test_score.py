@@ -66,7 +66,8 @@ def test_rows_and_label_maps_tell_the_same(paint, score, layouts):
         for region in layout.dropped:
             dropped |= decode(region.mask)
         np.testing.assert_array_equal(
-            dense(row["confusion_ignoring_dropped"]), confusion(truth[~dropped], labels[~dropped])
+            dense(row["confusion_ignoring_dropped"]),
+            confusion(truth[~dropped][None], labels[~dropped][None]),
         )
         assert row["classes"] == list(layout.classes)
         assert list(row["counts"]) == ["background", *(LABELS[c] for c in layout.classes)]
