@@ -149,7 +149,8 @@ class Layers(TorchDispatchMode):
             return parts
         found = operator(*args, **kwargs)
         aliases = [each.alias_info for each in operator._schema.returns]
-        if all(each is None or each.is_write for each in aliases):  # of a view nothing moves
+        moves = all(each is None or each.is_write for each in aliases)  # of a view nothing does
+        if moves and operator is not torch.ops.aten._unsafe_view.default:
             tensors = [x for x in tree_flatten((args, found))[0] if isinstance(x, Tensor)]
             self.moved += sum(x.nbytes for x in tensors)
         return found

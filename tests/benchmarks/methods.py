@@ -9,8 +9,7 @@ ADAPTER.py runs the published programs in the same process and on the same netwo
 
 with a `tcig.models.diffusion.Diffusion`, masks (R, 1, 16, 16), the background's first, and a loaded
 VQGAN and CLIP. Each way takes its turn, so that the machine's drift hits all; one turn before
-the first is not counted. Prints medians as Markdown, and how much of the time is spent outside the
-networks: 1 - (the same forward and backward passes alone) / (the whole).
+the first is not counted. Prints medians as Markdown.
 """
 
 import argparse
@@ -20,14 +19,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.methods.base import Context
 from tcig.methods.draws import generators
-from tcig.methods.guides import load_guide
 from tcig.methods.multidiffusion import MultiDiffusion, Options
 from tcig.methods.two_stage.first import FirstOptions, FirstStage
 from tcig.models.clip import folded, load_clip
@@ -82,49 +78,6 @@ def stage_ways(published) -> dict[str, tuple[Callable, int]]:
     return ways
 
 
-def outside() -> dict[str, tuple[Callable, Callable]]:
-    """Name -> (the whole, its networks' passes alone), for eight layouts."""
-    many = layouts(3, MANY)
-    options = Options("mini:stable-diffusion", STEPS, GUIDANCE, bootstrapping="off")
-    method = MultiDiffusion(Context(SIZE), options)
-    model = method.model
-    rows = sum(len({region.prompt for region in each.regions}) + 2 for each in many)
-    latents = torch.randn(rows, model.channels, method.side, method.side)
-    texts = model.encode_prompts(["a cat"])[0].expand(rows, -1, -1)
-
-    @torch.inference_mode()
-    def unet_alone():
-        for t in model.schedule(STEPS).timesteps:
-            model.unet(latents, t, encoder_hidden_states=texts)
-        model.decode(latents[:MANY])
-
-    vqgan, clip = load_vqgan(locate("mini:vqgan")), folded(load_clip("mini:clip"))
-    settings = {"iterations": ITERATIONS, "cutouts": 8, "guides": ("mini:guide",)}
-    stage = FirstStage(FirstOptions(guide_weight=10.0, **settings), vqgan, clip, SIZE)
-    guide = load_guide("mini:guide").module
-    codes = torch.randn(MANY, vqgan.codebook.shape[1], 16, 16)
-    views, large = torch.rand(8 * MANY, 3, SIZE, SIZE), torch.rand(MANY, 3, 128, 128)
-
-    def passes_alone():
-        for _ in range(ITERATIONS):
-            for network, inputs in (
-                (vqgan.decode, codes),
-                (clip.encode_images, views),
-                (guide, large),
-            ):
-                network(inputs.requires_grad_()).sum().backward()
-        with torch.no_grad():
-            vqgan.decode(codes)
-
-    return {
-        "MultiDiffusion after bootstrapping": (
-            lambda: method.generate(many, range(MANY)),
-            unet_alone,
-        ),
-        "stage 1": (lambda: stage(many, generators(range(MANY))), passes_alone),
-    }
-
-
 def timed(ways: dict[str, Callable], rounds: int) -> dict[str, float]:
     """Median seconds of each, in turns."""
     seconds = {name: [] for name in ways}
@@ -156,10 +109,6 @@ def main() -> None:
         bases = (per_image.get(f"{kind}: published"), per_image[f"{kind}: 1"])
         ratios = " | ".join(f"{base / seconds:.2f}" if base else "" for base in bases)
         print(f"| {name} | {seconds:.3f} | {ratios} |")
-    print("\n| what | share of the time outside the networks |\n|---|---|")
-    for name, (whole, alone) in outside().items():
-        taken = timed({"whole": whole, "alone": alone}, arguments.rounds)
-        print(f"| {name} | {1 - taken['alone'] / taken['whole']:.1%} |")
 
 
 if __name__ == "__main__":
