@@ -96,7 +96,7 @@ def draw_augmentations(
 def augmented(images: Tensor, drawn: Drawn, size: int, style: Style) -> Tensor:
     """Cutouts (N, 3, size, size) of images (B, 3, H, W) in [0, 1], N / B of each, in order."""
     drawn = Drawn(*(part if part is None else part.to(images.device) for part in drawn))
-    if style == "pooled":
+    if style == "pooled" and images.shape[-1] != size:  # of the same size pooling leaves all
         pools = F.adaptive_avg_pool2d(images, size), F.adaptive_max_pool2d(images, size)
         images = sum(pools) / 2
     count = next(len(part) for part in drawn if part is not None) // len(images)

@@ -1,0 +1,90 @@
+"""Where the slowest rows spend their time: a flame graph, and torch's operators.
+
+    OMP_NUM_THREADS=2 python tests/benchmarks/profiles.py [--rows si tcig-stage1]
+
+Writes ROW.svg, by py-spy, of a process that draws eight embedded layouts three times under `mini`
+(stage 1 by 20 iterations), and ROW.md, the operators of one such time by torch's profiler. Where
+the system lets a process be watched by its parents alone (Yama's ptrace_scope 1), run it as root.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from torch.profiler import ProfilerActivity, profile
+
+from tcig.data.build import build_layouts
+from tcig.data.emoji import FOLDER
+from tcig.data.files import write_whole
+from tcig.data.filters import Filter
+from tcig.data.layout import hash_order
+from tcig.profiles import load_profile
+from tcig.run.spec import prepare
+
+LAYOUTS, ROUNDS, SHOWN = 8, 3, 20
+"""Layouts of a round; rounds of the flame graph; operators of the table."""
+ABOUT = f"""{LAYOUTS} embedded layouts at once under `mini` (stage 1 by 20 iterations), by torch's
+profiler (`python tests/benchmarks/profiles.py`): time in an operator itself, without those that it
+calls."""
+SETTINGS = {"tcig-stage1": {"first.iterations": "20"}}
+
+
+def prepared(row: str) -> Callable[[int], None]:
+    """A function that draws a round, with other seeds each time: nothing is kept."""
+    _, method = prepare(row, load_profile("mini"), FOLDER, "0" * 64, SETTINGS.get(row, {}))
+    layouts = hash_order(build_layouts(FOLDER, Filter())[1])[:LAYOUTS]
+
+    def drawing(number: int) -> None:
+        method.generate(layouts, [1000 * number + n for n in range(LAYOUTS)])
+
+    return drawing
+
+
+def flame_graph(drawing: Callable[[int], None], path: Path) -> None:
+    """Writes it as SVG; the set-up is over by now. py-spy must be allowed to look at a parent."""
+    spy = ["py-spy", "record", "--pid", str(os.getpid()), "--function", "--output", path]
+    with subprocess.Popen(spy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as watching:
+        watching.stdout.readline()
+        for number in range(ROUNDS):
+            drawing(number)
+        watching.send_signal(signal.SIGINT)
+        said = watching.stdout.read().decode()
+    if watching.returncode:
+        sys.exit(f"py-spy wrote no {path}: {said.strip()}")
+
+
+def operators(drawing: Callable[[int], None]) -> str:
+    """As a Markdown table."""
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        drawing(ROUNDS)
+    events = sorted(found.key_averages(), key=lambda each: -each.self_cpu_time_total)
+    total = sum(each.self_cpu_time_total for each in events)
+    lines = ["| operator | calls | ms an image | share |", "|---|---|---|---|"]
+    for each in events[:SHOWN]:
+        ms = each.self_cpu_time_total / 1000 / LAYOUTS
+        share = each.self_cpu_time_total / total
+        lines.append(f"| `{each.key}` | {each.count} | {ms:.1f} | {share:.1%} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Writes the files of each row."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", nargs="+", default=["si", "tcig-stage1"])
+    parser.add_argument("--out", type=Path, default=Path("results/profiles"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    for row in options.rows:
+        drawing = prepared(row)
+        drawing(-1)
+        flame_graph(drawing, options.out / f"{row}.svg")
+        shown = f"# Operators of `{row}`\n\n{ABOUT}\n\n{operators(drawing)}\n"
+        write_whole(options.out / f"{row}.md", shown)
+
+
+if __name__ == "__main__":
+    main()
