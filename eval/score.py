@@ -146,11 +146,9 @@ def score_folder(
                 bar.update(number)
             os.fsync(file.fileno())
         if shard is None:
-            samples = [
-                (layout, paths[pair], label_path(place, *pair), ious[pair])
-                for layout, pair in zip((layout for layout, _ in pairs), hashes, strict=True)
-            ]
-            write_sheet(place / "sheet.png", samples[:SHEET])
+            shown = [(layout, (layout.id, sample)) for layout, sample in pairs[:SHEET]]
+            samples = [(one, paths[p], label_path(place, *p), ious[p]) for one, p in shown]
+            write_sheet(place / "sheet.png", samples)
     return place
 
 
