@@ -1,11 +1,13 @@
 """The share of time inside networks of the paper's size, with random weights and two steps.
 
     tcig rehearse --profile paper-small --methods si multidiffusion tcig --keep
-    TCIG_WEIGHTS=rehearsal/weights OMP_NUM_THREADS=2 python -m pytest \
-        tests/benchmarks/bench_paper.py --benchmark-json=FILE
+    REHEARSAL=rehearsal OMP_NUM_THREADS=2 python -m pytest tests/benchmarks/bench_paper.py \
+        --benchmark-json=FILE
 """
 
+import os
 import time
+from pathlib import Path
 
 import pytest
 from benchmarks.gauge import Inside, forget_peak, peak_mib
@@ -29,7 +31,9 @@ PROFILE, LAYOUTS = "paper-small", 2
 
 @pytest.mark.benchmark(group="paper-small, random weights")
 @pytest.mark.parametrize("row", FEW)
-def test_steps(benchmark, row):
+def test_steps(benchmark, monkeypatch, row):
+    weights = Path(os.environ.get("REHEARSAL", "rehearsal")) / "weights"
+    monkeypatch.setenv("TCIG_WEIGHTS", str(weights.resolve()))
     release()
     profile = load_profile(PROFILE)
     chosen = choose(row, profile, FEW[row])
