@@ -9,6 +9,7 @@ the system lets a process be watched by its parents alone (Yama's ptrace_scope 1
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from torch.profiler import ProfilerActivity, profile
+from tqdm import tqdm
 
 from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
@@ -55,6 +57,8 @@ def flame_graph(drawing: Callable[[int], None], path: Path) -> None:
         said = watching.stdout.read().decode()
     if watching.returncode:
         sys.exit(f"py-spy wrote no {path}: {said.strip()}")
+    graph = path.read_text(encoding="utf-8")
+    write_whole(path, re.sub(r"py-spy record [^<]*", path.stem, graph))  # its title
 
 
 def operators(drawing: Callable[[int], None]) -> str:
@@ -78,6 +82,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/profiles"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    tqdm.monitor_interval = 0  # no thread of its own in the graphs
     for row in options.rows:
         drawing = prepared(row)
         drawing(-1)
