@@ -7,7 +7,6 @@ against the batch size (as many layouts as one batch has) and the number of layo
 """
 
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
@@ -81,7 +80,7 @@ def test_run(benchmark, tmp_path, row, count, batch, profile):
 
     def run():
         _kept.clear()
-        out = Path(tmp_path / str(next(number)))
+        out = tmp_path / str(next(number))
         out.mkdir()
         with RunStore(out, spec, {"limit": count, "samples": 1}, {}) as store, Inside() as inside:
             assert not generate(method, layouts(count), 1, batch, store)

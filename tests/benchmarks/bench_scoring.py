@@ -18,14 +18,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks.gauge import Inside, peak_mib
+from benchmarks.synthetic import write_layouts
 from PIL import Image
 
 from tcig.cli import main as tcig
 from tcig.data.files import sha256
-from tcig.data.filters import Filter
-from tcig.data.layout import Counts, Header, Layout, Region, read_manifest, write_manifest
-from tcig.data.masks import encode
-from tcig.data.voc import CLASSES
+from tcig.data.layout import Layout, read_manifest
 from tcig.eval.judges import Segmentation, load_judge
 from tcig.eval.score import Sizes, score_folder
 from tcig.methods.base import Context, Method, NoOptions
@@ -65,20 +63,6 @@ class Nothing(Method):
 
     def generate(self, layouts, seeds, callback=None):
         return [make_image(layout, seed) for layout, seed in zip(layouts, seeds, strict=True)]
-
-
-def make_layout(number: int) -> Layout:
-    """Two to four ellipses."""
-    rng = np.random.default_rng(number)
-    y, x = np.mgrid[:SIDE, :SIDE] / SIDE
-    regions = []
-    for place in range(rng.integers(2, 5)):
-        centre, radii = rng.uniform(0.2, 0.8, 2), rng.uniform(0.1, 0.3, 2)
-        mask = ((y - centre[0]) / radii[0]) ** 2 + ((x - centre[1]) / radii[1]) ** 2 < 1
-        label = CLASSES[rng.integers(20)].label
-        regions.append(Region(annotation=place, label=label, mask=encode(mask)))
-    caption = f"scene {number}"
-    return Layout(id=str(number), image="", side=SIDE, caption=caption, regions=tuple(regions))
 
 
 def make_image(layout: Layout, seed: int) -> Image.Image:
@@ -123,9 +107,7 @@ def folders(tmp_path_factory):
     found = {}
     for count in COUNTS:
         found[count] = tmp_path_factory.mktemp(f"scored-{count}")
-        counts = Counts(images=count, filtered=count, objects_cut=0, layouts_cut=0, layouts=count)
-        header = Header(filter=Filter(), sources=(), counts=counts)
-        write_manifest(found[count] / "layouts.jsonl", header, list(map(make_layout, range(count))))
+        write_layouts(found[count] / "layouts.jsonl", count, SIDE)
     return found
 
 

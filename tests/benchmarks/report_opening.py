@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from playwright.sync_api import sync_playwright
+from synthetic import write_layouts
 
 from tcig.cli import main as tcig
 from tcig.data.files import sha256
-from tcig.data.filters import Filter
-from tcig.data.layout import Counts, Header, Layout, Region, hash_order, write_manifest
-from tcig.data.masks import encode, resize_nearest
-from tcig.data.voc import CLASSES, COLOURS
+from tcig.data.layout import Layout, read_manifest
+from tcig.data.masks import resize_nearest
+from tcig.data.voc import COLOURS
 from tcig.eval.judges import ColourJudge, Segmentation
 from tcig.eval.score import Sizes, score_folder
 
@@ -82,20 +82,6 @@ class Blurred:
         return [Segmentation(resize_nearest(each.labels, SIDE)) for each in found]
 
 
-def make_layout(number: int) -> Layout:
-    """Two to four ellipses."""
-    rng = np.random.default_rng(number)
-    y, x = np.mgrid[:SIDE, :SIDE] / SIDE
-    regions = []
-    for place in range(rng.integers(2, 5)):
-        centre, radii = rng.uniform(0.2, 0.8, 2), rng.uniform(0.1, 0.3, 2)
-        mask = ((y - centre[0]) / radii[0]) ** 2 + ((x - centre[1]) / radii[1]) ** 2 < 1
-        label = CLASSES[rng.integers(20)].label
-        regions.append(Region(annotation=place, label=label, mask=encode(mask)))
-    caption = f"scene {number} with " + " and ".join(f"a {region.label}" for region in regions)
-    return Layout(id=str(number), image="", side=SIDE, caption=caption, regions=tuple(regions))
-
-
 def make_image(layout: Layout, method: int) -> Image.Image:
     """The layout's colours, moved the further the later the method, under noise of all scales."""
     rng = np.random.default_rng([int(layout.id), method])
@@ -109,11 +95,8 @@ def make_image(layout: Layout, method: int) -> Image.Image:
 
 def make_runs(folder: Path, layouts: int, methods: int) -> None:
     """Folders of images, scored by two judges, and their manifest."""
-    found = hash_order(make_layout(number) for number in range(layouts))
-    counts = Counts(images=layouts, filtered=layouts, objects_cut=0, layouts_cut=0, layouts=layouts)
-    write_manifest(
-        folder / "layouts.jsonl", Header(filter=Filter(), sources=(), counts=counts), found
-    )
+    write_layouts(folder / "layouts.jsonl", layouts, SIDE)
+    _, found = read_manifest(folder / "layouts.jsonl")
     manifest = sha256(folder / "layouts.jsonl")
     os.fsync = lambda number: None
     for method in range(methods):
