@@ -24,8 +24,8 @@ from tcig.eval.gallery import write_grid
 from tcig.eval.iou import Samples, confusion, image_iou
 from tcig.eval.judges import load_judge
 from tcig.models.clip import load_clip
+from tcig.models.mini import WEIGHTS
 from tcig.models.mini.recipes.reconstructions import half_formed
-from tcig.models.mini.segmenters import WEIGHTS
 from tcig.models.vqgan import load_vqgan
 
 CANVAS = SCORE = 64

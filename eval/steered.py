@@ -7,7 +7,7 @@ from PIL import Image
 from tcig.data.palettes import painted
 from tcig.eval.gallery import write_grid
 from tcig.eval.miniatures import CANVAS, Figure, batched, layouts, mean_iou, real
-from tcig.models.mini.segmenters import WEIGHTS
+from tcig.models.mini import WEIGHTS
 
 
 def adapter(sheets: Path) -> dict[str, Figure]:

@@ -17,7 +17,7 @@ from tabulate import tabulate
 from tcig.data.files import write_whole
 from tcig.eval import miniatures, steered
 from tcig.eval.miniatures import Figure
-from tcig.models.mini.segmenters import WEIGHTS
+from tcig.models.mini import WEIGHTS
 
 MEASURES: dict[str, Callable[[Path], dict[str, Figure]]] = {
     "judge": miniatures.judge,

@@ -8,8 +8,8 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
+from tcig.models.mini import WEIGHTS
 from tcig.models.mini.recipes.adapter import SHAPE
-from tcig.models.mini.segmenters import WEIGHTS
 
 BASE = WEIGHTS / "stable-diffusion"
 

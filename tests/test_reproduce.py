@@ -14,7 +14,7 @@ import pytest
 from hub_server import Hub
 
 from tcig.data.emoji import FOLDER as EMOJI
-from tcig.models.mini.segmenters import WEIGHTS
+from tcig.models.mini import WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 PROFILE = """

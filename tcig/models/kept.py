@@ -21,6 +21,8 @@ def kept(load: Callable[P, T]) -> Callable[P, T]:
 
 def release() -> None:
     """Lets go of all networks, so that others have the memory."""
+    if not any(loader.cache_info().currsize for loader in _loaders):
+        return
     for loader in _loaders:
         loader.cache_clear()
     gc.collect()

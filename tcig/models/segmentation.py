@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from tcig.data.errors import InputError
 from tcig.data.files import sha256
+from tcig.data.voc import NUM_LABELS
 from tcig.models.checkpoints import fill, first_line, read_state
-from tcig.models.mini.segmenters import ALL, LABELS_OF, WEIGHTS, load_segmenter
+from tcig.models.mini import WEIGHTS
 from tcig.models.weights import identity_of, locate
 
 
@@ -26,11 +27,14 @@ class Network:
     module: nn.Module
     size: int
     identity: str
-    labels: tuple[int, ...] = ALL
+    labels: tuple[int, ...] = tuple(range(NUM_LABELS))
 
 
 def miniature(name: str) -> Network:
     """A shipped segmenter of `LABELS_OF`, trained at 128x128 on the embedded data."""
+    # torchvision's layers take as long to import as torch: only where they are built
+    from tcig.models.mini.segmenters import LABELS_OF, load_segmenter
+
     if name not in LABELS_OF:
         raise InputError(f"no miniature segmenter {name!r}: there are {', '.join(LABELS_OF)}.")
     identity = sha256(WEIGHTS / f"{name}.safetensors")

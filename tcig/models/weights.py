@@ -9,7 +9,7 @@ from tcig.data.errors import InputError
 from tcig.data.files import sha256
 from tcig.models.catalogue import catalogue
 from tcig.models.fetch import fetch
-from tcig.models.mini.segmenters import WEIGHTS
+from tcig.models.mini import WEIGHTS
 from tcig.models.store import read_lock
 
 MINIATURE = "mini:"

@@ -18,7 +18,7 @@ from tcig.data.filters import Filter
 from tcig.data.voc import COLOURS
 from tcig.eval.iou import Samples, confusion, reduce
 from tcig.eval.judges import JUDGES, ColourJudge, SemanticJudge, load_judge
-from tcig.models.mini.segmenters import WEIGHTS
+from tcig.models.mini import WEIGHTS
 from tcig.models.segmentation import Network
 from tcig.models.store import Locked, Stored, write_lock
 

@@ -13,8 +13,7 @@ from tcig.data.voc import CLASSES, with_article
 from tcig.eval import miniatures, steered, suite
 from tcig.eval.gallery import CELL, GAP, HEAD, MARGIN, write_grid
 from tcig.eval.miniatures import Figure
-from tcig.models.mini import train
-from tcig.models.mini.segmenters import WEIGHTS
+from tcig.models.mini import WEIGHTS, train
 from tcig.models.mini.train import RECIPES
 
 ROOT = Path(__file__).parents[2]

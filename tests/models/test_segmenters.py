@@ -6,8 +6,9 @@ import torch
 
 from tcig.data.emoji.scenes import scene
 from tcig.data.voc import LABELS, PERSON
+from tcig.models.mini import WEIGHTS
 from tcig.models.mini.recipes.segmenters import SCENES, mean_iou, segmentation_loss
-from tcig.models.mini.segmenters import LABELS_OF, WEIGHTS, build_segmenter, load_segmenter
+from tcig.models.mini.segmenters import LABELS_OF, build_segmenter, load_segmenter
 from tcig.models.mini.train import RECIPES
 from tcig.models.segmentation import miniature
 

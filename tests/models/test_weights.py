@@ -5,7 +5,7 @@ import os
 import pytest
 
 from tcig.data.errors import InputError
-from tcig.models.mini.segmenters import WEIGHTS
+from tcig.models.mini import WEIGHTS
 from tcig.models.weights import hash_of, identity_of, local, locate
 
 

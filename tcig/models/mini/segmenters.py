@@ -5,7 +5,6 @@ All map images (B, 3, H, W) in [0, 1] to logits per pixel at the same size, H an
 """
 
 from collections import OrderedDict
-from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
@@ -15,6 +14,7 @@ from torchvision.models.resnet import BasicBlock
 from torchvision.models.segmentation.deeplabv3 import ASPP, DeepLabV3
 
 from tcig.data.voc import BY_LABEL, NUM_LABELS
+from tcig.models.mini import WEIGHTS
 
 
 def _residual(inputs: int, outputs: int, stride: int = 1) -> BasicBlock:
@@ -113,7 +113,6 @@ LABELS_OF = {
     "judge": ALL,
 }
 """Miniature segmenter -> the label of each of its logits; what it does not know is background."""
-WEIGHTS = Path(__file__).parent / "weights"
 
 
 def build_segmenter(name: str) -> nn.Module:

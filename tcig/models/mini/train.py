@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from tcig.models.devices import has_bf16
+from tcig.models.mini import WEIGHTS
 from tcig.models.mini.cards import write_card
 from tcig.models.mini.loop import Recipe, Trainer
 from tcig.models.mini.recipes.adapter import Adapter
@@ -23,7 +24,6 @@ from tcig.models.mini.recipes.clips import GuidingClip, ScoringClip
 from tcig.models.mini.recipes.diffusion import TextToImage
 from tcig.models.mini.recipes.inpainting import Inpainting
 from tcig.models.mini.recipes.segmenters import Segmenter
-from tcig.models.mini.segmenters import WEIGHTS
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe

@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tcig.data.files import write_whole
 from tcig.data.palettes import painted
+from tcig.models.mini import WEIGHTS
 from tcig.models.mini.pool import floats
 from tcig.models.mini.recipes.diffusion import (
     DiffusionTraining,
@@ -20,7 +21,6 @@ from tcig.models.mini.recipes.diffusion import (
     held_out_records,
     tokenise,
 )
-from tcig.models.mini.segmenters import WEIGHTS
 
 SHAPE = {"channels": [96, 128, 128], "downscale_factor": 8, "adapter_type": "full_adapter_xl"}
 """Features of 8, 8 and 4 cells a side, as the three levels of the miniature UNet take them: its

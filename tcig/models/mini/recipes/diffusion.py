@@ -18,11 +18,11 @@ from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tcig.data.files import sha256, write_whole
+from tcig.models.mini import WEIGHTS
 from tcig.models.mini.loop import Recipe
 from tcig.models.mini.pool import CANVAS, PORTRAITS, SCENES, captioned_pools
 from tcig.models.mini.probes import held_out
 from tcig.models.mini.recipes.autoencoders import VAE_FOLDER
-from tcig.models.mini.segmenters import WEIGHTS
 from tcig.models.mini.tokenizer import CONTEXT, vocabulary_size, write_transformers
 
 EMPTY_SHARE = 0.1

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tcig.data.voc import CLASSES, with_article
+from tcig.models.mini import WEIGHTS
 from tcig.models.mini.recipes.diffusion import TextToImage, encode, held_out_records
-from tcig.models.mini.segmenters import WEIGHTS
 
 OBJECT_SHARE, BOX_SHARE = 0.6, 0.2
 """Of masks that are one class's pixels with "a {label}", and of those that are its bounding box;

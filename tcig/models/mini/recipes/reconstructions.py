@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from tcig.data.emoji.scenes import SIZE
 from tcig.data.files import sha256
+from tcig.models.mini import WEIGHTS
 from tcig.models.mini.pool import CANVAS, RECORD, floats, scene_pool
 from tcig.models.mini.recipes.autoencoders import VAE_FOLDER
-from tcig.models.mini.segmenters import WEIGHTS
 from tcig.models.vqgan import VQGAN, load_vqgan
 
 HALF_FORMED = 0.6
