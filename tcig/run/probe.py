@@ -26,6 +26,8 @@ BATCH = {"cuda": 8, "mps": 2, "cpu": 2}
 SECONDS = 1.5
 """Of one probe, beyond its first call; with the making of a profile's networks meant to be half a
 minute on a GPU, where it was not measured; ours."""
+CALLS = 10
+"""Of one probe at most, beyond its first: small networks need no `SECONDS`; ours."""
 MASK2FORMER_SIDE, DEEPLABV3_SIDE = 800, 520
 """At which the judges see an image: their shortest side."""
 
@@ -206,12 +208,12 @@ def _both_ways(forward: Callable[[Tensor], Tensor], given: Tensor, compute: Comp
 
 
 def _seconds(call: Callable[[], object], compute: Compute) -> float:
-    """Of one call: the mean over `SECONDS` after a first one, or that one if it took longer."""
+    """Of one call: the mean over `SECONDS` or `CALLS` after a first, or that if it took longer."""
     first = _timed(call, compute)
     if first > SECONDS:
         return first
     times = []
-    while sum(times) < SECONDS:
+    while sum(times) < SECONDS and len(times) < CALLS:
         times.append(_timed(call, compute))
     return sum(times) / len(times)
 
