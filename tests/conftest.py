@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from file_server import Server
 from hub_server import Hub
-from random_networks import write_controlnet, write_gligen
 
 from tcig.data import transfer
 from tcig.data.layout import Layout, Region
@@ -110,6 +109,8 @@ def narrow(monkeypatch):
 @pytest.fixture(scope="session")
 def open_rows(tmp_path_factory):
     """For each row that the profile `smoke` leaves open, random weights that fit its models."""
+    from random_networks import write_controlnet, write_gligen
+
     folder = tmp_path_factory.mktemp("random")
     control = str(write_controlnet(folder / "controlnet"))
     return {

@@ -1,11 +1,13 @@
-"""`train all` in one command, a step a model on pools of a few scenes."""
+"""`train all` in one command, a step a model on small batches of a few scenes."""
 
 import json
+from multiprocessing import dummy
+from unittest.mock import Mock
 
 import pytest
 
 from tcig.data.files import sha256
-from tcig.models.mini import cards, train
+from tcig.models.mini import cards, pool, probes, train
 from tcig.models.mini.recipes import (
     adapter,
     autoencoders,
@@ -21,7 +23,7 @@ FEW = 12
 
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
-    """An empty folder of weights in place of the package's, and small pools."""
+    """An empty folder of weights in place of the package's, small pools, batches and figures."""
     weights = tmp_path / "weights"
     for module in (train, adapter, diffusion, inpainting, reconstructions):
         monkeypatch.setattr(module, "WEIGHTS", weights)
@@ -31,6 +33,13 @@ def weights(tmp_path, monkeypatch):
     monkeypatch.setattr(recipes, "SCENES", FEW)
     monkeypatch.setattr(recipes, "RECONSTRUCTIONS", FEW)
     monkeypatch.setattr(cards, "VALIDATION_SCENES", FEW)
+    monkeypatch.setattr(pool, "multiprocessing", Mock(get_context=lambda _: dummy))  # threads
+    held_out = probes.held_out
+    for module in (clips, diffusion, probes):
+        few = lambda split, kind, count: held_out(split, kind, min(count, FEW))  # noqa: E731
+        monkeypatch.setattr(module, "held_out", few)
+    for recipe in train.RECIPES.values():
+        monkeypatch.setattr(recipe, "batch", min(recipe.batch, 8))
     return weights
 
 

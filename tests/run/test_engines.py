@@ -12,12 +12,21 @@ from tcig.data.shards import Shard
 from tcig.run.generate import generate, pending_batches, samples_of
 
 OF_ITS_MACHINE = "seconds", "peak_mib", "peak_device_mib"
-ARGUMENTS = ["run", "--profile", "smoke", "--methods", "si", "real", "--limit", "20"]
+ARGUMENTS = ["run", "--methods", "si", "real", "--limit", "20"]
+SMOKE = ["--profile", "smoke"]
 
 
-def drawn(out, *more):
-    assert main([*ARGUMENTS, "--out", str(out), *more]) == 0
-    return out
+@pytest.fixture(scope="module")
+def draw(tmp_path_factory):
+    """Draws and scores into a folder, in few steps."""
+    profile = tmp_path_factory.mktemp("profile") / "engines.toml"
+    profile.write_text('base = "smoke"\n[methods.si]\nsteps = 3\n')
+
+    def drawn(out, *more):
+        assert main([*ARGUMENTS, "--profile", str(profile), "--out", str(out), *more]) == 0
+        return out
+
+    return drawn
 
 
 def contents(out):
@@ -34,8 +43,8 @@ def contents(out):
 
 
 @pytest.fixture(scope="module")
-def serial(tmp_path_factory):
-    return contents(drawn(tmp_path_factory.mktemp("serial")))
+def serial(draw, tmp_path_factory):
+    return contents(draw(tmp_path_factory.mktemp("serial")))
 
 
 def test_what_is_compared_is_there(serial):
@@ -53,23 +62,23 @@ def find(found, pattern):
     return path
 
 
-def test_three_shards_put_together_are_the_same(serial, tmp_path, capsys):
+def test_three_shards_put_together_are_the_same(draw, serial, tmp_path, capsys):
     for shard in ("2/3", "3/3", "1/3"):
-        drawn(tmp_path, "--shard", shard)
+        draw(tmp_path, "--shard", shard)
     (rows,) = tmp_path.glob("si-*/rows.2-of-3.jsonl")
     assert len(rows.read_bytes().splitlines()) == 8
     (folder,) = tmp_path.glob("si-*")
     assert main(["table", str(folder)]) == 2
     assert "holds parts of a score: `tcig score" in capsys.readouterr().err
-    drawn(tmp_path)
+    draw(tmp_path)
     assert contents(tmp_path) == serial
     assert not list(tmp_path.rglob("*-of-*"))
 
 
-def test_two_workers_of_ray_are_the_same(serial, tmp_path):
-    drawn(tmp_path, "--engine", "ray", "--workers", "2")
+def test_two_workers_of_ray_are_the_same(draw, serial, tmp_path):
+    draw(tmp_path, "--engine", "ray", "--workers", "2")
     assert contents(tmp_path) == serial
-    drawn(tmp_path, "--engine", "ray", "--workers", "1")  # all is there
+    draw(tmp_path, "--engine", "ray", "--workers", "1")  # all is there
     assert contents(tmp_path) == serial
 
 
@@ -115,7 +124,7 @@ def test_shards_share_the_batches_of_an_empty_store(open_store, layouts, count):
     ],
 )
 def test_what_cannot_be_is_said_in_a_sentence(tmp_path, capsys, more, said):
-    assert main([*ARGUMENTS, "--out", str(tmp_path), *more]) == 2
+    assert main([*ARGUMENTS, *SMOKE, "--out", str(tmp_path), *more]) == 2
     err = capsys.readouterr().err.splitlines()
     assert err[-1].startswith("tcig: error: ")
     assert said in err[-1]
@@ -124,5 +133,5 @@ def test_what_cannot_be_is_said_in_a_sentence(tmp_path, capsys, more, said):
 
 def test_without_ray_it_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert main([*ARGUMENTS, "--out", str(tmp_path), "--engine", "ray"]) == 2
+    assert main([*ARGUMENTS, *SMOKE, "--out", str(tmp_path), "--engine", "ray"]) == 2
     assert "pip install 'tcig[ray]'" in capsys.readouterr().err

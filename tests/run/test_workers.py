@@ -4,14 +4,13 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from forked import Command
 
 pytest.importorskip("ray")
 
@@ -55,22 +54,19 @@ class Run:
         (folder / "slow.py").write_text(TOY)
         self.log.touch()
         self.set()
-        self.command = [sys.executable, "-m", "tcig.cli", "run", "--no-score", "--samples", "2"]
-        self.command += ["--methods", f"{folder / 'slow.py'}:Slow", "--out", str(self.out)]
-        self.command += ["--layouts", str(manifest), "--profile", str(profile)]
+        self.command = ["run", "--no-score", "--samples", 2, "--layouts", manifest]
+        self.command += ["--methods", f"{folder / 'slow.py'}:Slow", "--profile", profile]
+        self.command += ["--out", self.out]
 
     def set(self, seconds=0.05, poison=""):
         (self.folder / "seconds").write_text(str(seconds))
         (self.folder / "poison").write_text(poison)
 
-    def start(self, *more):
-        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([*self.command, *more], **pipes)
+    def start(self, *more, **environment):
+        return Command([*self.command, *more], self.folder, **environment)
 
     def finish(self, *more):
-        process = self.start(*more)
-        err = process.communicate(timeout=120)[1]
-        return process.returncode, err
+        return self.start(*more).finish(timeout=120)
 
     def calls(self):
         """(process, layouts) of each call so far."""
@@ -111,13 +107,13 @@ def assert_whole(run, unbroken):
 
 
 def test_killed_at_random_points(run, unbroken):
-    """Ten workers in one run: each is replaced, and what it drew is drawn again."""
+    """Six workers in one run: each is replaced, and what it drew is drawn again."""
     run.set(seconds=0.3)
     rng, killed = random.Random(7), []
     process = run.start(*RAY)
 
     def kill():
-        while process.poll() is None and len(killed) < 10:
+        while process.poll() is None and len(killed) < 6:
             time.sleep(rng.uniform(0, 0.4))
             alive = [pid for pid, _ in run.calls()[-2:] if pid not in killed]
             if alive:
@@ -127,11 +123,11 @@ def test_killed_at_random_points(run, unbroken):
 
     thread = threading.Thread(target=kill)
     thread.start()
-    err = process.communicate(timeout=240)[1]
+    status, err = process.finish(timeout=240)
     thread.join()
-    assert len(killed) == 10
+    assert len(killed) == 6
     failed = [row for row in run.rows() if row["error"]]
-    assert process.returncode == (1 if failed else 0), err
+    assert status == (1 if failed else 0), err
     assert len(run.rows()) == 60
     run.set(seconds=0)
     assert run.finish()[0] == 0
@@ -153,7 +149,7 @@ def test_a_sample_on_which_workers_die_is_the_only_failure(run, unbroken):
 
 def test_parts_killed_at_random_points(run, unbroken):
     """Three parts at once, of which thirty-two times one is killed and started again."""
-    run.set(seconds=0.1)
+    run.set(seconds=0.4)
     rng = random.Random(11)
     parts = [f"{number}/3" for number in (1, 2, 3)]
     processes = {part: run.start("--shard", part) for part in parts}
@@ -164,14 +160,12 @@ def test_parts_killed_at_random_points(run, unbroken):
         deadline = time.monotonic() + rng.choice([0.3, 3])
         while time.monotonic() < deadline and len(run.calls()) == before:
             time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.1))
+        time.sleep(rng.uniform(0, 0.05))
         landed += processes[part].poll() is None
         processes[part].kill()
-        processes[part].communicate()
         processes[part] = run.start("--shard", part)
     for process in processes.values():
-        assert process.communicate(timeout=60)[1] == ""
-        assert process.returncode == 0
+        assert process.finish() == (0, "")
     assert landed >= 16, "most were killed before they had ended"
     assert len(run.images()) == 60
     calls = len(run.calls())
@@ -215,7 +209,6 @@ def test_the_driver_killed_takes_its_workers_along_and_goes_on(run, unbroken):
     committed = run.images()
     assert committed
     process.kill()
-    process.communicate()
     assert gone({pid for pid, _ in run.calls()})
     run.set(seconds=0)
     assert run.finish() == (0, "")
@@ -225,12 +218,14 @@ def test_the_driver_killed_takes_its_workers_along_and_goes_on(run, unbroken):
 
 def test_the_cluster_killed_is_said_and_the_same_command_goes_on(run, unbroken):
     run.set(seconds=2)
-    process = run.start(*RAY)
+    soon = {"RAY_health_check_period_ms": "300", "RAY_health_check_failure_threshold": "2"}
+    soon |= {"RAY_health_check_initial_delay_ms": "300", "RAY_health_check_timeout_ms": "500"}
+    process = run.start(*RAY, **soon)
     started(run, process, 3)
     (raylet,) = [pid for pid in children(process.pid) if name_of(pid) == "raylet"]
     os.kill(raylet, signal.SIGKILL)
-    err = process.communicate(timeout=100)[1]
-    assert process.returncode == 2
+    status, err = process.finish(timeout=100)
+    assert status == 2
     assert "the Ray cluster is gone; the same command goes on from here" in err
     assert 0 < len(run.images()) < 60
     run.set(seconds=0)
