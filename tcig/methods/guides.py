@@ -8,14 +8,14 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from tcig.data.errors import InputError
 from tcig.data.layout import Layout
 from tcig.data.voc import LABELS
 from tcig.models.devices import PLAIN, Compute
-from tcig.models.frozen import fold_batchnorms
+from tcig.models.frozen import frozen
 from tcig.models.kept import kept
+from tcig.models.resizing import resize
 from tcig.models.segmentation import Network, deeplabv3_resnet101, miniature
 from tcig.models.weights import MINIATURE
 
@@ -44,7 +44,7 @@ def _load(source: str, compute: Compute) -> Network:
             f"no guide {source!r}: there are mini:guide, mini:guide-animals, mini:guide-objects, "
             "deeplabv3_resnet101 and deeplabv3_resnet101=FILE."
         )
-    return replace(network, module=fold_batchnorms(network.module).to(compute.device))
+    return replace(network, module=frozen(network.module).to(compute.device))
 
 
 def choose(guides: Sequence[str], layout: Layout, compute: Compute = PLAIN) -> list[str]:
@@ -149,7 +149,7 @@ def guide_loss(
     size = (guided.size, guided.size)
     seen = images[guided.rows]
     if seen.shape[-2:] != size:
-        seen = F.interpolate(seen, size, mode="bilinear", antialias=True)
+        seen = resize(seen, size, antialias=True)
     with compute.autocast():
         logits = guided.network.module(seen)
     logits = logits.to(images.dtype)

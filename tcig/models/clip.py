@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from tcig.data.errors import InputError
 from tcig.models.devices import PLAIN, Compute
-from tcig.models.frozen import fold_batchnorms
+from tcig.models.frozen import frozen
 from tcig.models.weights import identity_of, locate
 
 
@@ -95,7 +95,7 @@ def folded(clip: Clip) -> Clip:
     """
     module = copy.copy(clip.module)
     module._modules = dict(clip.module._modules)
-    module.visual = fold_batchnorms(clip.module.visual)
+    module.visual = frozen(clip.module.visual)
     if module.visual is clip.module.visual:
         return clip
     module.visual.to(memory_format=torch.channels_last)

@@ -1,0 +1,46 @@
+"""Frozen networks compute what they did; resizing by products is torch's."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tcig.models.frozen import frozen
+from tcig.models.resizing import resize
+from tcig.models.segmentation import miniature
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (5, 40), (9, 7), (23, 11)])
+def test_resizing_by_products_is_torchs_both_ways(size, align_corners, antialias):
+    images = torch.rand(2, 3, 9, 7, dtype=torch.float64, requires_grad=True)
+    gradient = torch.rand(2, 3, *size, dtype=torch.float64)
+    how = {"align_corners": align_corners, "antialias": antialias}
+    found = resize(images, size, **how)
+    expected = F.interpolate(images, size, mode="bilinear", **how)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    for one, other in zip(
+        torch.autograd.grad(found, images, gradient),
+        torch.autograd.grad(expected, images, gradient),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["guide", "judge"])
+def test_a_frozen_network_is_the_same_and_leaves_the_other_alone(name):
+    network = miniature(name).module
+    before = [type(part) for part in network.modules()]
+    images = torch.rand(2, 3, 64, 96, requires_grad=True)
+    found, expected = frozen(network)(images), network(images)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    for one, other in zip(
+        torch.autograd.grad(found.square().mean(), images),
+        torch.autograd.grad(expected.square().mean(), images),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * other.abs().max().item())
+    assert [type(part) for part in network.modules()] == before
+    code = frozen(network).code
+    assert ("resize" in code) == (name == "guide")
+    assert "mode = 'bilinear'" not in code
