@@ -81,9 +81,11 @@ class VQGAN(nn.Module):
 
     def codes(self, latents: Tensor) -> Tensor:
         """Index of the nearest code at each place, (B, h, w)."""
-        flat = latents.movedim(1, -1)
-        distance = self.codebook.square().sum(1) - 2 * flat @ self.codebook.T
-        return distance.argmin(-1)
+        flat, codebook = latents.movedim(1, -1), self.codebook
+        lengths = codebook.square().sum(1)
+        distance = torch.addmm(lengths, flat.flatten(0, -2), codebook.T, alpha=-2)
+        # `min` finds the same as `argmin`, faster on a processor
+        return distance.min(-1).indices.view(flat.shape[:-1])
 
     def quantise(self, latents: Tensor) -> Tensor:
         """The nearest codes, with the gradient passed straight through to `latents`."""

@@ -41,30 +41,27 @@ class _Recolour(torch.autograd.Function):
     def forward(ctx, images: Tensor, factors: Tensor) -> Tensor:
         rows = (factors != factors.new_tensor(NEUTRAL)).any(1).nonzero()[:, 0]
         brightness, contrast, saturation, turn = factors[rows, :, None, None, None].unbind(1)
-        lit = images[rows].add_(brightness - 1)
-        free = (lit > 0) & (lit < 1)
-        lit.clamp_(0, 1).mul_(contrast)
-        free &= lit < 1
-        lit.clamp_(max=1)
+        lit = images[rows].add_(brightness - 1).clamp_(0, 1).mul_(contrast).clamp_(max=1)
         value, smallest = lit.amax(1, keepdim=True), lit.amin(1, keepdim=True)
-        top, bottom = (lit == value).to(lit.dtype), (lit == smallest).to(lit.dtype)
+        top, bottom = _equal(lit, value), _equal(lit, smallest)
         top[:, 1:] *= 1 - top[:, :1]  # the first, where several are the largest
         top[:, 2:] *= 1 - top[:, 1:2]
         bottom /= bottom.sum(1, keepdim=True)
         chroma = value - smallest
-        red, green, blue = lit.unbind(1)
-        others = torch.stack([green - blue, blue - red, red - green], 1)
-        lean = others.mul_(top).sum(1, keepdim=True) / (chroma + NEGLIGIBLE[1])
-        places = torch.tensor([0.0, 2.0, 4.0], device=lit.device).view(3, 1, 1)
-        hue = (top * places).sum(1, keepdim=True) + 6 * turn + lean
-        # A triangular wave of period 6 as three folds: 3 where |hue - place| is 0, 0 where it is 3.
-        first = hue - places
-        second = first.abs().sub_(6)
-        third = second.abs().sub_(3)
-        near = third.abs().neg_().add_(2)
+        red, green, blue = lit.split(1, 1)
+        of_red, of_green, of_blue = top.split(1, 1)
+        lean = (green - blue).mul_(of_red)
+        lean.addcmul_(blue - red, of_green).addcmul_(red - green, of_blue)
+        lean /= chroma + NEGLIGIBLE[1]
+        hue = (lean + 6 * turn).add_(of_green, alpha=2).add_(of_blue, alpha=4)
+        away = hue - torch.tensor([0.0, 2.0, 4.0], device=lit.device).view(3, 1, 1)
+        away.sub_((away / 6).round_(), alpha=6)  # on the circle, in [-3, 3]
+        near = away.abs().sub_(1)
         tint = near.clamp(0, 1)
-        slope = first.sign_().mul_(second.sign_()).mul_(third.sign_()).neg_().mul_(near == tint)
+        slope = away.sign_().mul_(_equal(near, tint))
         pure = (chroma / (value + NEGLIGIBLE[0])).mul_(saturation)
+        # Zero where a clamp holds the channel: at 0, at 1, or at the contrast of what was 1.
+        free = lit.mul_(contrast.clamp(max=1) - lit).sign_()
         ctx.save_for_backward(
             rows, free, contrast, saturation, value, chroma, top, bottom, lean, tint, slope, pure
         )
@@ -80,7 +77,7 @@ class _Recolour(torch.autograd.Function):
         share, safe = pure.clamp(max=1), value + NEGLIGIBLE[0]
         to_value = gradient.sum(1, keepdim=True)
         to_colour = (gradient * tint).sum(1, keepdim=True).neg_()
-        to_lean = (gradient * slope).sum(1, keepdim=True).neg_().mul_(share).mul_(value)
+        to_lean = gradient.mul_(slope).sum(1, keepdim=True).neg_().mul_(share).mul_(value)
         to_pure = (to_colour * value).mul_((pure > 0) & (pure < 1))
         to_chroma = to_pure * saturation / safe
         to_others = to_lean.div_(chroma + NEGLIGIBLE[1])
@@ -90,3 +87,8 @@ class _Recolour(torch.autograd.Function):
         red, green, blue = (top * to_others).unbind(1)
         found.add_(torch.stack([blue - green, red - blue, green - red], 1))
         return whole.index_copy(0, rows, found.mul_(contrast).mul_(free)), None
+
+
+def _equal(a: Tensor, b: Tensor) -> Tensor:
+    """1 where a and b are equal, else 0, as numbers: comparing to bool takes longer."""
+    return torch.eq(a, b, out=torch.empty_like(a))
