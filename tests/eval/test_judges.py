@@ -143,7 +143,7 @@ def deeplab(tmp_path_factory):
 
 
 class Thin(nn.Module):
-    """Stands in for the network, which takes seconds at 520x520: class 7 where red is above half."""
+    """Stands in for the network, which takes seconds at 520x520: class 7 where red is bright."""
 
     def forward(self, images):
         logits = torch.zeros(len(images), 21, *images.shape[2:])
