@@ -12,18 +12,16 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Protocol
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from tcig.data.errors import InputError
-from tcig.data.masks import encode
-from tcig.data.voc import BY_LABEL, COLOURS, VOC_WORDS
+from tcig.data.voc import COLOURS
+from tcig.eval.mask2former import Mask2FormerJudge
+from tcig.eval.segmented import Judge, Segmentation
 from tcig.models import segmentation
 from tcig.models.devices import PLAIN
 from tcig.models.frozen import frozen
@@ -31,34 +29,7 @@ from tcig.models.kept import keep_memory
 from tcig.models.weights import locate
 
 
-@dataclass(frozen=True)
-class Instance:
-    """One object that an instance judge found: class, confidence 0..1, mask as RLE."""
-
-    label: str
-    score: float
-    mask: dict
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """`labels` (H, W) uint8 at the judge's own output size; `instances` None if it knows none."""
-
-    labels: np.ndarray
-    instances: tuple[Instance, ...] | None = None
-
-
-class Judge(Protocol):
-    """What scoring needs of a judge."""
-
-    identity: str
-    """Of its weights and settings; scores under another identity are not reused."""
-
-    def segment(self, images: Sequence[Image.Image]) -> list[Segmentation]:
-        """Segments RGB images of one size."""
-
-
-class SemanticJudge:
+class SemanticJudge(Judge):
     """A network of `tcig.models.segmentation`: the argmax of its logits at its input size."""
 
     def __init__(self, network: segmentation.Network):
@@ -67,121 +38,34 @@ class SemanticJudge:
         self.module = frozen(network.module).to(self.device, memory_format=torch.channels_last)
         keep_memory()
 
-    @torch.inference_mode()
-    def segment(self, images: Sequence[Image.Image]) -> list[Segmentation]:
-        """Segments RGB images, resized (bilinear) to the network's input size."""
+    def prepare(self, images: Sequence[Image.Image]) -> Tensor:
+        """Resized (bilinear) to the network's input size, (B, 3, side, side) in [0, 1]."""
         size = (self.side,) * 2
         resized = [np.asarray(image.resize(size, Image.Resampling.BILINEAR)) for image in images]
-        batch = torch.from_numpy(np.stack(resized)).to(self.device).movedim(-1, 1) / 255
+        return torch.from_numpy(np.stack(resized)).movedim(-1, 1) / 255
+
+    @torch.inference_mode()
+    def look(self, prepared: Tensor) -> Tensor:
+        """Logits (B, 21, side, side)."""
+        return self.module(prepared.to(self.device))
+
+    def read(self, found: Tensor) -> list[Segmentation]:
+        """The label of the largest logit of each pixel."""
         # `max` finds the same as `argmax`, four times as fast on a processor
-        labels = self.module(batch).max(1).indices.to(torch.uint8).cpu().numpy()
+        labels = found.max(1).indices.to(torch.uint8).cpu().numpy()
         return [Segmentation(each) for each in labels]
 
 
-class Mask2FormerJudge:
-    """Mask2Former, its COCO categories mapped to VOC's classes by name.
-
-    Segments below `THRESHOLD` are dropped; for the panoptic output, so are those of which less
-    than `OVERLAP` survives the others. For it the values are those of Mask2Former's own
-    configurations (OBJECT_MASK_THRESHOLD, OVERLAP_THRESHOLD); that the instance output takes the
-    same threshold is ours, its own code keeps the best 100 whatever their score. Where instances
-    overlap, the more confident lies on top.
-    """
-
-    THRESHOLD = OVERLAP = 0.8
-
-    def __init__(self, name: str, source: Path | None = None):
-        self.processor, self.model, weights = segmentation.mask2former(name, source)
-        self.panoptic = name == "mask2former"
-        self.identity = f"{weights} threshold {self.THRESHOLD} overlap {self.OVERLAP}"
-        self.device = PLAIN.device
-        self.model.to(self.device)
-        names = {number: text.lower() for number, text in self.model.config.id2label.items()}
-        words = {number: VOC_WORDS.get(text, text) for number, text in names.items()}
-        self.labels = {number: word for number, word in words.items() if word in BY_LABEL}
-        missing = set(BY_LABEL) - set(self.labels.values())
-        if missing:
-            raise InputError(
-                f"{source or name} does not know {', '.join(sorted(missing))}: "
-                "a judge must name COCO's categories."
-            )
-
-    @torch.inference_mode()
-    def segment(self, images: Sequence[Image.Image]) -> list[Segmentation]:
-        """Segments RGB images; label maps and masks are of the images' own size."""
-        inputs = self.processor(images=list(images), return_tensors="pt").to(self.device)
-        outputs = self.model(**inputs)
-        sizes = [(image.height, image.width) for image in images]
-        if self.panoptic:
-            found = [
-                self._panoptic(classes, masks, size)
-                for classes, masks, size in zip(
-                    outputs.class_queries_logits, outputs.masks_queries_logits, sizes, strict=True
-                )
-            ]
-        else:
-            found = self.processor.post_process_instance_segmentation(
-                SimpleNamespace(  # its maps are made on the processor
-                    class_queries_logits=outputs.class_queries_logits.cpu(),
-                    masks_queries_logits=outputs.masks_queries_logits.cpu(),
-                ),
-                self.THRESHOLD,
-                target_sizes=sizes,
-                return_binary_maps=True,
-            )
-        return [self._classes(each, size) for each, size in zip(found, sizes, strict=True)]
-
-    def _panoptic(self, classes: Tensor, masks: Tensor, size: tuple[int, int]) -> dict:
-        """Panoptic inference of Mask2Former's own code (maskformer_model.py, panoptic_inference).
-
-        transformers' post-processing differs: it gives a segment all the pixels that it wins, also
-        those that its mask does not cover.
-
-        Args:
-            classes: logits of the queries, (Q, C + 1), the last for "no object".
-            masks: logits of the queries' masks, (Q, h, w).
-            size: height and width of the result.
-        """
-        scores, labels = classes.softmax(-1).max(-1)
-        kept = (labels != classes.shape[-1] - 1) & (scores > self.THRESHOLD)
-        masks = F.interpolate(masks[None].float(), size, mode="bilinear", align_corners=False)[0]
-        scores, labels, masks = scores[kept], labels[kept], masks[kept].sigmoid()
-        maps, segments = torch.full(size, -1), []
-        if len(masks):
-            winner = (scores[:, None, None] * masks).argmax(0)
-        for k, mask in enumerate(masks >= 0.5):
-            won = winner == k
-            seen = won & mask
-            if seen.any() and won.sum() >= self.OVERLAP * mask.sum():
-                maps[seen.cpu()] = k
-                segments.append({"id": k, "label_id": int(labels[k]), "score": float(scores[k])})
-        return {"segmentation": maps, "segments_info": segments}
-
-    def _classes(self, found: dict, size: tuple[int, int]) -> Segmentation:
-        labels = np.zeros(size, np.uint8)
-        instances = []
-        maps = found["segmentation"].cpu().numpy()
-        known = [s for s in found["segments_info"] if s["label_id"] in self.labels]
-        for segment in sorted(known, key=lambda s: s["score"]):
-            mask = maps == segment["id"] if self.panoptic else maps[segment["id"]] > 0
-            if not mask.any():
-                continue
-            label = self.labels[segment["label_id"]]
-            labels[mask] = BY_LABEL[label].index
-            instances.append(Instance(label, round(float(segment["score"]), 6), encode(mask)))
-        return Segmentation(labels, tuple(reversed(instances)))
-
-
 @dataclass(frozen=True)
-class ColourJudge:
+class ColourJudge(Judge):
     """Each pixel is the class whose VOC palette colour it has, background where it has none."""
 
     identity: str = field(default="VOC palette", init=False)
 
-    def segment(self, images: Sequence[Image.Image]) -> list[Segmentation]:
+    def look(self, prepared: Sequence[Image.Image]) -> list[Segmentation]:
         """Segments RGB images at their own size."""
         found = []
-        for image in images:
+        for image in prepared:
             pixels = np.asarray(image.convert("RGB"))
             labels = np.zeros(pixels.shape[:2], np.uint8)
             for index, colour in enumerate(COLOURS):

@@ -14,7 +14,7 @@ from tcig.data.masks import encode_label_map, resize_nearest
 from tcig.data.voc import LABELS
 from tcig.eval.images import open_image
 from tcig.eval.iou import Samples, class_iou, confusion
-from tcig.eval.judges import Judge, Segmentation
+from tcig.eval.segmented import Judge, Segmentation
 from tcig.eval.stored import sparse
 
 

@@ -20,8 +20,8 @@ from tcig.data.png import sound_png, whole_png
 from tcig.data.shards import Shard
 from tcig.eval.ahead import ahead
 from tcig.eval.images import find_images, open_image
-from tcig.eval.judges import Judge
 from tcig.eval.judging import Seen, Shown, Sizes, counted, opened
+from tcig.eval.segmented import Judge
 from tcig.eval.sheet import write_sheet
 from tcig.eval.stored import Score, label_path, remove_shards, score_files, stored_rows
 from tcig.models.devices import set_tf32
@@ -139,9 +139,15 @@ def score_folder(
             if spread:
                 done = ahead(keep, spread(batches), "kept")
             else:
-                images = ahead(lambda batch: (batch, opened(sizes, batch)), batches, "opened")
-                seen = ((batch, network.segment(shown)) for batch, shown in images)
-                done = ahead(lambda both: keep(counted(sizes, *both)), seen, "counted")
+                ready = ahead(
+                    lambda batch: (batch, network.prepare(opened(sizes, batch))), batches, "opened"
+                )
+                seen = ((batch, network.look(prepared)) for batch, prepared in ready)
+                done = ahead(
+                    lambda both: keep(counted(sizes, both[0], network.read(both[1]))),
+                    seen,
+                    "counted",
+                )
             for number in done:
                 bar.update(number)
             os.fsync(file.fileno())

@@ -1,10 +1,10 @@
 """Bilinear resizing as products of matrices."""
 
-from functools import cache
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from tcig.models.kept import kept
 
 
 def resize(images: Tensor, size: tuple[int, int], **how: bool) -> Tensor:
@@ -26,9 +26,10 @@ def resize(images: Tensor, size: tuple[int, int], **how: bool) -> Tensor:
     return down @ (images @ across.mT)
 
 
-@cache
+@kept
 def _weights(given: int, wanted: int, dtype: torch.dtype, device: torch.device, *how) -> Tensor:
     """Of each pixel of a line in each pixel of the resized one, (wanted, given)."""
-    lines = torch.eye(given)[None, None]
-    found = F.interpolate(lines, (wanted, given), mode="bilinear", **dict(how))
-    return found[0, 0].to(device, dtype)
+    with torch.inference_mode(False):  # whoever asks first: others may want a gradient
+        lines = torch.eye(given)[None, None]
+        found = F.interpolate(lines, (wanted, given), mode="bilinear", **dict(how))
+        return found[0, 0].to(device, dtype)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tcig.data.errors import InputError
-from tcig.eval.judges import Judge, load_judge
+from tcig.eval.judges import load_judge
 from tcig.eval.judging import Seen, Shown, Sizes, judged
 from tcig.eval.score import Spread
+from tcig.eval.segmented import Judge
 from tcig.models.devices import set_tf32
 from tcig.models.kept import release
 from tcig.profiles import Profile

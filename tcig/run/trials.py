@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from tcig.data.imperfect import TRUE, imperfect
 from tcig.data.layout import Layout
-from tcig.eval.judges import Judge
 from tcig.eval.measure import Networks, Photographs, measure_folder
 from tcig.eval.score import Sizes, score_folder
+from tcig.eval.segmented import Judge
 from tcig.eval.table import measured
 from tcig.profiles import Profile
 from tcig.run.generate import generate

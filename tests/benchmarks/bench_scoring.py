@@ -24,8 +24,9 @@ from PIL import Image
 from tcig.cli import main as tcig
 from tcig.data.files import sha256
 from tcig.data.layout import Layout, read_manifest
-from tcig.eval.judges import Segmentation, load_judge
+from tcig.eval.judges import load_judge
 from tcig.eval.score import Sizes, score_folder
+from tcig.eval.segmented import Judge, Segmentation
 from tcig.methods.base import Context, Method, NoOptions
 from tcig.run.generate import generate
 from tcig.run.spec import RunSpec
@@ -34,24 +35,25 @@ from tcig.run.store import RunStore
 COUNTS, SIDE = (1000, 10_000), 64
 
 
-class Labels:
+class Labels(Judge):
     """A judge that takes no time."""
 
     identity = "red channel"
 
-    def segment(self, images):
+    def look(self, images):
         return [Segmentation(np.asarray(image)[..., 0].copy()) for image in images]
 
 
-class Timed:
-    """A judge, and the seconds that it was at work."""
+class Timed(Judge):
+    """A judge, and the seconds that it looked."""
 
     def __init__(self, judge):
         self.judge, self.identity, self.seconds = judge, judge.identity, 0.0
+        self.prepare, self.read = judge.prepare, judge.read
 
-    def segment(self, images):
+    def look(self, prepared):
         started = time.perf_counter()
-        found = self.judge.segment(images)
+        found = self.judge.look(prepared)
         self.seconds += time.perf_counter() - started
         return found
 

@@ -14,7 +14,8 @@ from PIL import Image
 from tcig.data.files import sha256
 from tcig.data.masks import decode
 from tcig.data.voc import BY_LABEL, LABELS
-from tcig.eval.judges import Mask2FormerJudge, load_judge
+from tcig.eval.judges import load_judge
+from tcig.eval.mask2former import Mask2FormerJudge
 
 WORDS = ("Person", "banner", *(w for w in LABELS[1:] if w != "person"), "sky-other-merged")
 VOC_WORDS = {

@@ -9,7 +9,7 @@ import pytest
 from tcig.cli import main
 from tcig.eval.comparison import holm, paired_test
 from tcig.eval.iou import image_iou
-from tcig.eval.judges import ColourJudge, Segmentation
+from tcig.eval.judges import ColourJudge
 from tcig.eval.pairs import (
     against_best,
     ceiling_shares,
@@ -21,14 +21,15 @@ from tcig.eval.pairs import (
 )
 from tcig.eval.rows import read_rows
 from tcig.eval.score import Sizes, score_folder
+from tcig.eval.segmented import Judge, Segmentation
 
 
-class Upside:
+class Upside(Judge):
     """A judge that sees every image upside down."""
 
     identity = "upside down"
 
-    def segment(self, images):
+    def look(self, images):
         return [Segmentation(each.labels[::-1]) for each in ColourJudge().segment(images)]
 
 

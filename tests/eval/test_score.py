@@ -12,8 +12,9 @@ from tcig.cli import main
 from tcig.data.masks import decode, encode, load_label_map, resize_nearest
 from tcig.data.voc import COLOURS, LABELS
 from tcig.eval.iou import NAMES, Samples, confusion, reduce
-from tcig.eval.judges import ColourJudge, Instance, Segmentation
+from tcig.eval.judges import ColourJudge
 from tcig.eval.score import Sizes, score_folder
+from tcig.eval.segmented import Instance, Judge, Segmentation
 from tcig.eval.stored import dense, read_scores
 from tcig.models.devices import set_tf32
 
@@ -138,12 +139,12 @@ def test_what_was_scored_is_recorded(paint, score, record_run, layouts, manifest
     assert read(folder)[0].row == "mine"
 
 
-class Finding:
+class Finding(Judge):
     """Instances at its own output size, which is not the score's."""
 
     identity = "finding"
 
-    def segment(self, images):
+    def look(self, images):
         labels = np.zeros((80, 80), np.uint8)
         labels[10:50, 20:60] = 8
         instance = Instance("cat", 0.875, encode(labels == 8))

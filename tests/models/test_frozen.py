@@ -27,6 +27,14 @@ def test_resizing_by_products_is_torchs_both_ways(size, align_corners, antialias
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
+def test_what_inference_made_serves_a_gradient():
+    images = torch.rand(1, 1, 3, 5, requires_grad=True)
+    with torch.inference_mode():
+        resize(images, (31, 37))
+    resize(images, (31, 37)).sum().backward()
+    torch.testing.assert_close(images.grad.sum(), torch.tensor(31.0 * 37))
+
+
 @pytest.mark.parametrize("name", ["guide", "judge"])
 def test_a_frozen_network_is_the_same_and_leaves_the_other_alone(name):
     network = miniature(name).module

@@ -8,8 +8,9 @@ from PIL import Image
 from tcig.data.files import sha256
 from tcig.data.layout import write_manifest
 from tcig.data.voc import COLOURS
-from tcig.eval.judges import ColourJudge, Segmentation
+from tcig.eval.judges import ColourJudge
 from tcig.eval.score import Sizes, score_folder
+from tcig.eval.segmented import Segmentation
 
 EVIL = "</script><img src=x onerror=\"window.evil=1\"><!-- 'a' & \u2028 {{ 7 * 7 }}"
 SAMPLES, SIDE = 3, 32
@@ -20,8 +21,8 @@ class Upper(ColourJudge):
 
     identity = "upper"
 
-    def segment(self, images):
-        found = super().segment(images)
+    def look(self, images):
+        found = super().look(images)
         rows = np.arange(SIDE)[:, None] < SIDE // 2
         return [Segmentation(np.where(rows, each.labels, 0).astype(np.uint8)) for each in found]
 
