@@ -24,8 +24,6 @@ from tcig.eval.mask2former import Mask2FormerJudge
 from tcig.eval.segmented import Judge, Segmentation
 from tcig.models import segmentation
 from tcig.models.devices import PLAIN
-from tcig.models.frozen import frozen
-from tcig.models.kept import keep_memory
 from tcig.models.weights import locate
 
 
@@ -35,8 +33,7 @@ class SemanticJudge(Judge):
     def __init__(self, network: segmentation.Network):
         self.identity, self.side = network.identity, network.size
         self.device = PLAIN.device
-        self.module = frozen(network.module).to(self.device, memory_format=torch.channels_last)
-        keep_memory()
+        self.module = network.module.to(self.device)
 
     def prepare(self, images: Sequence[Image.Image]) -> Tensor:
         """Resized (bilinear) to the network's input size, (B, 3, side, side) in [0, 1]."""

@@ -18,7 +18,6 @@ from tcig.methods.loading import load_method, source_of
 from tcig.methods.registry import ROWS, find_row
 from tcig.methods.settings import build_options
 from tcig.models.devices import set_tf32
-from tcig.models.kept import keep_memory
 from tcig.profiles import Profile
 from tcig.seeds import TASK
 
@@ -142,7 +141,6 @@ def set_up(
     """
     row, kind, options, code = chosen
     set_tf32(profile.compute.tf32)
-    keep_memory()
     context = Context(profile.size, coco, profile.compute)
     try:
         inspect.signature(kind).bind(context, options)

@@ -17,7 +17,6 @@ from tcig.methods.guides import load_guide
 from tcig.models.clip import folded, load_clip
 from tcig.models.devices import Compute
 from tcig.models.diffusion import load_diffusion
-from tcig.models.kept import keep_memory
 from tcig.models.vqgan import load_vqgan
 from tcig.models.weights import locate
 
@@ -83,7 +82,6 @@ def able():
     "name", ["UNet, 2", "UNet, 16", "UNet, 48", "VAE decoder, 24", "VQGAN", "CLIP", "guide"]
 )
 def test_network(benchmark, able, name, precision):
-    keep_memory()
     work, images = passes(name, Compute(precision=precision))
     done = products(work)
     with Layers() as layers:
