@@ -56,6 +56,7 @@ VOC_WORDS = {
 """VOC's own words where they differ, as some models name COCO's categories."""
 PERSON = BY_LABEL["person"]
 NUM_LABELS = len(CLASSES) + 1
+INDICES = tuple(range(NUM_LABELS))
 """Values of a label map: background 0 and the classes 1..20."""
 LABELS = ("background", *(c.label for c in CLASSES))
 

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
@@ -132,6 +132,13 @@ def score_folder(
                 flushed = time.monotonic()
             return len(results)
 
+        def prepare(batch: list[Shown]) -> tuple[list[Shown], Any]:
+            return batch, network.prepare(opened(sizes, batch))
+
+        def finish(looked: tuple[list[Shown], Any]) -> int:
+            batch, found = looked
+            return keep(counted(sizes, batch, network.read(found)))
+
         with (
             lines.open("a", encoding="utf-8") as file,
             tqdm(total=len(pending), desc=f"{score.row}, judge {name}", disable=None) as bar,
@@ -139,15 +146,9 @@ def score_folder(
             if spread:
                 done = ahead(keep, spread(batches), "kept")
             else:
-                ready = ahead(
-                    lambda batch: (batch, network.prepare(opened(sizes, batch))), batches, "opened"
-                )
-                seen = ((batch, network.look(prepared)) for batch, prepared in ready)
-                done = ahead(
-                    lambda both: keep(counted(sizes, both[0], network.read(both[1]))),
-                    seen,
-                    "counted",
-                )
+                ready = ahead(prepare, batches, "prepared")
+                seen = ((batch, network.look(images)) for batch, images in ready)
+                done = ahead(finish, seen, "counted")
             for number in done:
                 bar.update(number)
             os.fsync(file.fileno())

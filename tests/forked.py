@@ -3,11 +3,13 @@
 import os
 import sys
 from collections.abc import Mapping
+from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 
 _forks = get_context("forkserver")
 _forks.set_forkserver_preload(["tcig.commands.run", "tcig.eval.score", "torchvision", "ray"])
+_numbers = count()
 
 
 class Command:
@@ -15,7 +17,7 @@ class Command:
 
     def __init__(self, arguments: list[object], folder: Path, **environment: str):
         """Starts it in a folder, with the environment of this process and more."""
-        self._err = folder / "err"
+        self._err = folder / f"err-{next(_numbers)}"
         given = list(map(str, arguments)), folder, self._err, os.environ | environment
         self._process = _forks.Process(target=_run, args=given)
         self._process.start()

@@ -21,6 +21,7 @@ def frozen(module: nn.Module) -> nn.Module:
     for node in found.graph.find_nodes(op="call_function", target=F.interpolate):
         if node.kwargs["mode"] == "bilinear":
             node.target = resize
-            node.kwargs = {name: node.kwargs[name] for name in ("size", "align_corners")}
+            kept = "size", "align_corners", "antialias"
+            node.kwargs = {name: node.kwargs[name] for name in kept}
     found.recompile()
     return found

@@ -10,8 +10,9 @@ from tcig.models.kept import kept
 def resize(images: Tensor, size: tuple[int, int], **how: bool) -> Tensor:
     """`F.interpolate(images, size, mode="bilinear", **how)`, rounding aside.
 
-    Both ways it is two products: on a GPU its derivative is the same at every call, where torch's
-    own adds in any order, and on a processor planes of 32x32 take a sixth of the time to 128x128.
+    Both ways it is two products: on CUDA its derivative is the same at every call, where torch's
+    own adds in any order (`torch.use_deterministic_algorithms` lists it), and on a processor planes
+    of 32x32 take a sixth of the time to 128x128.
 
     Args:
         images: (B, C, h, w).

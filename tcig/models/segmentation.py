@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tcig.data.errors import InputError
 from tcig.data.files import sha256
-from tcig.data.voc import NUM_LABELS
+from tcig.data.voc import INDICES
 from tcig.models.checkpoints import fill, first_line, read_state
 from tcig.models.mini import WEIGHTS
 from tcig.models.weights import identity_of, locate
@@ -27,7 +27,7 @@ class Network:
     module: nn.Module
     size: int
     identity: str
-    labels: tuple[int, ...] = tuple(range(NUM_LABELS))
+    labels: tuple[int, ...] = INDICES
 
 
 def miniature(name: str) -> Network:

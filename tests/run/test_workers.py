@@ -166,7 +166,7 @@ def test_parts_killed_at_random_points(run, unbroken):
         processes[part] = run.start("--shard", part)
     for process in processes.values():
         assert process.finish() == (0, "")
-    assert landed >= 16, "most were killed before they had ended"
+    assert landed >= 28, "nearly all were killed before they had ended"
     assert len(run.images()) == 60
     calls = len(run.calls())
     assert run.finish() == (0, "")

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
 from torchvision.models.segmentation.deeplabv3 import ASPP, DeepLabV3
 
-from tcig.data.voc import BY_LABEL, NUM_LABELS
+from tcig.data.voc import BY_LABEL, INDICES, NUM_LABELS
 from tcig.models.mini import WEIGHTS
 
 
@@ -102,15 +102,14 @@ def _indices(*labels: str) -> tuple[int, ...]:
     return (0, *(BY_LABEL[label].index for label in labels))
 
 
-ALL = tuple(range(NUM_LABELS))
 LABELS_OF = {
-    "guide": ALL,
+    "guide": INDICES,
     "guide-animals": _indices("bird", "cat", "cow", "dog", "horse", "sheep"),
     "guide-objects": _indices(
         *("airplane", "bicycle", "boat", "bus", "car", "motorcycle", "train"),
         *("bottle", "chair", "dining table", "potted plant", "couch", "tv"),
     ),
-    "judge": ALL,
+    "judge": INDICES,
 }
 """Miniature segmenter -> the label of each of its logits; what it does not know is background."""
 
