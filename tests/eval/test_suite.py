@@ -120,7 +120,7 @@ def test_inpainted_objects_fill_their_masks(tmp_path, monkeypatch):
 
 
 def test_the_adapter_puts_objects_where_the_map_has_them(tmp_path, monkeypatch):
-    few, images = miniatures.layouts()[:16], miniatures.real()[:16]
+    few, images = miniatures.layouts()[:8], miniatures.real()[:8]
     for module in (miniatures, steered):
         monkeypatch.setattr(module, "layouts", lambda: few)
     monkeypatch.setattr(steered, "real", lambda: images)
@@ -132,7 +132,8 @@ def test_the_adapter_puts_objects_where_the_map_has_them(tmp_path, monkeypatch):
         assert sheet.size[1] == 4 * (CELL + GAP)
 
 
-def test_the_stock_pipeline_draws_what_the_scoring_clip_names():
+def test_the_stock_pipeline_draws_what_the_scoring_clip_names(monkeypatch):
+    monkeypatch.setattr(miniatures, "STEPS", 20)
     pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS / "stable-diffusion")
     prompts = [with_article(c.label) for c in CLASSES]
     images = miniatures.batched(pipeline, prompts, height=64, width=64)

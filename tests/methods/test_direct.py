@@ -83,16 +83,16 @@ def test_the_loss_falls(sampler, layouts):
     chosen, last = [layouts[name] for name in NAMES], {}
     for weight in (0.0, 1600.0):
         seen = []
-        method = direct(sampler, weight=weight, steps=8)
+        method = direct(sampler, weight=weight, steps=6)
         method.generate(chosen, [5, 6, 7], lambda event, **given: seen.append(given))  # noqa: B023
-        assert len(seen) == 8
+        assert len(seen) == 6
         last[weight] = seen[-1]["loss"]
     assert (last[1600.0] < 0.75 * last[0.0]).all()
 
 
 def test_a_layout_is_drawn_alike_whatever_stands_beside_it(sampler, layouts):
     """Exactly in equal batches; elsewhere the guide's gradient enlarges rounding, as in stage 1."""
-    method, drawn = direct(sampler, weight=30.0, recurrence=2), {}
+    method, drawn = direct(sampler, weight=30.0, recurrence=2, steps=2), {}
     seeds = dict(zip(NAMES, [5, 6, 7], strict=True))
     for names in (NAMES, NAMES, NAMES[::-1], NAMES[:1]):
         images = method.generate([layouts[n] for n in names], [seeds[n] for n in names])

@@ -48,12 +48,26 @@ CASES = [("cuda", row, {}) for row in ROWS if row not in ALIKE] + [("cuda", *eac
 CASES += [("mps", row, {}) for row in FEW]
 
 
+@pytest.fixture(scope="module")
+def here(layouts):
+    """What a row draws on the processor, drawn once."""
+    drawn = {}
+
+    def draw(row, settings):
+        if (key := (row, str(settings))) not in drawn:
+            method = prepare(row, SMOKE, FOLDER, "0" * 64, settings)[1]
+            drawn[key] = method.generate(layouts, [1, 2])
+        first._kept.clear()  # images of stage 1, which rows share
+        return drawn[key]
+
+    return draw
+
+
 @pytest.mark.parametrize(("kind", "row", "settings"), CASES, ids=str)
-def test_a_row_draws_on_a_gpu_what_it_draws_here(kind, row, settings, layouts, open_rows):
+def test_a_row_draws_on_a_gpu_what_it_draws_here(kind, row, settings, layouts, open_rows, here):
     profile = SMOKE.model_copy(update={"compute": Compute(on=kind)})
     settings = open_rows.get(row, {}) | FEW.get(ROWS[row].method, {}) | settings
-    expected = prepare(row, SMOKE, FOLDER, "0" * 64, settings)[1].generate(layouts, [1, 2])
-    first._kept.clear()  # images of stage 1, which rows share
+    expected = here(row, settings)
     try:
         with FakeGpu(kind) as mode:
             _, method = prepare(row, profile, FOLDER, "0" * 64, settings)
@@ -66,11 +80,10 @@ def test_a_row_draws_on_a_gpu_what_it_draws_here(kind, row, settings, layouts, o
 
 
 @pytest.mark.parametrize("row", ["text-only", "si", "controlnet", "gligen", "tcig"])
-def test_a_network_is_on_cuda_only_while_it_runs(row, layouts, open_rows):
+def test_a_network_is_on_cuda_only_while_it_runs(row, layouts, open_rows, here):
     """With `offload`: networks wait on the processor, and still meet nothing of it."""
     settings = open_rows.get(row, {}) | FEW[row]
-    expected = prepare(row, SMOKE, FOLDER, "0" * 64, settings)[1].generate(layouts, [1, 2])
-    first._kept.clear()
+    expected = here(row, settings)
     profile = SMOKE.model_copy(update={"compute": Compute(on="cuda", offload=True)})
     try:
         with FakeGpu():
