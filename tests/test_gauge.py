@@ -1,6 +1,7 @@
 """What the benchmarks measure with: time inside networks, operations, layers."""
 
 import time
+from mmap import mmap
 
 import pytest
 import torch
@@ -72,15 +73,16 @@ def test_layers_are_the_products_by_shape_and_the_bytes_between_them(graph):
         network(x)
         network(x)
         network(x[:1])
-    assert sorted(layers.calls.values()) == [1, 1, 2, 2]
+    assert [layers.calls.count(key) for key in layers.calls] == [2, 2, 2, 2, 1, 1]
     fills, relus = 3 * (5 * 3 * 9 + 64 * 7), 2 * (2 + 2 + 1) * 5 * 64
     assert layers.moved == 4 * (fills + relus)
     assert 0 < layers.seconds() < 1
 
 
 def test_the_peak_is_that_since_it_was_forgotten():
-    block = torch.ones(2**26)  # 256 MiB
-    before = peak_mib()
-    del block
     forget_peak()
-    assert peak_mib() < before - 200
+    with mmap(-1, 2**28) as block:  # the allocator's would not always go back to the system
+        block.write(bytes(2**28))
+        during = peak_mib()
+    forget_peak()
+    assert peak_mib() < during - 200
