@@ -1,5 +1,6 @@
 """What the benchmarks measure with: time inside networks, operations, layers."""
 
+import threading
 import time
 from mmap import mmap
 
@@ -41,6 +42,16 @@ def test_time_inside_networks_is_that_of_both_ways_and_of_no_other():
     assert x.grad.tolist() == [8, 8, 8]
     Slow()(x)
     assert inside.seconds < both + 0.05
+
+
+def test_networks_that_run_at_once_count_once():
+    network, x = nn.Sequential(Slow()), torch.ones(3)
+    with Inside() as inside:
+        late = threading.Timer(FORWARD / 2, network, (x,))
+        late.start()
+        network(x)
+        late.join()
+    assert 1.5 * FORWARD <= inside.seconds < 1.5 * FORWARD + 0.05
 
 
 def test_time_inside_is_counted_without_gradients_and_when_a_network_fails():

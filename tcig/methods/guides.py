@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from tcig.data.errors import InputError
 from tcig.data.layout import Layout
@@ -159,7 +160,7 @@ def guide_loss(
     else:
         predicted = logits.flatten(0, 1).index_select(0, planes)
         predicted = predicted.sigmoid() if prediction == "sigmoid" else predicted
-    errors = (predicted - guided.targets).square().mean((1, 2))
+    errors = F.mse_loss(predicted, guided.targets, reduction="none").mean((1, 2))
     total = torch.zeros(len(logits), device=logits.device).index_add(0, guided.owners, errors)
     return total / guided.owners.bincount(minlength=len(logits)), logits.detach()
 

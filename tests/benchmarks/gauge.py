@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,14 +19,15 @@ ROUNDS = 5
 
 
 class Inside:
-    """Seconds that a block spends inside networks, forward and backward.
+    """Seconds of a block in which a network runs, forward or backward, in whatever thread.
 
     Forward: within the outermost call of any module. Backward: from the gradient of its output to
     that of its input, where it passes one on.
     """
 
     def __init__(self):
-        self.seconds, self._depth, self._since = 0.0, 0, 0.0
+        self.seconds, self._running, self._since = 0.0, 0, 0.0
+        self._lock, self._own = threading.Lock(), threading.local()
 
     def __enter__(self) -> "Inside":
         self._hooks = (
@@ -39,17 +41,24 @@ class Inside:
             hook.remove()
 
     def _start(self, *_) -> None:
-        if not self._depth:
-            self._since = time.perf_counter()
-        self._depth += 1
+        depth = getattr(self._own, "depth", 0)
+        self._own.depth = depth + 1
+        if not depth:
+            with self._lock:
+                if not self._running:
+                    self._since = time.perf_counter()
+                self._running += 1
 
     def _stop(self, *_) -> None:
-        self._depth -= 1
-        if not self._depth:
-            self.seconds += time.perf_counter() - self._since
+        self._own.depth -= 1
+        if not self._own.depth:
+            with self._lock:
+                self._running -= 1
+                if not self._running:
+                    self.seconds += time.perf_counter() - self._since
 
     def _done(self, module: nn.Module, given: tuple, found: Any) -> None:
-        if self._depth == 1:
+        if self._own.depth == 1:
             inputs = [x for x in given if isinstance(x, Tensor) and x.requires_grad]
             outputs = [x for x in tree_flatten(found)[0] if isinstance(x, Tensor)]
             if inputs and outputs and outputs[0].requires_grad:

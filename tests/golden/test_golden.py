@@ -117,24 +117,24 @@ def published_loop():
     text = clip.encode_texts(["a cat and a bus"])
     assert difference(text, F.normalize(stored["embed"], dim=-1)) < TOLERANCE
 
-    def losses(images, iteration):
+    def loss(images, iteration):
         drawn = Drawn(None, None, None, stored["facs"][iteration] * noises[iteration])
         views = clip.encode_images(augmented(images, drawn, clip.size, "pooled"))
-        return {"clip": spherical_distance(views, text).mean()[None]}
+        return spherical_distance(views, text).mean()[None]
 
-    return stored, vqgan, start, losses
+    return stored, vqgan, start, loss
 
 
 def test_vqgan_clip_loop(published_loop, one_thread):
     """Adam enlarges a jump of a ReLU's gradient, so that rounding alone may part the two."""
-    stored, vqgan, start, losses = published_loop
+    stored, vqgan, start, loss = published_loop
     seen, found = [], []
 
     def watch(event, iteration, latents, losses, **_):
         seen.append(latents)
         found.extend(loss.item() for loss in losses.values())
 
-    optimise(vqgan, start, losses, [0.1] * 6, watch)
+    optimise(vqgan, start, {"clip": loss}, [0.1] * 6, watch)
     recorded = torch.backends.cpu.get_cpu_capability() == "AVX512"
     if not recorded or abs(found[0] - stored["loss"][0].item()) > 2e-6:
         pytest.skip("recorded on AVX-512: elsewhere the iterations are tested one by one, below")
@@ -144,12 +144,12 @@ def test_vqgan_clip_loop(published_loop, one_thread):
 
 
 def test_vqgan_clip_losses_and_gradients_one_by_one(published_loop):
-    stored, vqgan, start, losses = published_loop
+    stored, vqgan, start, loss = published_loop
     for iteration, latents in enumerate([start, *stored["z"][:-1]]):
         latents = latents.clone().requires_grad_()
-        loss = losses(synthesise(vqgan, latents), iteration)["clip"]
-        assert loss.item() == pytest.approx(stored["loss"][iteration].item(), abs=1e-4)
-        loss.sum().backward()
+        found = loss(synthesise(vqgan, latents), iteration)
+        assert found.item() == pytest.approx(stored["loss"][iteration].item(), abs=1e-4)
+        found.sum().backward()
         expected = stored["grad"][iteration]
         assert (latents.grad - expected).norm() < 0.02 * expected.norm()
 
@@ -160,9 +160,11 @@ def test_vqgan_clip_steps_by_the_published_gradients(published_loop, monkeypatch
     seen = []
 
     def given(latents, iteration):
-        return {"given": (latents * stored["grad"][iteration]).sum((1, 2, 3))}
+        return (latents * stored["grad"][iteration]).sum((1, 2, 3))
 
-    optimise(vqgan, start, given, [0.1] * 6, lambda event, latents, **_: seen.append(latents))
+    optimise(
+        vqgan, start, {"given": given}, [0.1] * 6, lambda event, latents, **_: seen.append(latents)
+    )
     for latents, expected in zip(seen[1:], stored["z"], strict=True):
         assert difference(latents, expected) < 1e-5
 

@@ -73,7 +73,7 @@ class _Recolour(torch.autograd.Function):
         rows, free, contrast, saturation, value, chroma, top, bottom, lean, tint, slope, pure = (
             ctx.saved_tensors
         )
-        whole, gradient = gradient, gradient[rows]
+        whole, gradient = gradient, gradient[rows].contiguous()  # CLIP's comes channels last
         share, safe = pure.clamp(max=1), value + NEGLIGIBLE[0]
         to_value = gradient.sum(1, keepdim=True)
         to_colour = (gradient * tint).sum(1, keepdim=True).neg_()

@@ -4,7 +4,7 @@ Reference for all that the paper leaves open: nerdyrodent/VQGAN-CLIP 592d555, ge
 cited below), after Crowson et al. 2022 (arXiv 2204.08583).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from tcig.data.errors import InputError
 from tcig.data.layout import Layout
 from tcig.methods.guides import Over, Prediction, prepare_guides, summed_loss
 from tcig.methods.two_stage.cutouts import Augmentations, augmented, draw_augmentations
+from tcig.methods.two_stage.slopes import Loss, side_by_side
 from tcig.models.clip import Clip
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.vqgan import VQGAN
@@ -141,7 +142,7 @@ def spherical_distance(a: Tensor, b: Tensor) -> Tensor:
 def optimise(
     vqgan: VQGAN,
     latents: Tensor,
-    losses: Callable[[Tensor, int], dict[str, Tensor]],
+    losses: Mapping[str, Loss],
     rates: Sequence[float],
     callback: Callable[..., None] | None = None,
     compute: Compute = PLAIN,
@@ -153,7 +154,7 @@ def optimise(
     Args:
         vqgan: as said.
         latents: to start from, (B, D, h, w).
-        losses: images (B, 3, H, W) in [0, 1] and the iteration -> named losses, (B,) each.
+        losses: by name, of images in [0, 1].
         rates: Adam's learning rate of each iteration.
         callback: called with each `iteration`, the `images` and `latents` before its step and its
             `losses`, and at the end with the last ones and no losses.
@@ -166,20 +167,20 @@ def optimise(
     high = vqgan.codebook.amax(0)[:, None, None]
     latents = latents.clone().requires_grad_()
     adam = torch.optim.Adam([latents], lr=0.0)
-    for iteration, rate in enumerate(rates):
-        adam.param_groups[0]["lr"] = rate
-        images = synthesise(vqgan, latents, compute)
-        found = losses(images, iteration)
-        before = latents.detach().clone() if callback else None
-        adam.zero_grad()
-        sum(found.values()).sum().backward()
-        adam.step()
-        with torch.no_grad():
-            latents.copy_(latents.clamp(low, high))
-        if callback:
-            detached = {name: loss.detach() for name, loss in found.items()}
-            seen = {"images": images.detach(), "latents": before, "losses": detached}
-            callback("iteration", iteration=iteration, **seen)
+    with side_by_side(losses, latents.device) as slopes:
+        for iteration, rate in enumerate(rates):
+            adam.param_groups[0]["lr"] = rate
+            images = synthesise(vqgan, latents, compute)
+            found, gradient = slopes(images, iteration)
+            before = latents.detach().clone() if callback else None
+            adam.zero_grad()
+            images.backward(gradient)
+            adam.step()
+            with torch.no_grad():
+                latents.copy_(latents.clamp(low, high))
+            if callback:
+                seen = {"images": images.detach(), "latents": before, "losses": found}
+                callback("iteration", iteration=iteration, **seen)
     with torch.no_grad():
         images = synthesise(vqgan, latents, compute)
     if callback:
@@ -216,39 +217,41 @@ class FirstStage:
         callback: Callable[..., None] | None = None,
     ) -> Tensor:
         """Images (B, 3, side, side) in [0, 1]; all randomness from each sample's generator."""
-        options = self.options
-        guided = []
-        if options.guide_weight:
-            guided = prepare_guides(
-                options.guides, layouts, options.guide_size, options.over, self.compute
-            )
-        texts = self.clip and self.clip.encode_texts([layout.caption for layout in layouts])
-
-        def losses(images: Tensor, iteration: int) -> dict[str, Tensor]:
-            found = {}
-            if texts is not None:
-                found["clip"] = options.clip_weight * self._clip_loss(images, texts, draws)
-            if guided:
-                measured = callback is not None
-                found["guide"], iou = summed_loss(
-                    guided, images, options.prediction, self.compute, measured
-                )
-                found["guide"] = options.guide_weight * found["guide"]
-                if callback:
-                    callback("guide", iteration=iteration, iou=iou)
-            return found
-
-        start = start_latents(self.vqgan, options.start, self.side, draws)
-        rates = learning_rates(options)
+        losses = {}
+        if self.clip:
+            losses["clip"] = self._clip_loss(layouts, draws)
+        if self.options.guide_weight:
+            losses["guide"] = self._guide_loss(layouts, callback)
+        start = start_latents(self.vqgan, self.options.start, self.side, draws)
+        rates = learning_rates(self.options)
         return optimise(self.vqgan, start, losses, rates, callback, self.compute)
 
-    def _clip_loss(self, images: Tensor, texts: Tensor, draws: Sequence[Generator]) -> Tensor:
+    def _clip_loss(self, layouts: Sequence[Layout], draws: Sequence[Generator]) -> Loss:
         options, size = self.options, self.clip.size
-        drawn = draw_augmentations(
-            draws, options.cutouts, size, self.side, options.style, options.augmentations
+        texts = self.clip.encode_texts([layout.caption for layout in layouts])
+
+        def loss(images: Tensor, iteration: int) -> Tensor:
+            drawn = draw_augmentations(
+                draws, options.cutouts, size, self.side, options.style, options.augmentations
+            )
+            views = augmented(images, drawn, size, options.style)
+            with self.compute.autocast():
+                encoded = self.clip.encode_images(views)
+            found = encoded.unflatten(0, (len(images), options.cutouts))
+            return options.clip_weight * spherical_distance(found, texts[:, None]).mean(1)
+
+        return loss
+
+    def _guide_loss(self, layouts: Sequence[Layout], callback: Callable[..., None] | None) -> Loss:
+        options, measured = self.options, callback is not None
+        guided = prepare_guides(
+            options.guides, layouts, options.guide_size, options.over, self.compute
         )
-        views = augmented(images, drawn, size, options.style)
-        with self.compute.autocast():
-            encoded = self.clip.encode_images(views)
-        found = encoded.unflatten(0, (len(images), options.cutouts))
-        return spherical_distance(found, texts[:, None]).mean(1)
+
+        def loss(images: Tensor, iteration: int) -> Tensor:
+            found, iou = summed_loss(guided, images, options.prediction, self.compute, measured)
+            if callback:
+                callback("guide", iteration=iteration, iou=iou)
+            return options.guide_weight * found
+
+        return loss

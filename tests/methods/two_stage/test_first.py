@@ -103,10 +103,10 @@ def test_the_optimiser_takes_adams_steps_and_clamps_to_the_codebook(vqgan):
     rates = [0.1, 0.7, 0.05]
     seen = []
 
-    def losses(images, iteration):
-        return {"red": (images[:, 0] - 1).square().mean((1, 2))}
+    def red(images, iteration):
+        return (images[:, 0] - 1).square().mean((1, 2))
 
-    optimise(vqgan, start, losses, rates, lambda event, **found: seen.append(found))
+    optimise(vqgan, start, {"red": red}, rates, lambda event, **found: seen.append(found))
     low, high = vqgan.codebook.amin(0)[:, None, None], vqgan.codebook.amax(0)[:, None, None]
     latents, first, second = start.clone(), 0, 0
     for step, rate in enumerate(rates, start=1):
