@@ -73,7 +73,10 @@ def stages_figure(
 
 
 def course_figure(
-    path: Path, layout: Layout, frames: Mapping[int, Image.Image], curves: Mapping[str, np.ndarray]
+    path: Path,
+    layout: Layout,
+    frames: Mapping[int, Image.Image],
+    curves: Mapping[str, Mapping[int, float]],
 ) -> None:
     """How stage 1 went: its image now and then, and its losses and IoU over the iterations.
 
@@ -81,7 +84,7 @@ def course_figure(
         path: the PNG.
         layout: what was drawn.
         frames: image by iteration.
-        curves: a value of each iteration by name; `IoU...` has an axis of its own, 0 to 1.
+        curves: by name, values by iteration; `IoU...` has an axis of its own, 0 to 1.
     """
     count = len(frames) + 1
     figure = Figure((CELL * count, CELL + 3.0), layout="constrained")
@@ -97,7 +100,9 @@ def course_figure(
     share = losses.twinx()
     for number, (name, values) in enumerate(curves.items()):
         axis = share if name.startswith("IoU") else losses
-        axis.plot(values, color=f"C{number}", label=name, linewidth=1.2)
+        axis.plot(
+            list(values), list(values.values()), color=f"C{number}", label=name, linewidth=1.2
+        )
     share.set(ylim=(0, 1), ylabel="IoU")
     losses.set(xlabel="iteration", ylabel="weighted loss", xlim=(0, None), ylim=(0, None))
     lines = losses.lines + share.lines

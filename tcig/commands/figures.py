@@ -109,8 +109,6 @@ def _in_twos(values: list) -> list:
 
 def _course(path: Path, method, layout) -> None:
     """Stage 1 of one layout, watched."""
-    import numpy as np
-
     from tcig.eval.figures import course_figure
     from tcig.methods.two_stage.method import to_pil
     from tcig.seeds import seed_of
@@ -121,12 +119,12 @@ def _course(path: Path, method, layout) -> None:
 
     def watch(event, iteration, **found):
         if event == "guide":
-            curves.setdefault("IoU, by the guide", []).append(found["iou"][0].item())
+            curves.setdefault("IoU, by the guide", {})[iteration] = found["iou"][0].item()
             return
         for name, loss in found["losses"].items():
-            curves.setdefault(f"{name} loss", []).append(loss[0].item())
+            curves.setdefault(f"{name} loss", {})[iteration] = loss[0].item()
         if iteration in wanted:
             frames[iteration] = to_pil(found["images"])[0]
 
     method.place([layout], [seed_of(layout.id, 0)], watch)
-    course_figure(path, layout, frames, {name: np.array(each) for name, each in curves.items()})
+    course_figure(path, layout, frames, curves)

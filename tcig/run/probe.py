@@ -99,7 +99,9 @@ def probe_iteration(options: FirstOptions, size: int, compute: Compute) -> float
     total = _decoder(options.vqgan, options.size or size, compute)
     if options.clip_weight:
         total += _encoder(options.clip, options.cutouts, compute)
-    return total + (probe_guides(options.guides, compute) if options.guide_weight else 0)
+    if options.guide_weight:
+        total += probe_guides(options.guides, compute) / options.guide_every
+    return total
 
 
 def probe_guides(guides: Sequence[str], compute: Compute) -> float:

@@ -13,6 +13,7 @@ from tcig.methods.two_stage import first
 from tcig.methods.two_stage.colours import recolour
 from tcig.methods.two_stage.cutouts import Drawn, augmented, erase, warp
 from tcig.methods.two_stage.first import optimise, spherical_distance, synthesise
+from tcig.methods.two_stage.slopes import Term
 from tcig.models.clip import load_clip
 from tcig.models.diffusion import load_diffusion, plan
 from tcig.models.vqgan import load_vqgan
@@ -134,7 +135,7 @@ def test_vqgan_clip_loop(published_loop, one_thread):
         seen.append(latents)
         found.extend(loss.item() for loss in losses.values())
 
-    optimise(vqgan, start, {"clip": loss}, [0.1] * 6, watch)
+    optimise(vqgan, start, {"clip": Term(loss)}, [0.1] * 6, watch)
     recorded = torch.backends.cpu.get_cpu_capability() == "AVX512"
     if not recorded or abs(found[0] - stored["loss"][0].item()) > 2e-6:
         pytest.skip("recorded on AVX-512: elsewhere the iterations are tested one by one, below")
@@ -163,7 +164,11 @@ def test_vqgan_clip_steps_by_the_published_gradients(published_loop, monkeypatch
         return (latents * stored["grad"][iteration]).sum((1, 2, 3))
 
     optimise(
-        vqgan, start, {"given": given}, [0.1] * 6, lambda event, latents, **_: seen.append(latents)
+        vqgan,
+        start,
+        {"given": Term(given)},
+        [0.1] * 6,
+        lambda event, latents, **_: seen.append(latents),
     )
     for latents, expected in zip(seen[1:], stored["z"], strict=True):
         assert difference(latents, expected) < 1e-5

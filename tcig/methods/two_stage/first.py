@@ -18,7 +18,7 @@ from tcig.data.errors import InputError
 from tcig.data.layout import Layout
 from tcig.methods.guides import Over, Prediction, prepare_guides, summed_loss
 from tcig.methods.two_stage.cutouts import Augmentations, augmented, draw_augmentations
-from tcig.methods.two_stage.slopes import Loss, side_by_side
+from tcig.methods.two_stage.slopes import Term, side_by_side
 from tcig.models.clip import Clip
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.vqgan import VQGAN
@@ -53,6 +53,8 @@ class FirstOptions:
     """Planes of Eq. 1: of the layout's classes and the background, or all."""
     guide_size: int | None = None
     """Side at which masks are compared, pixels; None: the guide's own."""
+    guide_every: int = 1
+    """Iterations from one under the guides to the next; CLIP alone guides those between."""
     cutouts: int = 32
     style: Literal["pooled", "crops"] = "pooled"
     """Of the cutouts: the whole image pooled, or random crops."""
@@ -65,6 +67,10 @@ class FirstOptions:
             raise ValueError("iterations count from 0, cutouts from 1")
         if not (self.clip_weight or self.guide_weight):
             raise ValueError("clip_weight and guide_weight are both 0: nothing is optimised")
+        if self.guide_every < 1:
+            raise ValueError("guide_every counts from 1")
+        if self.guide_every > 1 and not self.clip_weight:
+            raise ValueError("guide_every leaves iterations without a loss where clip_weight is 0")
         if self.guide_weight and not self.guides:
             raise ValueError("guides is empty: name one or more")
 
@@ -142,19 +148,19 @@ def spherical_distance(a: Tensor, b: Tensor) -> Tensor:
 def optimise(
     vqgan: VQGAN,
     latents: Tensor,
-    losses: Mapping[str, Loss],
+    terms: Mapping[str, Term],
     rates: Sequence[float],
     callback: Callable[..., None] | None = None,
     compute: Compute = PLAIN,
 ) -> Tensor:
-    """Descends the sum of `losses` from `latents`, each sample as if alone.
+    """Descends the sum of `terms` from `latents`, each sample as if alone.
 
     After every step a latent is clamped to the codebook's range, per channel (l. 753-754).
 
     Args:
         vqgan: as said.
         latents: to start from, (B, D, h, w).
-        losses: by name, of images in [0, 1].
+        terms: by name, of images in [0, 1]; in every iteration one counts.
         rates: Adam's learning rate of each iteration.
         callback: called with each `iteration`, the `images` and `latents` before its step and its
             `losses`, and at the end with the last ones and no losses.
@@ -167,7 +173,7 @@ def optimise(
     high = vqgan.codebook.amax(0)[:, None, None]
     latents = latents.clone().requires_grad_()
     adam = torch.optim.Adam([latents], lr=0.0)
-    with side_by_side(losses, latents.device) as slopes:
+    with side_by_side(terms, latents.device) as slopes:
         for iteration, rate in enumerate(rates):
             adam.param_groups[0]["lr"] = rate
             images = synthesise(vqgan, latents, compute)
@@ -217,16 +223,16 @@ class FirstStage:
         callback: Callable[..., None] | None = None,
     ) -> Tensor:
         """Images (B, 3, side, side) in [0, 1]; all randomness from each sample's generator."""
-        losses = {}
+        terms = {}
         if self.clip:
-            losses["clip"] = self._clip_loss(layouts, draws)
+            terms["clip"] = self._clip_term(layouts, draws)
         if self.options.guide_weight:
-            losses["guide"] = self._guide_loss(layouts, callback)
+            terms["guide"] = self._guide_term(layouts, callback)
         start = start_latents(self.vqgan, self.options.start, self.side, draws)
         rates = learning_rates(self.options)
-        return optimise(self.vqgan, start, losses, rates, callback, self.compute)
+        return optimise(self.vqgan, start, terms, rates, callback, self.compute)
 
-    def _clip_loss(self, layouts: Sequence[Layout], draws: Sequence[Generator]) -> Loss:
+    def _clip_term(self, layouts: Sequence[Layout], draws: Sequence[Generator]) -> Term:
         options, size = self.options, self.clip.size
         texts = self.clip.encode_texts([layout.caption for layout in layouts])
 
@@ -240,9 +246,9 @@ class FirstStage:
             found = encoded.unflatten(0, (len(images), options.cutouts))
             return options.clip_weight * spherical_distance(found, texts[:, None]).mean(1)
 
-        return loss
+        return Term(loss)
 
-    def _guide_loss(self, layouts: Sequence[Layout], callback: Callable[..., None] | None) -> Loss:
+    def _guide_term(self, layouts: Sequence[Layout], callback: Callable[..., None] | None) -> Term:
         options, measured = self.options, callback is not None
         guided = prepare_guides(
             options.guides, layouts, options.guide_size, options.over, self.compute
@@ -254,4 +260,4 @@ class FirstStage:
                 callback("guide", iteration=iteration, iou=iou)
             return options.guide_weight * found
 
-        return loss
+        return Term(loss, options.guide_every)

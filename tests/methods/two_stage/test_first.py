@@ -17,6 +17,7 @@ from tcig.methods.two_stage.first import (
     start_latents,
     synthesise,
 )
+from tcig.methods.two_stage.slopes import Term
 from tcig.models.clip import load_clip
 from tcig.models.vqgan import load_vqgan
 from tcig.models.weights import locate
@@ -106,7 +107,7 @@ def test_the_optimiser_takes_adams_steps_and_clamps_to_the_codebook(vqgan):
     def red(images, iteration):
         return (images[:, 0] - 1).square().mean((1, 2))
 
-    optimise(vqgan, start, {"red": red}, rates, lambda event, **found: seen.append(found))
+    optimise(vqgan, start, {"red": Term(red)}, rates, lambda event, **found: seen.append(found))
     low, high = vqgan.codebook.amin(0)[:, None, None], vqgan.codebook.amax(0)[:, None, None]
     latents, first, second = start.clone(), 0, 0
     for step, rate in enumerate(rates, start=1):
@@ -178,6 +179,20 @@ def test_without_a_loss_there_is_none(vqgan, clip, layouts):
     assert set(found[0][1]["losses"]) == {"clip"}
 
 
+def test_guides_every_other_iteration(vqgan, clip, layouts):
+    guided, counted = [], []
+
+    def watch(event, iteration, **found):
+        if event == "guide":
+            guided.append(iteration)
+        else:
+            counted.append(set(found["losses"]))
+
+    FirstStage(options(guide_every=2), vqgan, clip, 64)(layouts, generators([1, 2, 3]), watch)
+    assert guided == [0, 2]
+    assert counted == [{"clip", "guide"}, {"clip"}, {"clip", "guide"}, set()]
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
@@ -185,6 +200,8 @@ def test_without_a_loss_there_is_none(vqgan, clip, layouts):
         ({"guides": ()}, "guides is empty"),
         ({"cutouts": 0}, "cutouts from 1"),
         ({"iterations": -1}, "iterations count from 0"),
+        ({"guide_every": 0}, "guide_every counts from 1"),
+        ({"guide_every": 2, "clip_weight": 0.0}, "guide_every leaves iterations without a loss"),
     ],
 )
 def test_options_that_make_no_sense(changes, match):
