@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=2 python -m pytest tests/benchmarks/bench_networks.py --benchmark-json=FILE
 
-The roofline of a network is the time that its convolutions and matrix products take one by one, on
-operands of their shapes; that of both adds, for every other operation, the time to read its
-operands and write its results at the machine's rate of copying.
+The roofline of a network is the time that its convolutions and matrix products take in its order,
+on operands of their shapes, with nothing between them; that of both adds, for every other
+operation, the time to read its operands and write its results at the machine's rate of copying.
 """
 
 from statistics import median
@@ -21,6 +21,8 @@ from tcig.models.vqgan import load_vqgan
 from tcig.models.weights import locate
 
 PRECISIONS = "float32", "bfloat16"
+NAMES = "UNet, 2", "UNet, 16", "UNet, 48", "VAE decoder, 24", "VQGAN", "CLIP", "guide"
+CASES = [*((name, False) for name in NAMES), ("UNet, 48", True)]
 TURNS = 5
 """Of the products and of the whole: the machine drifts."""
 
@@ -78,14 +80,14 @@ def able():
 
 @pytest.mark.benchmark(group="roofline")
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize(
-    "name", ["UNet, 2", "UNet, 16", "UNet, 48", "VAE decoder, 24", "VQGAN", "CLIP", "guide"]
-)
-def test_network(benchmark, able, name, precision):
+@pytest.mark.parametrize(("name", "compiled"), CASES)
+def test_network(benchmark, able, name, compiled, precision):
     work, images = passes(name, Compute(precision=precision))
     done = products(work)
     with Layers() as layers:
         work()
+    if compiled:  # of its layers nothing can be seen
+        work, _ = passes(name, Compute(precision=precision, compile=True))
     turns = [(layers.seconds(), median_seconds(work)) for _ in range(TURNS)]
     between = layers.moved / able[precision]["bytes"]
     benchmark.pedantic(work, rounds=9, warmup_rounds=2)
@@ -93,7 +95,7 @@ def test_network(benchmark, able, name, precision):
     alone = seconds * median(part / whole for part, whole in turns)
     benchmark.extra_info.update(
         {
-            "network": name.replace(",", ", inputs:"),
+            "network": name.replace(",", ", inputs:") + (", compiled" if compiled else ""),
             "arithmetic": precision,
             "ms an input": 1000 * seconds / images,
             "GFLOP an input": total / images / 1e9,
