@@ -30,6 +30,9 @@ class Compute(BaseModel):
     """Memory format of the diffusion models' convolutions."""
     compile: bool = False
     """torch.compile of the UNets: minutes at the start, then faster."""
+    beside: bool = False
+    """Stage 1 finds its losses at once, each with its share of a processor's threads: for small
+    networks, which twice the threads make less than twice as fast."""
     tiling: bool = False
     """The VAE decodes image by image and, above its own size, in tiles: less memory."""
     offload: bool = False

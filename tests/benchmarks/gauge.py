@@ -89,8 +89,13 @@ def median_seconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
 
 def products(work: Callable[[], object]) -> dict[str, int]:
     """Floating-point operations of a call, by `convolution` and `matmul`."""
-    with FlopCounterMode(display=False) as counter:
-        work()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the counter sees its own thread alone: so there is no other
+    try:
+        with FlopCounterMode(display=False) as counter:
+            work()
+    finally:
+        torch.set_num_threads(threads)
     found = {"convolution": 0, "matmul": 0}
     for operator, count in counter.get_flop_counts()["Global"].items():
         found["convolution" if "convolution" in str(operator) else "matmul"] += count
@@ -166,7 +171,8 @@ class Layers(TorchDispatchMode):
     def seconds(self) -> float:
         """Of all of them in their order, on operands of their shapes, with nothing between them.
 
-        One that is repeated alone finds its operands in the cache, as no network's layer does.
+        One that is repeated alone finds its operands in the cache, as no network's layer does;
+        here layers of equal shapes share theirs, which still favours the products.
         """
         with torch.inference_mode():
             given = {key: tree_map(_drawn, each) for key, each in self._given.items()}

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
@@ -30,8 +31,8 @@ from tcig.run.spec import prepare
 LAYOUTS, ROUNDS, SHOWN = 8, 3, 20
 """Layouts of a round; rounds of the flame graph; operators of the table."""
 ABOUT = f"""{LAYOUTS} embedded layouts at once under `mini` (stage 1 by 20 iterations), by torch's
-profiler (`python tests/benchmarks/profiles.py`): time in an operator itself, without those that it
-calls."""
+profiler (`python tests/benchmarks/profiles.py`), with one thread: time in an operator itself,
+without those that it calls."""
 SETTINGS = {"tcig-stage1": {"first.iterations": "20"}}
 
 
@@ -63,8 +64,11 @@ def flame_graph(drawing: Callable[[int], None], path: Path) -> None:
 
 def operators(drawing: Callable[[int], None]) -> str:
     """As a Markdown table."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the profiler sees its own thread alone: so there is no other
     with profile(activities=[ProfilerActivity.CPU]) as found:
         drawing(ROUNDS)
+    torch.set_num_threads(threads)
     events = sorted(found.key_averages(), key=lambda each: -each.self_cpu_time_total)
     total = sum(each.self_cpu_time_total for each in events)
     lines = ["| operator | calls | ms an image | share |", "|---|---|---|---|"]

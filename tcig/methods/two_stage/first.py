@@ -160,11 +160,11 @@ def optimise(
     Args:
         vqgan: as said.
         latents: to start from, (B, D, h, w).
-        terms: by name, of images in [0, 1]; in every iteration one counts.
+        terms: by name, of images in [0, 1]; in every iteration at least one counts.
         rates: Adam's learning rate of each iteration.
         callback: called with each `iteration`, the `images` and `latents` before its step and its
             `losses`, and at the end with the last ones and no losses.
-        compute: in what arithmetic the decoder runs.
+        compute: in what arithmetic the decoder runs, and whether the terms are found at once.
 
     Returns:
         Images (B, 3, H, W) in [0, 1].
@@ -173,7 +173,7 @@ def optimise(
     high = vqgan.codebook.amax(0)[:, None, None]
     latents = latents.clone().requires_grad_()
     adam = torch.optim.Adam([latents], lr=0.0)
-    with side_by_side(terms, latents.device) as slopes:
+    with side_by_side(terms, compute) as slopes:
         for iteration, rate in enumerate(rates):
             adam.param_groups[0]["lr"] = rate
             images = synthesise(vqgan, latents, compute)
@@ -222,7 +222,11 @@ class FirstStage:
         draws: Sequence[Generator],
         callback: Callable[..., None] | None = None,
     ) -> Tensor:
-        """Images (B, 3, side, side) in [0, 1]; all randomness from each sample's generator."""
+        """Images (B, 3, side, side) in [0, 1]; all randomness from each sample's generator.
+
+        `callback` is that of `optimise`, and called with "guide", each `iteration` and the `iou`
+        of the guides' masks, (B,): in a thread of its own where losses are found at once.
+        """
         terms = {}
         if self.clip:
             terms["clip"] = self._clip_term(layouts, draws)

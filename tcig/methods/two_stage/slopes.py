@@ -1,4 +1,4 @@
-"""Losses of the same images and the gradient of their sum, side by side on a processor."""
+"""Losses of the same images and the gradient of their sum, one after another or at once."""
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from tcig.models.devices import Compute
 
 
 class Term(NamedTuple):
@@ -24,20 +26,24 @@ Slopes = Callable[[Tensor, int], tuple[dict[str, Tensor], Tensor]]
 
 
 @contextmanager
-def side_by_side(terms: Mapping[str, Term], device: torch.device) -> Iterator[Slopes]:
-    """Gives what finds losses and their gradient.
+def side_by_side(terms: Mapping[str, Term], compute: Compute) -> Iterator[Slopes]:
+    """The losses and their gradient, at each iteration.
 
-    On a processor each loss has a thread of its own, and that its share of torch's, there and
-    back: twice the threads make a network less than twice as fast, and what stands before or after
-    one is done while another's runs. Elsewhere, or with fewer threads than losses, they are found
-    one after another; either way no graph is held longer than its own loss takes.
+    Where `compute.beside` asks for it, and there are as many of a processor's threads as terms,
+    each has a thread of its own, there and back, and that an equal share of torch's: what stands
+    before and after one's networks is done while another's run. Elsewhere they are found one after
+    another. Either way no graph is held longer than its own loss takes.
 
     Args:
-        terms: by name; they change nothing that they share.
-        device: of the images.
+        terms: by name; they change neither the images nor what they share.
+        compute: where they are found.
+
+    Yields:
+        What finds them; at least one must count.
     """
     threads = torch.get_num_threads()
-    if len(terms) == 1 or device.type != "cpu" or threads < len(terms):
+    on_cpu = compute.device.type == "cpu"
+    if not compute.beside or not on_cpu or not 1 < len(terms) <= threads:
         yield partial(_slopes, terms, map)
         return
     share = threads // len(terms)

@@ -1,5 +1,7 @@
 """Stage 1: its pieces against closed forms, and a sample as if alone."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ from tcig.methods.two_stage.first import (
 )
 from tcig.methods.two_stage.slopes import Term
 from tcig.models.clip import load_clip
+from tcig.models.devices import Compute
 from tcig.models.vqgan import load_vqgan
 from tcig.models.weights import locate
 
@@ -146,6 +149,30 @@ def test_a_layout_is_drawn_as_if_alone(vqgan, clip, layouts, style):
         alone = stage([layout], generators([seed]))
         assert grey_levels(alone[0], together[n]) < 1
     assert grey_levels(together[0], stage(layouts[:1], generators([99]))[0]) > 20
+
+
+def test_losses_found_at_once_draw_the_same(vqgan, clip, layouts):
+    threads = torch.get_num_threads()
+    guided, seeds = [], [11, 12, 13]
+    stages = [
+        FirstStage(options(), vqgan, clip, 64, Compute(on="cpu", beside=beside))
+        for beside in (False, True)
+    ]
+
+    def watch(event, **found):
+        if event == "guide":
+            guided.append((found["iteration"], threading.current_thread()))
+
+    torch.set_num_threads(2)
+    try:
+        apart = stages[0](layouts, generators(seeds))
+        at_once = stages[1](layouts, generators(seeds), watch)
+        assert torch.equal(at_once, stages[1](layouts, generators(seeds)))
+    finally:
+        torch.set_num_threads(threads)
+    assert grey_levels(at_once, apart) < 1
+    assert [iteration for iteration, _ in guided] == [0, 1, 2]
+    assert threading.main_thread() not in {thread for _, thread in guided}
 
 
 def test_experts_guide_a_batch_as_if_alone(vqgan, clip, layouts):

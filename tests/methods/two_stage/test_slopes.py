@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from tcig.methods.two_stage.slopes import Term, side_by_side
+from tcig.models.devices import PLAIN, Compute
 
-CPU = torch.device("cpu")
+BESIDE = Compute(on="cpu", beside=True)
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_they_are_the_losses_and_the_gradient_of_their_sum(losses, count, thread
     threads(count)
     images = torch.rand(2, 3, 8, 8).requires_grad_()
     terms = {name: Term(loss) for name, loss in losses.items()}
-    with side_by_side(terms, CPU) as slopes:
+    with side_by_side(terms, BESIDE) as slopes:
         for iteration in (1, 2):
             found, gradient = slopes(images * 2, iteration)
             expected = {name: loss(images * 2, iteration) for name, loss in losses.items()}
@@ -55,7 +56,7 @@ def test_each_has_a_thread_and_its_share_of_torchs_where_there_are_enough(count,
         seen.append((threading.current_thread(), torch.get_num_threads()))
         return images.sum((1, 2, 3))
 
-    with side_by_side({"a": Term(loss), "b": Term(loss)}, CPU) as slopes:
+    with side_by_side({"a": Term(loss), "b": Term(loss)}, BESIDE) as slopes:
         slopes(torch.ones(1, 3, 2, 2), 0)
     own = {thread for thread, _ in seen}
     assert len(own) == 2 if beside else own == {threading.main_thread()}
@@ -77,13 +78,14 @@ def test_what_one_raises_is_raised_and_the_threads_are_given_back(count, threads
 
     with (
         pytest.raises(RuntimeError, match="out of memory"),
-        side_by_side({"a": Term(square), "b": Term(failing)}, CPU) as slopes,
+        side_by_side({"a": Term(square), "b": Term(failing)}, BESIDE) as slopes,
     ):
         slopes(torch.ones(1, 3, 2, 2), 0)
     assert torch.get_num_threads() == count
 
 
-def test_on_a_gpu_they_are_found_one_after_another(threads):
+@pytest.mark.parametrize("compute", [PLAIN, Compute(on="cuda", beside=True)], ids=str)
+def test_elsewhere_they_are_found_one_after_another(threads, compute):
     threads(2)
     seen = []
 
@@ -91,7 +93,7 @@ def test_on_a_gpu_they_are_found_one_after_another(threads):
         seen.append(threading.current_thread())
         return images.sum((1, 2, 3))
 
-    with side_by_side({"a": Term(loss), "b": Term(loss)}, torch.device("cuda")) as slopes:
+    with side_by_side({"a": Term(loss), "b": Term(loss)}, compute) as slopes:
         slopes(torch.ones(1, 3, 2, 2), 0)
     assert seen == [threading.main_thread()] * 2
 
@@ -107,7 +109,7 @@ def test_a_term_counts_every_so_often_and_one_alone_has_all_threads(count, threa
 
     terms = {"often": Term(often), "seldom": Term(square, 3)}
     found = []
-    with side_by_side(terms, CPU) as slopes:
+    with side_by_side(terms, BESIDE) as slopes:
         found = [slopes(torch.ones(1, 3, 2, 2), iteration) for iteration in range(7)]
     assert [set(losses) == set(terms) for losses, _ in found] == [n % 3 == 0 for n in range(7)]
     assert [n for n, each in enumerate(had) if each == count] == (
