@@ -21,8 +21,6 @@ from tcig.models.vqgan import load_vqgan
 from tcig.models.weights import locate
 
 PRECISIONS = "float32", "bfloat16"
-NAMES = "UNet, 2", "UNet, 16", "UNet, 48", "VAE decoder, 24", "VQGAN", "CLIP", "guide"
-CASES = [*((name, False) for name in NAMES), ("UNet, 48", True)]
 TURNS = 5
 """Of the products and of the whole: the machine drifts."""
 
@@ -80,14 +78,14 @@ def able():
 
 @pytest.mark.benchmark(group="roofline")
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize(("name", "compiled"), CASES)
-def test_network(benchmark, able, name, compiled, precision):
+@pytest.mark.parametrize(
+    "name", ["UNet, 2", "UNet, 16", "UNet, 48", "VAE decoder, 24", "VQGAN", "CLIP", "guide"]
+)
+def test_network(benchmark, able, name, precision):
     work, images = passes(name, Compute(precision=precision))
     done = products(work)
     with Layers() as layers:
         work()
-    if compiled:  # of its layers nothing can be seen
-        work, _ = passes(name, Compute(precision=precision, compile=True))
     turns = [(layers.seconds(), median_seconds(work)) for _ in range(TURNS)]
     between = layers.moved / able[precision]["bytes"]
     benchmark.pedantic(work, rounds=9, warmup_rounds=2)
@@ -95,7 +93,7 @@ def test_network(benchmark, able, name, compiled, precision):
     alone = seconds * median(part / whole for part, whole in turns)
     benchmark.extra_info.update(
         {
-            "network": name.replace(",", ", inputs:") + (", compiled" if compiled else ""),
+            "network": name.replace(",", ", inputs:"),
             "arithmetic": precision,
             "ms an input": 1000 * seconds / images,
             "GFLOP an input": total / images / 1e9,
