@@ -24,6 +24,16 @@ def weights_store(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def threads():
+    """Sets torch's threads for the test."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def open_server(monkeypatch):
     """Opens local servers."""
     running = []

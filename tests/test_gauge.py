@@ -60,7 +60,8 @@ def test_networks_that_run_at_once_count_once():
     assert whole + 0.01 < inside.seconds < 2 * whole - 0.05
 
 
-def test_products_of_losses_found_at_once_are_all_counted():
+def test_products_of_losses_found_at_once_are_all_counted(threads):
+    threads(2)
     layer = nn.Conv2d(3, 4, 3, padding=1)
     terms = {name: Term(lambda images, _: layer(2 * images).sum((1, 2, 3))) for name in "ab"}
 
@@ -68,13 +69,8 @@ def test_products_of_losses_found_at_once_are_all_counted():
         with side_by_side(terms, Compute(on="cpu", beside=True)) as slopes:
             slopes(torch.ones(1, 3, 8, 8), 0)
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        found = products(work)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(threads)
+    found = products(work)
+    assert torch.get_num_threads() == 2
     once = 2 * 4 * 3 * 9 * 64
     assert found == {"convolution": 2 * 2 * once, "matmul": 0}, "both ways, by the images alone"
 

@@ -4,7 +4,8 @@ import math
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,15 +88,21 @@ def median_seconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
     return statistics.median(taken[1:])
 
 
-def products(work: Callable[[], object]) -> dict[str, int]:
-    """Floating-point operations of a call, by `convolution` and `matmul`."""
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For what sees its own thread alone, as counters and profiler do: there is no other."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the counter sees its own thread alone: so there is no other
+    torch.set_num_threads(1)
     try:
-        with FlopCounterMode(display=False) as counter:
-            work()
+        yield
     finally:
         torch.set_num_threads(threads)
+
+
+def products(work: Callable[[], object]) -> dict[str, int]:
+    """Floating-point operations of a call, by `convolution` and `matmul`."""
+    with one_thread(), FlopCounterMode(display=False) as counter:
+        work()
     found = {"convolution": 0, "matmul": 0}
     for operator, count in counter.get_flop_counts()["Global"].items():
         found["convolution" if "convolution" in str(operator) else "matmul"] += count

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
+from gauge import one_thread
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
@@ -64,11 +64,8 @@ def flame_graph(drawing: Callable[[int], None], path: Path) -> None:
 
 def operators(drawing: Callable[[int], None]) -> str:
     """As a Markdown table."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the profiler sees its own thread alone: so there is no other
-    with profile(activities=[ProfilerActivity.CPU]) as found:
+    with one_thread(), profile(activities=[ProfilerActivity.CPU]) as found:
         drawing(ROUNDS)
-    torch.set_num_threads(threads)
     events = sorted(found.key_averages(), key=lambda each: -each.self_cpu_time_total)
     total = sum(each.self_cpu_time_total for each in events)
     lines = ["| operator | calls | ms an image | share |", "|---|---|---|---|"]

@@ -99,15 +99,6 @@ def test_blended_latent_diffusion(model):
     assert difference(latents, stored["final"]) < TOLERANCE
 
 
-@pytest.fixture
-def one_thread():
-    """As the recordings were made."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def published_loop():
     """VQGAN, start, and the loss of images at each iteration, by the recorded noise."""
@@ -126,8 +117,9 @@ def published_loop():
     return stored, vqgan, start, loss
 
 
-def test_vqgan_clip_loop(published_loop, one_thread):
+def test_vqgan_clip_loop(published_loop, threads):
     """Adam enlarges a jump of a ReLU's gradient, so that rounding alone may part the two."""
+    threads(1)  # as the recordings were made
     stored, vqgan, start, loss = published_loop
     seen, found = [], []
 

@@ -151,8 +151,8 @@ def test_a_layout_is_drawn_as_if_alone(vqgan, clip, layouts, style):
     assert grey_levels(together[0], stage(layouts[:1], generators([99]))[0]) > 20
 
 
-def test_losses_found_at_once_draw_the_same(vqgan, clip, layouts):
-    threads = torch.get_num_threads()
+def test_losses_found_at_once_draw_the_same(vqgan, clip, layouts, threads):
+    threads(2)
     guided, seeds = [], [11, 12, 13]
     stages = [
         FirstStage(options(), vqgan, clip, 64, Compute(on="cpu", beside=beside))
@@ -163,13 +163,9 @@ def test_losses_found_at_once_draw_the_same(vqgan, clip, layouts):
         if event == "guide":
             guided.append((found["iteration"], threading.current_thread()))
 
-    torch.set_num_threads(2)
-    try:
-        apart = stages[0](layouts, generators(seeds))
-        at_once = stages[1](layouts, generators(seeds), watch)
-        assert torch.equal(at_once, stages[1](layouts, generators(seeds)))
-    finally:
-        torch.set_num_threads(threads)
+    apart = stages[0](layouts, generators(seeds))
+    at_once = stages[1](layouts, generators(seeds), watch)
+    assert torch.equal(at_once, stages[1](layouts, generators(seeds)))
     assert grey_levels(at_once, apart) < 1
     assert [iteration for iteration, _ in guided] == [0, 1, 2]
     assert threading.main_thread() not in {thread for _, thread in guided}

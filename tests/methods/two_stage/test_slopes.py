@@ -11,14 +11,6 @@ from tcig.models.devices import PLAIN, Compute
 BESIDE = Compute(on="cpu", beside=True)
 
 
-@pytest.fixture
-def threads():
-    """Sets torch's threads for the test."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 def square(images, iteration):
     return (images - iteration).square().sum((1, 2, 3))
 
@@ -108,7 +100,6 @@ def test_a_term_counts_every_so_often_and_one_alone_has_all_threads(count, threa
         return images.sum((1, 2, 3))
 
     terms = {"often": Term(often), "seldom": Term(square, 3)}
-    found = []
     with side_by_side(terms, BESIDE) as slopes:
         found = [slopes(torch.ones(1, 3, 2, 2), iteration) for iteration in range(7)]
     assert [set(losses) == set(terms) for losses, _ in found] == [n % 3 == 0 for n in range(7)]
