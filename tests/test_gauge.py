@@ -9,9 +9,6 @@ import torch
 from benchmarks.gauge import Inside, Layers, forget_peak, peak_mib, products
 from torch import nn
 
-from tcig.methods.two_stage.slopes import Term, side_by_side
-from tcig.models.devices import Compute
-
 FORWARD, BACKWARD = 0.06, 0.09
 
 
@@ -58,21 +55,6 @@ def test_networks_that_run_at_once_count_once():
         both_ways()
         late.join()
     assert whole + 0.01 < inside.seconds < 2 * whole - 0.05
-
-
-def test_products_of_losses_found_at_once_are_all_counted(threads):
-    threads(2)
-    layer = nn.Conv2d(3, 4, 3, padding=1)
-    terms = {name: Term(lambda images, _: layer(2 * images).sum((1, 2, 3))) for name in "ab"}
-
-    def work():
-        with side_by_side(terms, Compute(on="cpu", beside=True)) as slopes:
-            slopes(torch.ones(1, 3, 8, 8), 0)
-
-    found = products(work)
-    assert torch.get_num_threads() == 2
-    once = 2 * 4 * 3 * 9 * 64
-    assert found == {"convolution": 2 * 2 * once, "matmul": 0}, "both ways, by the images alone"
 
 
 def test_time_inside_is_counted_without_gradients_and_when_a_network_fails():

@@ -161,7 +161,7 @@ def _here(options: Options, work: Work, picked: "list[Chosen]", shard: "Shard | 
         made = ready.pop(each.row, None)
         spec, method = made or set_up(each, profile, work.coco, work.manifest, masks)
         with RunStore(options.out, spec, asked, settings, shard) as store:
-            drawn = work.chosen, options.samples, batch, store, profile.compute, shard
+            drawn = work.chosen, options.samples, batch, store, shard
             failed += generate(method, *drawn)
         if store.done if own is None else store.done & own:
             folders.append(store.folder)

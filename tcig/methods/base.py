@@ -42,10 +42,13 @@ class Method(ABC):
     """Draws layouts. A subclass names its `Options`, a frozen dataclass with defaults.
 
     `version` changes when a change of code moves results: runs of another version are not reused.
+    `thread_safe` says that threads may call `generate` at once: of the class that says it, not of
+    its subclasses, which may keep what it does not.
     """
 
     Options: ClassVar[type] = NoOptions
     version: ClassVar[int] = 1
+    thread_safe: ClassVar[bool] = False
 
     def __init__(self, context: Context, options: Any):
         self.context, self.options = context, options

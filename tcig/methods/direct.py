@@ -56,6 +56,7 @@ class DirectGuidance(SamplingMethod):
     """Text-to-image from the caption, each step moved down the gradient of the guides' loss."""
 
     Options = DirectOptions
+    thread_safe = True
 
     def __init__(self, context, options):
         super().__init__(context, options)

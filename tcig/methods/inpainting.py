@@ -72,6 +72,7 @@ class Inpainting(SamplingMethod):
     """Stable Diffusion inpainting, once for the background and once for each region."""
 
     Options = Options
+    thread_safe = True
     masked = True
 
     @classmethod

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Compute(BaseModel):
@@ -30,9 +30,9 @@ class Compute(BaseModel):
     """Memory format of the diffusion models' convolutions."""
     compile: bool = False
     """torch.compile of the UNets: minutes at the start, then faster."""
-    beside: bool = False
-    """Stage 1 finds its losses at once, each with its share of a processor's threads: for small
-    networks, which twice the threads make less than twice as fast."""
+    lanes: int = Field(1, ge=1)
+    """Parts of a batch that a processor draws at once, each in a thread with its share of torch's:
+    for small networks, which twice the threads make less than twice as fast."""
     tiling: bool = False
     """The VAE decodes image by image and, above its own size, in tiles: less memory."""
     offload: bool = False

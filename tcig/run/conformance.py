@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import chain
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from tcig.data.errors import describe
 from tcig.data.layout import Layout
 from tcig.methods.base import Method
 from tcig.methods.loading import source_of
-from tcig.run.draw import check_images
+from tcig.run.calls import at_once, check_images, is_thread_safe
 from tcig.run.spec import RunSpec
 
 LEVELS = 2.0
@@ -59,6 +60,7 @@ def check(method: Method, spec: RunSpec, layouts: Sequence[Layout]) -> Iterator[
     yield Finding("ok", "draws", said)
     yield _global(before)
     _disturb()
+    alone = [([layout], [seed]) for layout, seed in zip(layouts, seeds, strict=True)]
     yield _same(
         "deterministic",
         first,
@@ -78,11 +80,20 @@ def check(method: Method, spec: RunSpec, layouts: Sequence[Layout]) -> Iterator[
     yield _same(
         "batch",
         first,
-        lambda: [_drawn(method, [each], [s])[0] for each, s in zip(layouts, seeds, strict=True)],
+        lambda: [_drawn(method, *one)[0] for one in alone],
         LEVELS,
         "an image depends on what stands beside it in the call: draw each sample from its own "
         "generator, and share nothing across the batch that a sample changes",
     )
+    if is_thread_safe(method):
+        yield _same(
+            "threads",
+            first,
+            lambda: chain(*at_once(lambda one: _drawn(method, *one), alone)),
+            LEVELS,
+            "threads that call generate() at once disturb each other: keep what it works with out "
+            "of what they share, such as self, or leave thread_safe out",
+        )
     yield _seeds(first, lambda: _drawn(method, layouts, [seed + 1000 for seed in seeds]))
     yield _honest(first)
 

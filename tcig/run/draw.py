@@ -17,8 +17,9 @@ from tcig.data.layout import Layout
 from tcig.eval.provenance import revision
 from tcig.methods.base import Method
 from tcig.methods.loading import source_of
-from tcig.models.devices import PLAIN, Compute, name_of
+from tcig.models.devices import name_of
 from tcig.run.batches import Batches, meter_of, out_of_memory
+from tcig.run.calls import call
 from tcig.seeds import seed_of
 
 _MIB = 2**20 if sys.platform == "darwin" else 2**10
@@ -38,10 +39,10 @@ class Drawn(NamedTuple):
 class Painter:
     """Draws samples with a method, as many in a call as asked for and as memory allows."""
 
-    def __init__(self, method: Method, most: int, compute: Compute = PLAIN):
+    def __init__(self, method: Method, most: int):
         self.method = method
-        self._batches = Batches(most, meter_of(compute))
-        self._device = name_of(compute)
+        self._batches = Batches(most, meter_of(method.context.compute))
+        self._device = name_of(method.context.compute)
 
     def draw(self, samples: Sequence[Sample]) -> Iterator[Drawn]:
         """Each sample's row and image.
@@ -59,8 +60,7 @@ class Painter:
         started = time.perf_counter()
         self._batches.start()
         try:
-            images = self.method.generate([layout for layout, _ in samples], seeds)
-            check_images(images, len(samples), self.method.context.size)
+            images = call(self.method, [layout for layout, _ in samples], seeds)
         except Exception as error:
             if len(samples) > 1:
                 halve = out_of_memory(error)
@@ -121,27 +121,3 @@ def versions() -> dict[str, str]:
 def _peak_mib() -> int:
     """The process's peak resident memory so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _MIB
-
-
-def check_images(images: list[Image.Image], count: int, size: int) -> None:
-    """Whether a method gave `count` RGB images of `size` pixels a side.
-
-    Raises:
-        ValueError: too few or many, or of another size or mode.
-        TypeError: something else than an image.
-    """
-    if not isinstance(images, Sequence) or len(images) != count:
-        found = f"list of {len(images)}" if isinstance(images, Sequence) else type(images).__name__
-        raise ValueError(
-            f"the method gave a {found} for {count} layout{'s' * (count > 1)}: a list of as many "
-            "images is needed"
-        )
-    for image in images:
-        if not isinstance(image, Image.Image):
-            raise TypeError(f"the method gave a {type(image).__name__}, a PIL image is needed")
-        image.load()  # a file opened lazily fails here, as the method's fault
-        if image.size != (size, size) or image.mode != "RGB":
-            raise ValueError(
-                f"the method gave a {image.mode} image of {image.width}x{image.height}, "
-                f"RGB of {size}x{size} is needed"
-            )

@@ -10,7 +10,6 @@ from tqdm import tqdm
 from tcig.data.layout import Layout
 from tcig.data.shards import Shard
 from tcig.methods.base import Method
-from tcig.models.devices import PLAIN, Compute
 from tcig.run.draw import Drawn, Painter, Sample
 from tcig.run.store import RunStore
 
@@ -98,7 +97,6 @@ def generate(
     samples: int,
     batch: int,
     store: RunStore,
-    compute: Compute = PLAIN,
     shard: Shard | None = None,
 ) -> int:
     """Generates the samples that the store lacks, in this process.
@@ -109,7 +107,6 @@ def generate(
         samples: of each layout.
         batch: the most samples in a call.
         store: of the run.
-        compute: names the device, whose memory may bound a batch.
         shard: only its part.
 
     Returns:
@@ -119,7 +116,7 @@ def generate(
         OSError: the store cannot be written; what it holds stays good.
     """
     asked = samples_of(layouts, samples)
-    painter = Painter(method, batch, compute)
+    painter = Painter(method, batch)
     pending = pending_batches(asked, store, batch, shard)
     total = len(samples_of_shard(asked, batch, shard) if shard else asked)
     with Ledger(total, store.spec.method) as ledger:

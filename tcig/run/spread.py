@@ -56,7 +56,7 @@ def prepare(recipe: Recipe) -> RunSpec:
             release()
         arguments = recipe.profile, recipe.coco, recipe.manifest, recipe.masks
         spec, method = set_up(chosen, *arguments)
-        painter = Painter(method, recipe.profile.batch, recipe.profile.compute)
+        painter = Painter(method, recipe.profile.batch)
         _at_work = _AtWork(recipe, chosen.sources, spec, painter)
     return _at_work.spec
 

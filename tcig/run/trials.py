@@ -65,7 +65,7 @@ def measure(
     asked = {"limit": len(data.drawn), "samples": samples}
     with RunStore(out, spec, asked, profile.model_dump(mode="json")) as store:
         drawn = imperfect(data.drawn, masks)
-        failed = generate(method, drawn, samples, profile.batch, store, profile.compute)
+        failed = generate(method, drawn, samples, profile.batch, store)
         seconds = store.seconds()
     reached = {"iou_image": None, "iou_image_std": None, "n": 0}
     if store.done:

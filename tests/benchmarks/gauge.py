@@ -4,8 +4,7 @@ import math
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,20 +87,9 @@ def median_seconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
     return statistics.median(taken[1:])
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """For what sees its own thread alone, as counters and profiler do: there is no other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def products(work: Callable[[], object]) -> dict[str, int]:
     """Floating-point operations of a call, by `convolution` and `matmul`."""
-    with one_thread(), FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter:
         work()
     found = {"convolution": 0, "matmul": 0}
     for operator, count in counter.get_flop_counts()["Global"].items():

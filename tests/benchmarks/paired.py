@@ -23,6 +23,10 @@ from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
 from tcig.profiles import load_profile
 from tcig.run.spec import prepare
+try:
+    from tcig.run.calls import call
+except ImportError:  # of a checkout before there were lanes
+    call = lambda method, *batch: method.generate(*batch)
 row, profile, count = sys.argv[1], load_profile(sys.argv[2]), int(sys.argv[3])
 layouts = hash_order(build_layouts(FOLDER, Filter())[1])[:count]
 _, method = prepare(row, profile, FOLDER, "0" * 64, json.loads(sys.argv[4]))
@@ -32,7 +36,7 @@ for turn, _ in enumerate(sys.stdin):
     seeds = [1000 * turn + n for n in range(count)]  # others each time: nothing is kept
     for first in range(0, count, profile.batch):
         part = slice(first, first + profile.batch)
-        method.generate(layouts[part], seeds[part])
+        call(method, layouts[part], seeds[part])
     print(json.dumps(time.perf_counter() - started), flush=True)
 """
 

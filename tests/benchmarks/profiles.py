@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from gauge import one_thread
+import torch
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
@@ -26,6 +26,7 @@ from tcig.data.files import write_whole
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
 from tcig.profiles import load_profile
+from tcig.run.calls import call
 from tcig.run.spec import prepare
 
 LAYOUTS, ROUNDS, SHOWN = 8, 3, 20
@@ -42,7 +43,7 @@ def prepared(row: str) -> Callable[[int], None]:
     layouts = hash_order(build_layouts(FOLDER, Filter())[1])[:LAYOUTS]
 
     def drawing(number: int) -> None:
-        method.generate(layouts, [1000 * number + n for n in range(LAYOUTS)])
+        call(method, layouts, [1000 * number + n for n in range(LAYOUTS)])
 
     return drawing
 
@@ -64,8 +65,13 @@ def flame_graph(drawing: Callable[[int], None], path: Path) -> None:
 
 def operators(drawing: Callable[[int], None]) -> str:
     """As a Markdown table."""
-    with one_thread(), profile(activities=[ProfilerActivity.CPU]) as found:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(
+        1
+    )  # parts of a batch come in turn: the profiler sees its own thread alone
+    with profile(activities=[ProfilerActivity.CPU]) as found:
         drawing(ROUNDS)
+    torch.set_num_threads(threads)
     events = sorted(found.key_averages(), key=lambda each: -each.self_cpu_time_total)
     total = sum(each.self_cpu_time_total for each in events)
     lines = ["| operator | calls | ms an image | share |", "|---|---|---|---|"]

@@ -9,11 +9,11 @@ from torch.nn import functional as F
 
 from tcig.methods import blended, multidiffusion
 from tcig.methods.multidiffusion import Regions
-from tcig.methods.two_stage import first
+from tcig.methods.two_stage import descent
 from tcig.methods.two_stage.colours import recolour
 from tcig.methods.two_stage.cutouts import Drawn, augmented, erase, warp
-from tcig.methods.two_stage.first import optimise, spherical_distance, synthesise
-from tcig.methods.two_stage.slopes import Term
+from tcig.methods.two_stage.descent import Term, optimise, synthesise
+from tcig.methods.two_stage.first import spherical_distance
 from tcig.models.clip import load_clip
 from tcig.models.diffusion import load_diffusion, plan
 from tcig.models.vqgan import load_vqgan
@@ -149,7 +149,7 @@ def test_vqgan_clip_losses_and_gradients_one_by_one(published_loop):
 
 def test_vqgan_clip_steps_by_the_published_gradients(published_loop, monkeypatch):
     stored, vqgan, start, _ = published_loop
-    monkeypatch.setattr(first, "synthesise", lambda vqgan, latents, compute: latents)
+    monkeypatch.setattr(descent, "synthesise", lambda vqgan, latents, compute: latents)
     seen = []
 
     def given(latents, iteration):

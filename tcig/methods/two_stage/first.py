@@ -4,7 +4,7 @@ Reference for all that the paper leaves open: nerdyrodent/VQGAN-CLIP 592d555, ge
 cited below), after Crowson et al. 2022 (arXiv 2204.08583).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ from tcig.data.errors import InputError
 from tcig.data.layout import Layout
 from tcig.methods.guides import Over, Prediction, prepare_guides, summed_loss
 from tcig.methods.two_stage.cutouts import Augmentations, augmented, draw_augmentations
-from tcig.methods.two_stage.slopes import Term, side_by_side
+from tcig.methods.two_stage.descent import Term, optimise
 from tcig.models.clip import Clip
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.vqgan import VQGAN
@@ -118,81 +118,9 @@ def start_latents(vqgan: VQGAN, start: str, side: int, draws: Sequence[Generator
     return latents.expand(len(draws), -1, -1, -1)
 
 
-class _ClampPixels(torch.autograd.Function):
-    """Clamps to [0, 1]; the gradient passes unless it would leave further (l. 258-269)."""
-
-    @staticmethod
-    def forward(ctx, images: Tensor) -> Tensor:
-        ctx.save_for_backward(images)
-        return images.clamp(0, 1)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        (images,) = ctx.saved_tensors
-        return gradient * (gradient * (images - images.clamp(0, 1)) >= 0)
-
-
-def synthesise(vqgan: VQGAN, latents: Tensor, compute: Compute = PLAIN) -> Tensor:
-    """Images (B, 3, H, W) in [0, 1] of the codes nearest to `latents`, differentiable (synth)."""
-    codes = vqgan.quantise(latents)
-    with compute.autocast():
-        images = vqgan.decode(codes)
-    return _ClampPixels.apply(images.to(latents.dtype).add(1).div(2))
-
-
 def spherical_distance(a: Tensor, b: Tensor) -> Tensor:
     """Half the squared angle between unit vectors (..., D): 2 arcsin(|a - b| / 2)^2 (l. 291)."""
     return (a - b).norm(dim=-1).div(2).arcsin().square().mul(2)
-
-
-def optimise(
-    vqgan: VQGAN,
-    latents: Tensor,
-    terms: Mapping[str, Term],
-    rates: Sequence[float],
-    callback: Callable[..., None] | None = None,
-    compute: Compute = PLAIN,
-) -> Tensor:
-    """Descends the sum of `terms` from `latents`, each sample as if alone.
-
-    After every step a latent is clamped to the codebook's range, per channel (l. 753-754).
-
-    Args:
-        vqgan: as said.
-        latents: to start from, (B, D, h, w).
-        terms: by name, of images in [0, 1]; in every iteration at least one counts.
-        rates: Adam's learning rate of each iteration.
-        callback: called with each `iteration`, the `images` and `latents` before its step and its
-            `losses`, and at the end with the last ones and no losses.
-        compute: in what arithmetic the decoder runs, and whether the terms are found at once.
-
-    Returns:
-        Images (B, 3, H, W) in [0, 1].
-    """
-    low = vqgan.codebook.amin(0)[:, None, None]
-    high = vqgan.codebook.amax(0)[:, None, None]
-    latents = latents.clone().requires_grad_()
-    adam = torch.optim.Adam([latents], lr=0.0)
-    with side_by_side(terms, compute) as slopes:
-        for iteration, rate in enumerate(rates):
-            adam.param_groups[0]["lr"] = rate
-            images = synthesise(vqgan, latents, compute)
-            found, gradient = slopes(images, iteration)
-            before = latents.detach().clone() if callback else None
-            adam.zero_grad()
-            images.backward(gradient)
-            adam.step()
-            with torch.no_grad():
-                latents.copy_(latents.clamp(low, high))
-            if callback:
-                seen = {"images": images.detach(), "latents": before, "losses": found}
-                callback("iteration", iteration=iteration, **seen)
-    with torch.no_grad():
-        images = synthesise(vqgan, latents, compute)
-    if callback:
-        seen = {"images": images, "latents": latents.detach(), "losses": {}}
-        callback("iteration", iteration=len(rates), **seen)
-    return images
 
 
 def learning_rates(options: FirstOptions) -> list[float]:
@@ -225,7 +153,7 @@ class FirstStage:
         """Images (B, 3, side, side) in [0, 1]; all randomness from each sample's generator.
 
         `callback` is that of `optimise`, and called with "guide", each `iteration` and the `iou`
-        of the guides' masks, (B,): in a thread of its own where losses are found at once.
+        of the guides' masks, (B,).
         """
         terms = {}
         if self.clip:

@@ -43,6 +43,7 @@ class TwoStage(Method):
     """VQGAN+CLIP under segmentation guides, then image-to-image diffusion."""
 
     Options = Options
+    thread_safe = True
 
     def __init__(self, context, options):
         super().__init__(context, options)
@@ -116,13 +117,13 @@ class TwoStage(Method):
     def place(self, layouts, seeds, callback=None) -> list[Image.Image]:
         """Stage 1 of each layout, at its own size; shared among rows that differ only later."""
         keys = [self._key(layout, seed) for layout, seed in zip(layouts, seeds, strict=True)]
-        wanted = [n for n, key in enumerate(keys) if callback or key not in _kept]
+        found = [None if callback else _kept.get(key) for key in keys]
+        wanted = [n for n, image in enumerate(found) if image is None]
         if wanted:
             draws = generators([seeds[n] for n in wanted])
             drawn = self._first([layouts[n] for n in wanted], draws, callback)
             for n, image in zip(wanted, to_pil(drawn), strict=True):
-                _kept[keys[n]] = image
-        found = [_kept[key] for key in keys]
+                found[n] = _kept[keys[n]] = image
         while len(_kept) > KEPT:
             _kept.popitem(last=False)
         return found

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -120,7 +121,9 @@ class SecondStage:
 
     @torch.inference_mode()
     def _run(self, pipeline, draws, **inputs) -> list[Image.Image]:
-        output = pipeline(
+        own = copy(pipeline)  # a run changes it and its scheduler, and threads may run it at once
+        own.scheduler = deepcopy(pipeline.scheduler)
+        output = own(
             num_inference_steps=self.options.steps,
             guidance_scale=self.options.guidance,
             generator=draws,

@@ -1,7 +1,5 @@
 """Stage 1: its pieces against closed forms, and a sample as if alone."""
 
-import threading
-
 import numpy as np
 import pytest
 import torch
@@ -12,16 +10,11 @@ from tcig.methods.draws import generators
 from tcig.methods.two_stage.first import (
     FirstOptions,
     FirstStage,
-    _ClampPixels,
     learning_rates,
-    optimise,
     spherical_distance,
     start_latents,
-    synthesise,
 )
-from tcig.methods.two_stage.slopes import Term
 from tcig.models.clip import load_clip
-from tcig.models.devices import Compute
 from tcig.models.vqgan import load_vqgan
 from tcig.models.weights import locate
 
@@ -63,27 +56,6 @@ def test_the_distance_is_half_the_squared_angle():
     assert spherical_distance(a, b).allclose(angles**2 / 2, rtol=1e-4)
 
 
-def test_a_clamped_pixel_passes_only_the_gradient_that_brings_it_back():
-    pixels = torch.tensor([-0.5, -0.5, 0.5, 1.5, 1.5], requires_grad=True)
-    weights = torch.tensor([1.0, -1.0, 1.0, 1.0, -1.0])
-    clamped = _ClampPixels.apply(pixels)
-    (clamped * weights).sum().backward()
-    assert clamped.tolist() == [0, 0, 0.5, 1, 1]
-    assert pixels.grad.tolist() == [0, -1, 1, 1, 0]
-
-
-def test_images_are_of_codes_and_gradients_pass_straight_through(vqgan):
-    latents = start_latents(vqgan, "codes", 64, generators([0])) + 0.01
-    latents.requires_grad_()
-    codes = vqgan.codebook[vqgan.codes(latents.detach())].movedim(-1, 1).contiguous()
-    images = synthesise(vqgan, latents)
-    assert images.allclose(((vqgan.decode(codes) + 1) / 2).clamp(0, 1), atol=1e-5)
-    quantised = codes.clone().requires_grad_()
-    _ClampPixels.apply((vqgan.decode(quantised) + 1) / 2).square().sum().backward()
-    images.square().sum().backward()
-    assert latents.grad.allclose(quantised.grad, atol=1e-4)
-
-
 def test_starts(vqgan, tmp_path):
     draws = generators([0, 1])
     codes = start_latents(vqgan, "codes", 64, draws)
@@ -100,32 +72,6 @@ def test_starts(vqgan, tmp_path):
     assert red[1:].allclose(vqgan.quantise(vqgan.encode(tensor)), atol=1e-5)
     with pytest.raises(InputError, match=r"first\.start 'gray' is none of codes, grey, pixels"):
         start_latents(vqgan, "gray", 64, draws)
-
-
-def test_the_optimiser_takes_adams_steps_and_clamps_to_the_codebook(vqgan):
-    start = start_latents(vqgan, "codes", 64, generators([3]))
-    rates = [0.1, 0.7, 0.05]
-    seen = []
-
-    def red(images, iteration):
-        return (images[:, 0] - 1).square().mean((1, 2))
-
-    optimise(vqgan, start, {"red": Term(red)}, rates, lambda event, **found: seen.append(found))
-    low, high = vqgan.codebook.amin(0)[:, None, None], vqgan.codebook.amax(0)[:, None, None]
-    latents, first, second = start.clone(), 0, 0
-    for step, rate in enumerate(rates, start=1):
-        latents.requires_grad_()
-        images = synthesise(vqgan, latents)
-        assert images.allclose(seen[step - 1]["images"], atol=1e-5)
-        loss = (images[:, 0] - 1).square().mean((1, 2)).sum()
-        (gradient,) = torch.autograd.grad(loss, latents)
-        first = 0.9 * first + 0.1 * gradient
-        second = 0.999 * second + 0.001 * gradient**2
-        scaled = (second / (1 - 0.999**step)).sqrt() + 1e-8
-        latents = (latents - rate * first / (1 - 0.9**step) / scaled).detach()
-        latents = latents.clamp(low, high)
-    assert synthesise(vqgan, latents).allclose(seen[-1]["images"], atol=1e-4)
-    assert [found["iteration"] for found in seen] == [0, 1, 2, 3]
 
 
 def test_rates_are_constant_or_fall_after_sixty_percent():
@@ -149,26 +95,6 @@ def test_a_layout_is_drawn_as_if_alone(vqgan, clip, layouts, style):
         alone = stage([layout], generators([seed]))
         assert grey_levels(alone[0], together[n]) < 1
     assert grey_levels(together[0], stage(layouts[:1], generators([99]))[0]) > 20
-
-
-def test_losses_found_at_once_draw_the_same(vqgan, clip, layouts, threads):
-    threads(2)
-    guided, seeds = [], [11, 12, 13]
-    stages = [
-        FirstStage(options(), vqgan, clip, 64, Compute(on="cpu", beside=beside))
-        for beside in (False, True)
-    ]
-
-    def watch(event, **found):
-        if event == "guide":
-            guided.append((found["iteration"], threading.current_thread()))
-
-    apart = stages[0](layouts, generators(seeds))
-    at_once = stages[1](layouts, generators(seeds), watch)
-    assert torch.equal(at_once, stages[1](layouts, generators(seeds)))
-    assert grey_levels(at_once, apart) < 1
-    assert [iteration for iteration, _ in guided] == [0, 1, 2]
-    assert threading.main_thread() not in {thread for _, thread in guided}
 
 
 def test_experts_guide_a_batch_as_if_alone(vqgan, clip, layouts):

@@ -96,21 +96,32 @@ def test_the_enlargement_is_an_option(resample):
     assert grey_levels(found, expected) == 0
 
 
+def test_a_run_leaves_pipeline_and_scheduler_as_they_were():
+    stage = SecondStage(options(), 64)
+    pipeline, scheduler = vars(stage.pipeline).copy(), vars(stage.pipeline.scheduler).copy()
+    assert scheduler["num_inference_steps"] is None
+    stage.refine([noise(64)], ["a cat"], generators([1]))
+    assert vars(stage.pipeline).keys() == pipeline.keys()
+    assert vars(stage.pipeline.scheduler).keys() == scheduler.keys()
+    assert all(vars(stage.pipeline.scheduler)[key] is scheduler[key] for key in scheduler)
+
+
 def test_a_blackened_image_is_a_failure(monkeypatch):
     stage = SecondStage(options(), 64)
 
-    def blackening(**inputs):
+    def blackening(self, **inputs):
         black = Image.new("RGB", (64, 64))
         return SimpleNamespace(images=[black, noise(64)], nsfw_content_detected=[True, False])
 
-    monkeypatch.setattr(stage, "pipeline", blackening)
+    monkeypatch.setattr(type(stage.pipeline), "__call__", blackening)
     with pytest.raises(InputError, match="safety checker blackened the image"):
         stage.refine([noise(64)] * 2, ["a cat"] * 2, generators([1, 2]))
 
 
 def test_an_output_of_another_size_is_resized(monkeypatch):
     stage = SecondStage(options(), 64)
-    monkeypatch.setattr(stage, "pipeline", lambda **_: SimpleNamespace(images=[noise(128)]))
+    given = SimpleNamespace(images=[noise(128)])
+    monkeypatch.setattr(type(stage.pipeline), "__call__", lambda *_, **__: given)
     (found,) = stage.refine([noise(64)], ["a cat"], generators([1]))
     assert found.size == (64, 64)
 
@@ -181,11 +192,11 @@ def test_another_family_serves_unchanged(tmp_path):
 def test_it_may_work_at_a_size_of_its_own(monkeypatch):
     stage, sizes = SecondStage(options(size=128), 64), []
 
-    def pipeline(image, **_):
+    def pipeline(self, image, **_):
         sizes.extend(each.size for each in image)
         return SimpleNamespace(images=image)
 
-    monkeypatch.setattr(stage, "pipeline", pipeline)
+    monkeypatch.setattr(type(stage.pipeline), "__call__", pipeline)
     (found,) = stage.refine([noise(32)], ["a cat"], generators([1]))
     assert sizes == [(128, 128)]
     assert found.size == (64, 64)
