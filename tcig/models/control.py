@@ -5,7 +5,6 @@ Each is a folder in diffusers' layout: config.json and its safetensors.
 
 from typing import NamedTuple
 
-import torch
 from diffusers import ControlNetModel, T2IAdapter
 from torch import nn
 
@@ -44,6 +43,5 @@ def _load(source: str, kind: str, compute: Compute) -> Steering:
     with quiet(), refused(f"{source}: {wanted.__name__}"):
         network = read_part(place, wanted, compute.dtype)
     network.eval().requires_grad_(False).to(compute.device)
-    if compute.channels_last:
-        network.to(memory_format=torch.channels_last)
+    network.to(memory_format=compute.memory_format)
     return Steering(network, identity_of(source))

@@ -26,8 +26,9 @@ class Compute(BaseModel):
     float32, as the gradients of Eq. 1, a mean over all pixels, are below what float16 can hold."""
     tf32: bool = False
     """Whether CUDA may round the factors of float32 products to TF32's 10 bits."""
-    channels_last: bool = False
-    """Memory format of the diffusion models' convolutions."""
+    channels_last: bool | Literal["auto"] = False
+    """Memory format of the diffusion models' convolutions; auto: unless a processor computes them
+    in bfloat16, where it takes longer."""
     compile: bool = False
     """torch.compile of the UNets: minutes at the start, then faster."""
     lanes: int = Field(1, ge=1)
@@ -58,6 +59,14 @@ class Compute(BaseModel):
         if self.device.type != "cpu":
             return torch.float16
         return torch.bfloat16 if has_bf16() else torch.float32
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Of the diffusion models' convolutions."""
+        chosen = self.channels_last
+        if chosen == "auto":
+            chosen = self.device.type != "cpu" or self.dtype is not torch.bfloat16
+        return torch.channels_last if chosen else torch.contiguous_format
 
     @property
     def arithmetic(self) -> str:

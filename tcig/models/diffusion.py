@@ -84,9 +84,8 @@ class Diffusion:
         parts = text_encoder, unet, vae
         for part in parts:
             part.eval().requires_grad_(False)
-        if compute.channels_last:
-            unet.to(memory_format=torch.channels_last)
-            vae.to(memory_format=torch.channels_last)
+        unet.to(memory_format=compute.memory_format)
+        vae.to(memory_format=compute.memory_format)
         if compute.tiling:
             vae.enable_slicing()
             vae.enable_tiling()

@@ -43,6 +43,22 @@ def test_precision_by_device(on, precision, bf16, dtype, arithmetic, monkeypatch
     assert Compute(on=on, precision=precision, tf32=True).arithmetic == f"{arithmetic} tf32"
 
 
+@pytest.mark.parametrize(
+    ("on", "precision", "auto"),
+    [
+        ("cpu", "float32", torch.channels_last),
+        ("cpu", "bfloat16", torch.contiguous_format),
+        ("cuda", "bfloat16", torch.channels_last),
+        ("cuda", "float32", torch.channels_last),
+    ],
+)
+def test_memory_format(on, precision, auto):
+    formats = {"auto": auto, True: torch.channels_last, False: torch.contiguous_format}
+    for asked, expected in formats.items():
+        compute = Compute(on=on, precision=precision, channels_last=asked)
+        assert compute.memory_format is expected
+
+
 def test_auto_takes_the_gpu_that_there_is(monkeypatch):
     for cuda, mps, expected in [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]:
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=cuda: there)

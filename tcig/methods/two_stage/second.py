@@ -190,8 +190,7 @@ def _read(place: Path, compute: Compute) -> dict:
 
 def _placed(pipeline, compute: Compute):
     pipeline.set_progress_bar_config(disable=True)
-    if compute.channels_last:
-        pipeline.unet.to(memory_format=torch.channels_last)
+    pipeline.unet.to(memory_format=compute.memory_format)
     if compute.tiling and hasattr(pipeline, "vae"):
         pipeline.vae.enable_slicing()
         pipeline.vae.enable_tiling()
