@@ -52,7 +52,7 @@ class Way(NamedTuple):
 def start(way: Way, row: str, layouts: int, settings: dict[str, str]) -> subprocess.Popen:
     """A process that draws the row whenever it is told to."""
     arguments = [row, way.profile, str(layouts), json.dumps(settings)]
-    command = [way.python, "-W", "ignore", "-c", WORKER, *arguments]
+    command = [way.python, "-P", "-W", "ignore", "-c", WORKER, *arguments]  # its own tcig alone
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, **pipes)
     if process.stdout.readline() != "ready\n":
