@@ -55,6 +55,7 @@ def test_networks_that_run_at_once_count_once():
         both_ways()
         late.join()
     assert whole + 0.01 < inside.seconds < 2 * whole - 0.05
+    assert 2 * whole <= inside.of_threads < 2 * whole + 0.1
 
 
 def test_time_inside_is_counted_without_gradients_and_when_a_network_fails():

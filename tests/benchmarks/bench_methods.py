@@ -76,7 +76,8 @@ def test_run(benchmark, tmp_path, row, count, batch, profile):
     spec, method = prepare(row, settings, FOLDER, "0" * 64, SETTINGS.get(row, {}))
     method.generate(layouts(1), [0])  # what is made at the first call only
     done = work(row, count, batch)
-    shares, number = [], iter(range(99))
+    shares, own, number = [], [], iter(range(99))
+    lanes = min(settings.compute.lanes, torch.get_num_threads(), batch)
 
     def run():
         _kept.clear()
@@ -85,13 +86,13 @@ def test_run(benchmark, tmp_path, row, count, batch, profile):
         with RunStore(out, spec, {"limit": count, "samples": 1}, {}) as store, Inside() as inside:
             assert not generate(method, layouts(count), 1, batch, store)
         shares.append(inside.seconds)
+        own.append(inside.of_threads / lanes)
 
     forget_peak()
     benchmark.pedantic(run, rounds=3 if count < 24 else 1)
     peak = peak_mib()
     times = benchmark.stats.stats.data
     seconds = benchmark.stats.stats.median
-    share = sum(shares) / sum(times)
     arithmetic = method.context.compute.arithmetic
     able = machine("bfloat16" if "bfloat16" in arithmetic else "float32")
     benchmark.extra_info.update(
@@ -102,7 +103,8 @@ def test_run(benchmark, tmp_path, row, count, batch, profile):
             "at once": batch,
             "s an image": seconds / count,
             "images an hour": round(3600 * count / seconds),
-            "inside networks": f"{share:.1%}",
+            "inside networks": f"{sum(shares) / sum(times):.1%}",
+            "each lane": f"{sum(own) / sum(times):.1%}",
             "GFLOP an image": sum(done.values()) / count / 1e9,
             "GFLOP/s": sum(done.values()) / seconds / 1e9,
             "of the machine's": f"{least_seconds(done, able) / seconds:.0%}",

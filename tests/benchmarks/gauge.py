@@ -22,11 +22,12 @@ class Inside:
     """Seconds of a block in which a network runs, forward or backward, in whatever thread.
 
     Forward: within the outermost call of any module. Backward: from the gradient of its output to
-    that of its input, where it passes one on.
+    that of its input, where it passes one on. `of_threads` adds up those of each thread.
     """
 
     def __init__(self):
-        self.seconds, self._running, self._since = 0.0, 0, 0.0
+        self.seconds = self.of_threads = self._since = 0.0
+        self._running = 0
         self._lock, self._own = threading.Lock(), threading.local()
 
     def __enter__(self) -> "Inside":
@@ -44,18 +45,21 @@ class Inside:
         depth = getattr(self._own, "depth", 0)
         self._own.depth = depth + 1
         if not depth:
+            self._own.since = time.perf_counter()
             with self._lock:
                 if not self._running:
-                    self._since = time.perf_counter()
+                    self._since = self._own.since
                 self._running += 1
 
     def _stop(self, *_) -> None:
         self._own.depth -= 1
         if not self._own.depth:
             with self._lock:
+                now = time.perf_counter()
+                self.of_threads += now - self._own.since
                 self._running -= 1
                 if not self._running:
-                    self.seconds += time.perf_counter() - self._since
+                    self.seconds += now - self._since
 
     def _done(self, module: nn.Module, given: tuple, found: Any) -> None:
         if self._own.depth == 1:
