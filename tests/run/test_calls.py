@@ -146,6 +146,15 @@ def test_what_one_raises_is_raised_and_ends_the_others(mixed, threads):
     assert not [each for each in threading.enumerate() if each.name == "lane"]
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own handling of an interrupt, which what a shell starts behind its back ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_all(mixed, threads):
     threads(2)
     method = Grey(2)

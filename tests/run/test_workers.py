@@ -149,7 +149,7 @@ def test_a_sample_on_which_workers_die_is_the_only_failure(run, unbroken):
 
 def test_parts_killed_at_random_points(run, unbroken):
     """Three parts at once, of which thirty-two times one is killed and started again."""
-    run.set(seconds=0.4)
+    run.set(seconds=0.6)
     rng = random.Random(11)
     parts = [f"{number}/3" for number in (1, 2, 3)]
     processes = {part: run.start("--shard", part) for part in parts}
@@ -164,6 +164,7 @@ def test_parts_killed_at_random_points(run, unbroken):
         landed += processes[part].poll() is None
         processes[part].kill()
         processes[part] = run.start("--shard", part)
+    run.set(seconds=0)
     for process in processes.values():
         assert process.finish() == (0, "")
     assert landed >= 28, "nearly all were killed before they had ended"
