@@ -96,7 +96,7 @@ def _reconstructed(model: Callable) -> list[Image.Image]:
 def _reconstruction(model: Callable, target: float, sheet: Path) -> dict[str, Figure]:
     outputs = _reconstructed(model)
     write_grid(sheet, [real()[:16], outputs[:16]], ["real", "reconstruction"])
-    how = f"judge's iou_image of reconstructions over that of the real images ({ceiling():.3f})"
+    how = f"iou_image of reconstructions, divided by that of the real images ({ceiling():.3f})"
     return {"iou_of_real": Figure(mean_iou(outputs) / ceiling(), target, how)}
 
 
@@ -184,10 +184,13 @@ def text_to_image(sheets: Path) -> dict[str, Figure]:
     write_grid(sheets / "img2img.png", rows, ["real", *map(str, by_strength)])
     kept = mean_iou(by_strength[0.5]) / ceiling()
     named = zip(labels * SEEDS, named, strict=True)
+    how = "iou_image after image-to-image at strength 0.5, divided by that of the real images"
     return {
-        "named": _by_class(named, 0.8, "scoring CLIP names the class"),
-        "found": _by_class(found, 0.6, f"judge finds what {SCENES} captions name"),
-        "img2img": Figure(kept, 0.6, "iou_image over real's after img2img at strength 0.5"),
+        "named": _by_class(named, 0.8, "share of images whose class the scoring CLIP names"),
+        "found": _by_class(
+            found, 0.6, f"share of the objects of {SCENES} captions that the judge finds"
+        ),
+        "img2img": Figure(kept, 0.6, how),
     }
 
 
@@ -196,7 +199,9 @@ def _by_class(pairs: Iterable[tuple[str, float]], target: float, how: str) -> Fi
     table = pd.DataFrame(pairs, columns=["label", "value"]).astype({"value": float})
     means = table.groupby("label")["value"].mean().sort_values()
     weak = ", ".join(f"{label} {mean:.2f}" for label, mean in means[means < target].items())
-    return Figure(table["value"].mean(), target, f"{how}; under {target:.2f}: {weak or 'none'}")
+    return Figure(
+        table["value"].mean(), target, f"{how}; classes under {target:.2f}: {weak or 'none'}"
+    )
 
 
 def inpainting(sheets: Path) -> dict[str, Figure]:
@@ -225,7 +230,7 @@ def inpainting(sheets: Path) -> dict[str, Figure]:
         [empty[:20], masks[:20], images[:20]],
         ["background", "mask", "inpainted"],
     )
-    return {"iou": _by_class(ious, 0.45, f"judge's IoU of {OBJECTS} objects in their masks")}
+    return {"iou": _by_class(ious, 0.45, f"IoU of {OBJECTS} objects with their masks")}
 
 
 def _named(images: Sequence[Image.Image]) -> np.ndarray:

@@ -27,5 +27,5 @@ def adapter(sheets: Path) -> dict[str, Figure]:
         [each[:16] for each in (maps, images, alone, real())],
         ["map", "map and caption", "caption alone", "real"],
     )
-    how = f"judge's iou_image of {len(maps)} layouts; by captions alone {mean_iou(alone):.3f}"
+    how = f"iou_image of {len(maps)} layouts; from captions alone {mean_iou(alone):.3f}"
     return {"iou_image": Figure(mean_iou(images), 0.45, how)}

@@ -38,11 +38,25 @@ TARGETS = {
 }
 """For figures that a card already holds from the end of training, over the validation split."""
 MEANING = {
-    "miou": "mIoU over the classes it knows, 128 scenes",
+    "miou": "mIoU over the classes that it knows, 128 scenes",
     "to_text": "caption retrieval top-1 of 200, image to text",
     "to_image": "caption retrieval top-1 of 200, text to image",
     "zero_shot": "class of 200 single objects",
 }
+
+
+PAGE = """\
+# The miniature models on held-out scenes
+
+This page shows what each miniature model reaches on the validation split, and its target. The judge
+is `miniature`. `python -m tcig.eval.suite --out results/mini` measures it again.
+
+{table}"""
+
+
+def page(cards: list[dict]) -> str:
+    """The table under a heading that explains it."""
+    return PAGE.format(table=table(cards))
 
 
 def figures(card: dict) -> dict[str, Figure]:
@@ -62,7 +76,7 @@ def table(cards: list[dict]) -> str:
         for card in cards
         for figure in figures(card).values()
     ]
-    headers = ("model", "figure", "reached", "target", "")
+    headers = ("model", "metric", "reached", "target", "")
     remarks = [f"- {card['model']}: {card['remarks']}" for card in cards if "remarks" in card]
     reached = tabulate(rows, headers, tablefmt="github", disable_numparse=True)
     return "\n".join([reached, "", *remarks]).strip() + "\n"
@@ -95,7 +109,7 @@ def main() -> None:
             cards[name]["measured"] = {key: figure._asdict() for key, figure in measured.items()}
             write_whole(WEIGHTS / f"{name}.json", json.dumps(cards[name], indent=2) + "\n")
             print(table([cards[name]]))
-    write_whole(options.out / "suite.md", table(list(cards.values())))
+    write_whole(options.out / "suite.md", page(list(cards.values())))
 
 
 if __name__ == "__main__":

@@ -31,9 +31,13 @@ from tcig.run.spec import prepare
 
 LAYOUTS, ROUNDS, SHOWN = 8, 3, 20
 """Layouts of a round; rounds of the flame graph; operators of the table."""
-ABOUT = f"""{LAYOUTS} embedded layouts at once under `mini` (stage 1 by 20 iterations), by torch's
-profiler (`python tests/benchmarks/profiles.py`), with one thread: time in an operator itself,
-without those that it calls."""
+ABOUT = f"""This page shows which of torch's operators take the most time while the row
+generates a batch. `python tests/benchmarks/profiles.py` writes it with torch's profiler.
+
+- The batch has {LAYOUTS} embedded layouts. The profile is `mini`.
+- Stage 1, where the row has it, takes 20 iterations.
+- torch uses one thread, because its profiler sees only its own thread.
+- The time of an operator excludes the operators that it calls."""
 SETTINGS = {"tcig-stage1": {"first.iterations": "20"}}
 
 

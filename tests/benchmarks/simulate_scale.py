@@ -4,9 +4,9 @@
 
 RUN are folders of runs of `si`, `bld`, `multidiffusion` and `tcig`: their rows' seconds, layout by
 layout, are drawn from again, as they are (miniatures, a core) and enlarged to the means that
-README estimates for a GPU. Workers are as `tcig.run.spread` keeps them: a queue over all rows, the
-next batch to whoever is free, set-up when a worker changes rows; or as shards, each with every n-th
-batch of each row. All that is assumed stands in the constants. Writes the page.
+results/paper.md estimates for a GPU. Workers are as `tcig.run.spread` keeps them: a queue over all
+rows, the next batch to whoever is free, set-up when a worker changes rows; or as shards, each with
+every n-th batch of each row. All that is assumed stands in the constants. Writes the page.
 """
 
 import argparse
@@ -26,7 +26,7 @@ BATCHES = 8, 1
 COMMIT = 0.9e-3
 """Seconds that the one writer takes for a sample: measured, results/benchmarks.md."""
 IMAGE = 0.45e6
-"""Bytes of an image of 512 px (README)."""
+"""Bytes of an image of 512 px (results/paper.md)."""
 NODE = 8
 """Workers of a machine, which reads weights once."""
 

@@ -40,7 +40,7 @@ def test_the_suite_is_small():
 
 def test_the_committed_table_is_that_of_the_cards():
     cards = [CARDS[name] for name in sorted(CARDS)]
-    assert (ROOT / "results" / "mini" / "suite.md").read_text() == suite.table(cards)
+    assert (ROOT / "results" / "mini" / "suite.md").read_text() == suite.page(cards)
 
 
 def test_the_table_says_what_is_missed_and_by_how_much():
@@ -64,8 +64,8 @@ def test_the_table_ends_with_the_cards_remarks():
 def test_figures_name_the_classes_that_fall_short_worst_first():
     pairs = [("cat", 1), ("cow", 0.25), ("cat", 0.5), ("bus", 0)]
     figure = miniatures._by_class(pairs, 0.75, "seen")
-    assert figure == (0.4375, 0.75, "seen; under 0.75: bus 0.00, cow 0.25")
-    assert miniatures._by_class(pairs[:1], 0.75, "seen").how == "seen; under 0.75: none"
+    assert figure == (0.4375, 0.75, "seen; classes under 0.75: bus 0.00, cow 0.25")
+    assert miniatures._by_class(pairs[:1], 0.75, "seen").how == "seen; classes under 0.75: none"
 
 
 def test_reconstructions_reach_what_their_cards_say(tmp_path):

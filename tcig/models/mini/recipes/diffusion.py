@@ -93,7 +93,9 @@ class TextToImage(Recipe):
 
     name, seed, batch, rate, average, minutes = "stable-diffusion", 15, 64, 4e-3, 0.998, 240
     about = "Stable Diffusion, 64 px: UNet2DConditionModel, CLIPTextModel, DDIM, v-prediction"
-    not_for = "any use but this benchmark's: it draws twenty kinds of emoji on eight backgrounds"
+    not_for = (
+        "any use but this benchmark's: it generates twenty kinds of emoji on eight backgrounds"
+    )
     data = {"styles": ["noto"], "scenes": SCENES, "portraits": PORTRAITS, "canvas": CANVAS}  # noqa: RUF012
     channels, pipeline = 4, StableDiffusionPipeline
 
