@@ -83,8 +83,8 @@ KINDS: dict[str, Callable] = {
     each.__name__: each for each in (eroded, dilated, shifted, polygon, scribble)
 }
 AMOUNTS = {"eroded": 0.05, "dilated": 0.08, "shifted": 0.1, "polygon": 0.05, "scribble": 0.2}
-"""Where none is given: on the embedded data these leave a mean IoU with the true masks of 0.65 to
-0.70, a scribble 0.29."""
+"""Where none is given: over the regions of the 97 embedded layouts these leave a mean IoU with the
+true masks of 0.64 to 0.67, a scribble 0.28."""
 
 
 def parse_masks(text: str) -> tuple[str, float]:

@@ -113,7 +113,10 @@ def guide(sheets: Path) -> dict[str, Figure]:
     views = {
         "real": (real(), "the real images"),
         "reconstructed": (_reconstructed(codes), "the VQGAN's reconstructions"),
-        "half_formed": (_reconstructed(mixed), "half-formed images"),
+        "half_formed": (
+            _reconstructed(mixed),
+            "images decoded from latents mixed with random codes",
+        ),
     }
     return {
         key: Figure(mean_iou(images, "guide"), None, f"the guide's own iou_image of {what}")

@@ -161,8 +161,8 @@ def _report(runs: Path, manifest: Path, options: Options, seconds: list[float]) 
             "",
             tabulate(scored, headers="keys", tablefmt="github", showindex=False, floatfmt=".3f"),
             "",
-            "The IoU of random networks: that it is there shows that everything runs.",
-            f"{seconds[0]:.0f} s for the weights, {seconds[1]:.0f} s for runs and scores.",
+            "The networks are random, so these IoUs mean nothing. They show that scoring runs.",
+            f"The weights took {seconds[0]:.0f} s, the runs and scores {seconds[1]:.0f} s.",
             "",
         ]
     )
