@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -23,7 +24,7 @@ PAGES = [ROOT / "README.md", *chain(*(sorted((ROOT / name).rglob("*.md")) for na
 GENERATED = [MINI / name for name in ("table.md", "pairs.md", "quality.md", "suite.md")]
 WRITTEN = [page for page in PAGES if page not in GENERATED]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-OTHER_PROGRAMS = {"git", "pip", "source", "export"}
+OTHER_PROGRAMS = {"export", "git", "pip", "source"}
 
 
 def test_every_page_is_reached_from_the_readme():
@@ -56,12 +57,29 @@ def test_lines_fit_in_100_columns(page):
 def test_commands_exist(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     text = page.read_text(encoding="utf-8")
-    for name in re.findall(r"`tcig ([\w-]+)", FENCE.sub("", text)):
+    for name, rest in re.findall(r"`tcig\s+([\w-]+)([^`]*)`", FENCE.sub("", text)):
         assert name in COMMANDS, f"{page} names the command {name}"
+        unknown = set(re.findall(r"--[\w-]+", rest)) - _flags(name)
+        assert not unknown, f"{page} names options that tcig {name} does not have: {unknown}"
     for language, block in FENCE.findall(text):
         if language == "sh":
             for line in block.replace("\\\n", " ").splitlines():
                 _check_command(shlex.split(line, comments=True))
+
+
+def _options(command: str) -> type:
+    return importlib.import_module(f"tcig.commands.{command.replace('-', '_')}").Options
+
+
+def _flags(command: str) -> set[str]:
+    """The options of a subcommand, with those of its nested dataclasses."""
+    found, waiting = set(), [_options(command)]
+    while waiting:
+        for field in fields(waiting.pop()):
+            found.add("--" + field.name.replace("_", "-"))
+            if is_dataclass(field.default_factory):
+                waiting.append(field.default_factory)
+    return found
 
 
 def _check_command(words: list[str]) -> None:
@@ -73,8 +91,7 @@ def _check_command(words: list[str]) -> None:
     program, *arguments = words
     if program == "tcig":
         name, *arguments = arguments
-        options = importlib.import_module(f"tcig.commands.{name.replace('-', '_')}").Options
-        parse(options, arguments, name, "")  # exits where an argument does not exist
+        parse(_options(name), arguments, name, "")  # exits where an argument does not exist
     elif program == "python" and arguments[0] == "-m":
         assert importlib.util.find_spec(arguments[1])
     elif program == "python":
