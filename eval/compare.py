@@ -1,6 +1,6 @@
 """Two results lined up, or refused with the reason."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +36,7 @@ def compare(first: Result, second: Result, name: str) -> list[Line]:
 
     Raises:
         InputError: another manifest; a judge of other weights, score size or image size; another
-            treatment of dropped objects; no row in common, or two of one name in a result; a
+            treatment of dropped objects; no row in common, or two of its name in a result; a
             reduction whose values are not kept.
     """
     if name not in VALUED:
@@ -45,13 +45,14 @@ def compare(first: Result, second: Result, name: str) -> list[Line]:
             f"{' and '.join(VALUED)}."
         )
     check_comparable(first, second)
-    one, other = _by_key(first), _by_key(second)
-    common = [key for key in one if key in other]
+    theirs = {row.key for row in second.rows}
+    common = list(dict.fromkeys(row.key for row in first.rows if row.key in theirs))
     if not common:
         raise InputError(
             f"the results have no row in common: {_names(first)} in one, {_names(second)} in the "
             "other."
         )
+    one, other = _by_key(first, common), _by_key(second, common)
     pairs = [(one[key], other[key]) for key in common]
     matched = [_matched(a, b, name) for a, b in pairs]
     tests = [paired_test(b, a, layouts, layouts) for a, b, layouts in matched]
@@ -82,9 +83,14 @@ def alone(first: Result, second: Result) -> tuple[list[str], list[str]]:
     return ours, theirs
 
 
-def _by_key(result: Result) -> dict[tuple[str, str, str], ResultRow]:
+def _by_key(
+    result: Result, wanted: Sequence[tuple[str, str, str]]
+) -> dict[tuple[str, str, str], ResultRow]:
+    """The wanted rows of a result; others may have one name, as edited methods do."""
     rows = {}
     for row in result.rows:
+        if row.key not in wanted:
+            continue
         if row.key in rows:
             raise InputError(
                 f"one of the results has two rows {row.row} under the judge {row.judged.judge}: "
@@ -173,6 +179,8 @@ def _differing(what: str, one: dict, other: dict) -> Iterator[str]:
         a, b = one.get(key), other.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             yield from _differing(f"{what} {key}", a, b)
+        elif a != b and (what, key) == ("packages", "revision"):
+            yield f"commit of tcig: {a} and {b}"
         elif a != b:
             yield f"{what} {key}: {str(a)[:24]} and {str(b)[:24]}"
 

@@ -87,7 +87,9 @@ def main(argv: list[str]) -> int:
             print(f"\nonly in {path}: {', '.join(names)}")
     print("".join(f"\ndiffers: {note}" for note in notes) + ("\n" if notes else ""), end="")
     if beyond:
-        print(f"\n{len(beyond)} of {len(lines)} lines are beyond their tolerance.")
+        print(f"\n{len(beyond)} of {len(lines)} rows are beyond their tolerance.")
+    elif options.within:
+        print(f"\nAll {len(lines)} rows are within their tolerance.")
     return 1 if beyond else 0
 
 

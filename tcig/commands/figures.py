@@ -29,7 +29,7 @@ SYSTEMS = (
     "tcig-stage1",
     "tcig",
 )
-"""Columns of `systems.png`, where they were run."""
+"""Columns of `systems.png`, where they were run; methods from outside follow."""
 FRAMES = 6
 """Images of stage 1 in `course.png`."""
 
@@ -57,6 +57,7 @@ def main(argv: list[str]) -> int:
     from tcig.data.files import sha256
     from tcig.data.layout import hash_order, read_manifest
     from tcig.eval.figures import samples_figure, systems_figure
+    from tcig.methods.registry import ROWS
     from tcig.profiles import load_profile
     from tcig.run.folders import find_runs, image_of
     from tcig.run.spec import prepare
@@ -68,7 +69,7 @@ def main(argv: list[str]) -> int:
     manifest, coco = manifest_of(profile, options.layouts, None, options.folder)
     layouts = hash_order(read_manifest(manifest)[1])
     runs = find_runs(options.folder, manifest)
-    shown = [row for row in SYSTEMS if row in runs]
+    shown = [row for row in SYSTEMS if row in runs] + [row for row in runs if row not in ROWS]
     if not shown:
         raise InputError(f"{options.folder} has no run of {', '.join(SYSTEMS)} on these layouts.")
     complete = (each for each in layouts if all(image_of(runs[row], each) for row in shown))

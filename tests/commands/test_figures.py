@@ -10,6 +10,15 @@ from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
 from tcig.eval.figures import course_figure, samples_figure, stages_figure, systems_figure
 
+RED = """
+from PIL import Image
+from tcig.methods.base import Method
+
+class Red(Method):
+    def generate(self, layouts, seeds, callback=None):
+        return [Image.new("RGB", (self.context.size,) * 2, "red") for _ in layouts]
+"""
+
 
 @pytest.fixture(scope="module")
 def layouts():
@@ -57,7 +66,8 @@ def test_a_course_has_frames_and_curves(layouts, tmp_path):
 
 def test_the_command_draws_a_finished_run(tcig, quick, tmp_path):
     runs, out = tmp_path / "runs", tmp_path / "figures"
-    rows = ("real", "text-only", "tcig")
+    (tmp_path / "red.py").write_text(RED)
+    rows = ("real", "text-only", "tcig", f"{tmp_path / 'red.py'}:Red")
     settings = ("--profile", quick)
     assert tcig("run", "--methods", *rows, "--limit", 2, "--out", runs, *settings)[0] == 0
     status, printed = tcig("figures", runs, "--out", out, "--count", 2, *settings)
@@ -66,6 +76,7 @@ def test_the_command_draws_a_finished_run(tcig, quick, tmp_path):
     assert {path.name for path in out.iterdir()} == names
     for name in names:
         assert np.asarray(Image.open(out / name).convert("L")).std() > 20
+    assert share(out / "systems.png", (255, 0, 0)) > 0.1, "a method from outside has a column"
 
 
 def test_the_command_says_what_it_lacks(tcig, quick, tmp_path):

@@ -239,6 +239,13 @@ def test_what_else_differs_is_noted(result):
     )
 
 
+def test_a_method_that_one_result_alone_has_may_have_two_rows(result):
+    (row,) = result.rows
+    edited = row.model_copy(update={"row": "edited"})
+    other = result.model_copy(update={"rows": [edited, row, edited]})
+    assert [line.row for line in compare(result, other, "iou_image")] == ["tcig"]
+
+
 @pytest.fixture
 def files(result, tmp_path):
     """A result and one shifted by 0.02."""
@@ -259,6 +266,7 @@ def test_a_tolerance_is_kept_or_not(text, status, files, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "+0.020" in out
     assert ("BEYOND" in out) == ("beyond their tolerance" in out) == bool(status)
+    assert ("within their tolerance" in out) == (not status)
     assert main([*arguments[:2], files[0], *arguments[3:]]) == 0, "against itself"
 
 
