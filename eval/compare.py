@@ -1,6 +1,6 @@
 """Two results lined up, or refused with the reason."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -45,15 +45,14 @@ def compare(first: Result, second: Result, name: str) -> list[Line]:
             f"{' and '.join(VALUED)}."
         )
     check_comparable(first, second)
-    theirs = {row.key for row in second.rows}
-    common = list(dict.fromkeys(row.key for row in first.rows if row.key in theirs))
+    common = {row.key for row in first.rows} & {row.key for row in second.rows}
     if not common:
         raise InputError(
             f"the results have no row in common: {_names(first)} in one, {_names(second)} in the "
             "other."
         )
     one, other = _by_key(first, common), _by_key(second, common)
-    pairs = [(one[key], other[key]) for key in common]
+    pairs = [(row, other[key]) for key, row in one.items()]
     matched = [_matched(a, b, name) for a, b in pairs]
     tests = [paired_test(b, a, layouts, layouts) for a, b, layouts in matched]
     adjusted = holm([test.p for test in tests])
@@ -83,10 +82,8 @@ def alone(first: Result, second: Result) -> tuple[list[str], list[str]]:
     return ours, theirs
 
 
-def _by_key(
-    result: Result, wanted: Sequence[tuple[str, str, str]]
-) -> dict[tuple[str, str, str], ResultRow]:
-    """The wanted rows of a result; others may have one name, as edited methods do."""
+def _by_key(result: Result, wanted: Container) -> dict[tuple[str, str, str], ResultRow]:
+    """The rows of a result that have a wanted key; others may share one, as edited methods do."""
     rows = {}
     for row in result.rows:
         if row.key not in wanted:
@@ -169,7 +166,7 @@ def _notes(first: ResultRow, second: ResultRow) -> Iterator[str]:
             yield f"{name} {a} and {b}"
     yield from _differing("options", one.spec.options, other.spec.options)
     yield from _differing("weights", one.spec.weights, other.spec.weights)
-    yield from _differing("packages", one.packages, other.packages)
+    yield from _differing("versions", one.packages, other.packages)
     if one.devices != other.devices:
         yield f"drawn on {', '.join(one.devices)} and on {', '.join(other.devices)}"
 
@@ -179,8 +176,6 @@ def _differing(what: str, one: dict, other: dict) -> Iterator[str]:
         a, b = one.get(key), other.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             yield from _differing(f"{what} {key}", a, b)
-        elif a != b and (what, key) == ("packages", "revision"):
-            yield f"commit of tcig: {a} and {b}"
         elif a != b:
             yield f"{what} {key}: {str(a)[:24]} and {str(b)[:24]}"
 

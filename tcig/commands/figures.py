@@ -4,9 +4,9 @@
     tcig figures runs --layouts layouts.jsonl --profile paper --count 8 --out figures
 
 FOLDER holds runs, as `tcig run` leaves them. Written are `systems.png` (the systems side by side
-under the same masks), `samples.png` (TCIG's images under their masks), and, drawn anew with the
-profile's options, `stages.png` (two starts of stage 1, two outputs of stage 2 for each) and
-`course.png` (stage 1 over its iterations).
+under the same masks, methods from outside too), `samples.png` (TCIG's images under their masks),
+and, drawn anew with the profile's options, `stages.png` (two starts of stage 1, two outputs of
+stage 2 for each) and `course.png` (stage 1 over its iterations).
 """
 
 from dataclasses import dataclass
