@@ -5,6 +5,7 @@
 #   ./reproduce.sh                      the systems on the embedded data, miniature models, a CPU
 #   ./reproduce.sh --ablations          TCIG's ablations beside
 #   ./reproduce.sh --baselines          further baselines beside; of other profiles ControlNet and GLIGEN too
+#   ./reproduce.sh --robust             this project's own rows too: guides that see random views
 #   ./reproduce.sh --profile paper      COCO and the real weights, fetched first, on a GPU
 #       --coco FOLDER                   COCO's folder (default: runs/coco)
 #   ./reproduce.sh --limit 97           other options of `tcig run` too
@@ -21,6 +22,7 @@ while [ $# -gt 0 ]; do
     case $1 in
         --ablations) more+=(tcig-stage1 tcig-two-guides tcig-no-clip tcig-no-guidance tcig-no-stage1); shift ;;
         --baselines) baselines=yes; shift ;;
+        --robust) more+=(tcig-robust-stage1 tcig-robust direct-guidance-robust); shift ;;
         --profile) profile=$2; shift 2 ;;
         --coco) coco=$2; shift 2 ;;
         *) break ;;

@@ -75,38 +75,46 @@ def stages_figure(
 def course_figure(
     path: Path,
     layout: Layout,
-    frames: Mapping[int, Image.Image],
-    curves: Mapping[str, Mapping[int, float]],
+    courses: Mapping[str, tuple[Mapping[int, Image.Image], Mapping[str, Mapping[int, float]]]],
 ) -> None:
-    """How stage 1 went: its image now and then, and its losses and IoU over the iterations.
+    """How stage 1 went, a course beside the other: its image now and then, its losses and IoUs.
 
     Args:
         path: the PNG.
-        layout: what was drawn.
-        frames: image by iteration.
-        curves: by name, values by iteration; `IoU...` has an axis of its own, 0 to 1.
+        layout: what was generated.
+        courses: by title, images by iteration, and curves by name: values by iteration. `IoU...`
+            has an axis of its own, 0 to 1; few values are marked.
     """
-    count = len(frames) + 1
-    figure = Figure((CELL * count, CELL + 3.0), layout="constrained")
-    grid = figure.add_gridspec(2, count, height_ratios=[CELL, 2.4])
-    axes = figure.add_subplot(grid[0, 0])
+    count = max(len(frames) for frames, _ in courses.values())
+    figure = Figure((CELL * (count * len(courses) + 1), CELL + 3.0), layout="constrained")
+    mask, *parts = figure.subfigures(1, 1 + len(courses), width_ratios=[1] + [count] * len(courses))
+    axes = mask.add_subplot(2, 1, 1)
     _draw(axes, layout)
     axes.set_title("mask", fontsize=8)
-    for column, (iteration, image) in enumerate(frames.items(), start=1):
-        axes = figure.add_subplot(grid[0, column])
-        _draw(axes, image)
-        axes.set_title(f"iteration {iteration}", fontsize=8)
-    losses = figure.add_subplot(grid[1, :])
-    share = losses.twinx()
-    for number, (name, values) in enumerate(curves.items()):
-        axis = share if name.startswith("IoU") else losses
-        axis.plot(
-            list(values), list(values.values()), color=f"C{number}", label=name, linewidth=1.2
-        )
-    share.set(ylim=(0, 1), ylabel="IoU")
-    losses.set(xlabel="iteration", ylabel="weighted loss", xlim=(0, None), ylim=(0, None))
-    lines = losses.lines + share.lines
-    losses.legend(lines, [line.get_label() for line in lines], loc="upper right", fontsize=8)
+    for part, (title, (frames, curves)) in zip(parts, courses.items(), strict=True):
+        part.suptitle(title, fontsize=9)
+        grid = part.add_gridspec(2, count, height_ratios=[CELL, 2.4])
+        for column, (iteration, image) in enumerate(frames.items()):
+            axes = part.add_subplot(grid[0, column])
+            _draw(axes, image)
+            axes.set_title(f"iteration {iteration}", fontsize=8)
+        losses = part.add_subplot(grid[1, :])
+        share = losses.twinx()
+        for number, (name, values) in enumerate(curves.items()):
+            axis = share if name.startswith("IoU") else losses
+            mark = "o" if len(values) <= count else None
+            axis.plot(
+                list(values),
+                list(values.values()),
+                color=f"C{number}",
+                label=name,
+                linewidth=1.2,
+                marker=mark,
+            )
+        share.set(ylim=(0, 1), ylabel="IoU")
+        losses.set(xlabel="iteration", ylabel="weighted loss", xlim=(0, None), ylim=(0, None))
+        lines = losses.lines + share.lines
+        losses.legend(lines, [line.get_label() for line in lines], loc="upper right", fontsize=8)
     figure.suptitle(f'"{layout.caption}"', fontsize=9)
     _save(figure, path)
 

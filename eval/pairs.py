@@ -35,11 +35,14 @@ def ceiling_shares(rows: Sequence[Row]) -> list[float]:
     return [m / c if c else np.nan for m, c in zip(means, found, strict=True)]
 
 
-def leakages(rows: Sequence[Row]) -> list[float]:
+def leakages(rows: Sequence[Row]) -> pd.DataFrame:
     """IoU under a guide of TCIG minus that of the same images under the first independent judge.
 
     Given for the rows of a judge that guides; NaN elsewhere, and where no independent judge saw the
     folder. A row that nothing guided shows how far the judges differ anyway.
+
+    Returns:
+        `leakage`, `leakage_low` and `leakage_high`, the 95% interval, a record for each row.
     """
     independent = {}
     for row in rows:
@@ -49,10 +52,10 @@ def leakages(rows: Sequence[Row]) -> list[float]:
     for row in rows:
         other = independent.get((row.folder, row.ignore))
         if row.score.judge not in GUIDES or other is None:
-            found.append(np.nan)
-            continue
-        found.append(_paired(row, other).difference)
-    return found
+            found.append([np.nan] * 3)
+        else:
+            found.append(_paired(row, other)[:3])
+    return pd.DataFrame(found, columns=["leakage", "leakage_low", "leakage_high"])
 
 
 def against_best(rows: Sequence[Row]) -> list[float]:

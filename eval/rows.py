@@ -18,6 +18,8 @@ ORACLES = ("paste",)
 """Rows that read the truth: they check the plumbing and are no method."""
 FLOOR = "empty"
 """A grey image."""
+OWN = ("tcig-robust", "tcig-robust-stage1", "direct-guidance-robust")
+"""Rows that no paper has: this project's own, marked in the table."""
 GUIDES = ("guide", "deeplabv3_resnet101")
 """Judges that guide TCIG: their rows stand below those of the independent ones."""
 GUIDE = "guide "

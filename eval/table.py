@@ -19,7 +19,7 @@ from tcig.eval.quality_table import (
     quality_notes,
     stale_of,
 )
-from tcig.eval.rows import ORACLES, Ignore, Row, read_rows
+from tcig.eval.rows import ORACLES, OWN, Ignore, Row, read_rows
 from tcig.eval.statistics import METHOD, Method, by_layout, interval, parts
 
 CONDITIONS = ("row", "judge", "identity", "manifest", "image_size", "score_size", "resized")
@@ -53,15 +53,15 @@ def tabulated(rows: Sequence[Row], method: Method = METHOD) -> pd.DataFrame:
         Columns `CONDITIONS`, `samples` (a hash of which they are), `ignore`, `guided` (whether the
         judge's own network guided the images), `n`, `failed`, `told` of `tcig.eval.rows.Row` if a
         row has one; for every name of `tcig.eval.iou.NAMES` its mean, `{name}_std`, `{name}_n`, and
-        `{name}_low` and `{name}_high`, the 95% interval; `ceiling_share`, `leakage`, `p_best` of
-        `tcig.eval.pairs`; those of `tcig.eval.quality_table.quality_columns` where there are some.
+        `{name}_low` and `{name}_high`, the 95% interval; `ceiling_share`, `p_best` and the columns
+        of `leakages` (all of `tcig.eval.pairs`); those of
+        `tcig.eval.quality_table.quality_columns` where there are some.
     """
     frame = pd.DataFrame([_record(row, method) for row in rows])
     if any(row.told for row in rows):
         frame["told"] = [row.told for row in rows]
-    return frame.assign(
-        ceiling_share=ceiling_shares(rows), leakage=leakages(rows), p_best=against_best(rows)
-    )
+    frame = frame.assign(ceiling_share=ceiling_shares(rows), p_best=against_best(rows))
+    return frame.join(leakages(rows))
 
 
 def _record(row: Row, method: Method) -> dict:
@@ -108,6 +108,7 @@ def remarks(record: dict) -> list[str]:
     """What is to be known of a row, shown beside its name."""
     notes = [record["told"]] if record.get("told") else []
     notes += ["oracle"] if record["row"] in ORACLES else []
+    notes += ["this project's own"] if record["row"] in OWN else []
     notes += ["judged by its guide"] if record["guided"] else []
     notes += ["dropped objects ignored"] if record["ignore"] == "dropped" else []
     return notes + (["resized"] if record["resized"] else [])
@@ -133,8 +134,10 @@ def share(record: dict) -> str:
 
 
 def leakage(record: dict) -> str:
-    """As people read it."""
-    return _number(record["leakage"], "+.3f")
+    """As people read it, with its interval."""
+    if np.isnan(record["leakage"]):
+        return ""
+    return "{leakage:+.3f} [{leakage_low:+.3f}, {leakage_high:+.3f}]".format_map(record)
 
 
 def _label(record: dict) -> str:

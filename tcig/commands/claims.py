@@ -4,16 +4,18 @@
     tcig claims steps --limit 12         # does stage 1 save diffusion steps?
     tcig claims weights                  # what do the weights of Eq. 2 do?
     tcig claims starts                   # does a random start give diverse images?
+    tcig claims leakage                  # how much of TCIG's IoU does its guide alone see?
 
-Draws the trials in OUT/runs, scores them by the profile's first judge, against the true masks, and
-measures their quality (`tcig quality`) where the profile names a scorer; writes OUT/CLAIM.csv and
-OUT/CLAIM.png. A stopped call goes on where it was.
+Generates the trials in OUT/runs, scores them by the profile's first judge, against the true masks,
+and measures their quality (`tcig quality`) where the profile names a scorer. `leakage` takes all
+judges of the profile, the first of which must be independent and one a guide of TCIG. Writes
+OUT/CLAIM.csv and OUT/CLAIM.png. A stopped call goes on where it was.
 """
 
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import tyro
 
@@ -32,11 +34,19 @@ class Claim(NamedTuple):
     """The column across, an option or `evaluations`."""
     options: dict[str, tuple]
     """Option -> its values; every combination is a trial."""
+    multiples: tuple[str, ...] = ()
+    """Options whose values are multiples of what `tcig` has in the profile."""
     masks: tuple[str, ...] = (TRUE,)
     samples: int = 2
     """Of each layout; ours."""
-    line: str = "row"
-    """The column that tells the figure's lines apart."""
+    lines: tuple[str, ...] = ("row",)
+    """The columns that tell the figure's lines apart."""
+    panels: str | None = None
+    """The column that tells its rows of panels apart."""
+    metrics: tuple[str, ...] = ()
+    """Those that it shows; none: all that were measured."""
+    baseline: tuple[str, Any] | None = None
+    """An option and its value: every other trial is compared with the one that has this value."""
 
 
 CLAIMS = {
@@ -46,7 +56,7 @@ CLAIMS = {
         "second.strength",
         {"second.strength": (0.05, 0.2, 0.4, 0.6, 0.8)},
         masks=(TRUE, *KINDS),
-        line="masks",
+        lines=("masks",),
     ),
     "steps": Claim(
         '"fewer diffusion steps" than from pure noise',
@@ -67,6 +77,21 @@ CLAIMS = {
         {"first.start": ("codes", "grey", "pixels")},
         samples=4,
     ),
+    "leakage": Claim(
+        "which judge is meant is not said, and DeepLabv3 guides",
+        ("tcig-stage1", "tcig"),
+        "first.iterations",
+        {
+            "first.views.count": (0, 2),
+            "first.size": (1, 2),
+            "first.iterations": (0.25, 0.5, 1, 2),
+        },
+        multiples=("first.size", "first.iterations"),
+        lines=("first.size", "first.views.count"),
+        panels="row",
+        metrics=("iou_image", "iou_guide", "leakage"),
+        baseline=("first.views.count", 0),
+    ),
 }
 
 
@@ -74,7 +99,7 @@ CLAIMS = {
 class Options:
     """Arguments of `tcig claims`."""
 
-    claim: tyro.conf.Positional[Literal["masks", "steps", "weights", "starts"]]
+    claim: tyro.conf.Positional[Literal["masks", "steps", "weights", "starts", "leakage"]]
     """Which."""
     profile: str = "mini"
     """Size, judges and options."""
@@ -103,11 +128,12 @@ def main(argv: list[str]) -> int:
     from tcig.eval.features import ClipEncoder, load_features, photograph_features
     from tcig.eval.judges import load_judge
     from tcig.eval.measure import Networks
+    from tcig.eval.rows import GUIDES
     from tcig.methods.settings import parse_settings
     from tcig.models.weights import locate
     from tcig.profiles import load_profile
     from tcig.run.spec import choose
-    from tcig.run.trials import METRICS, Data, Eyes, measure
+    from tcig.run.trials import METRICS, Data, Eyes, compare, measure
 
     profile = load_profile(options.profile)
     runs = options.out / "runs"
@@ -116,11 +142,19 @@ def main(argv: list[str]) -> int:
     _, layouts = read_manifest(manifest)
     data = Data(coco, sha256(manifest), layouts, hash_order(layouts)[: options.limit])
     shared = parse_settings(options.set, claim.rows)
-    trials = list(_trials(claim))
+    trials = list(_trials(claim, profile))
     chosen = [choose(row, profile, shared[row] | _own(row, given)) for row, _, given in trials]
     for source in dict.fromkeys(source for each in chosen for source in each.sources):
         locate(source)
-    eyes = Eyes(load_judge(profile.judges[0]))
+    names = profile.judges if "leakage" in claim.metrics else profile.judges[:1]
+    judges = [load_judge(name) for name in names]
+    guides = [name for name, _ in judges if name in GUIDES]
+    if "leakage" in claim.metrics and not 0 < len(guides) < len(judges):
+        raise InputError(
+            f"profile {profile.name}: the judges are {', '.join(names)}; leakage needs an "
+            f"independent judge and one of TCIG's guides ({', '.join(GUIDES)})."
+        )
+    eyes = Eyes(judges)
     if profile.scorer:
         scorer = ClipEncoder(profile.scorer)
         features = load_features(profile.features, scorer)
@@ -136,21 +170,39 @@ def main(argv: list[str]) -> int:
         record |= measure(each, profile, data, eyes, runs, masks, claim.samples)
         records.append(record)
         frame = pd.DataFrame(records)
+        if claim.baseline:
+            frame = compare(frame, list(claim.options), *claim.baseline, runs)
         write_whole(options.out / f"{options.claim}.csv", frame.round(4).to_csv(index=False))
     figure = options.out / f"{options.claim}.png"
     title = f"{claim.said} ({profile.name}, {len(data.drawn)} layouts)"
-    shown = [name for name in METRICS if name in frame and frame[name].notna().any()]
-    curves_figure(figure, frame, claim.x, claim.line, shown, title)
+    metrics = claim.metrics or METRICS
+    shown = [name for name in metrics if name in frame and frame[name].notna().any()]
+    curves_figure(figure, frame, claim.x, claim.lines, shown, title, claim.panels)
     print(f"{options.out / options.claim}.csv\n{figure}")
     return 1 if frame["failed"].sum() else 0
 
 
-def _trials(claim: Claim):
+def _trials(claim: Claim, profile):
     """Row, masks and settings of each; what shares stage 1 stands together."""
+    options = {
+        name: [_multiple(name, each, profile) for each in values]
+        if name in claim.multiples
+        else values
+        for name, values in claim.options.items()
+    }
     for row, masks, values in itertools.product(
-        claim.rows, claim.masks, itertools.product(*claim.options.values())
+        claim.rows, claim.masks, itertools.product(*options.values())
     ):
-        yield row, masks, dict(zip(claim.options, values, strict=True))
+        yield row, masks, dict(zip(options, values, strict=True))
+
+
+def _multiple(option: str, factor: float, profile) -> int:
+    """A multiple of an option of stage 1 as the profile's `tcig` has it."""
+    from tcig.run.spec import choose
+
+    first = choose("tcig", profile).options.first
+    whole = getattr(first, option.removeprefix("first.")) or profile.size
+    return round(factor * whole)
 
 
 def _own(row: str, given: dict) -> dict:

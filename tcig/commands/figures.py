@@ -6,7 +6,8 @@
 FOLDER holds runs, as `tcig run` leaves them. Written are `systems.png` (the systems side by side
 under the same masks, methods from outside too), `samples.png` (TCIG's images under their masks),
 and, drawn anew with the profile's options, `stages.png` (two starts of stage 1, two outputs of
-stage 2 for each) and `course.png` (stage 1 over its iterations).
+stage 2 for each) and `course.png` (stage 1 of `tcig-robust` over its iterations, without the random
+views of its guide and with them).
 """
 
 from dataclasses import dataclass
@@ -26,8 +27,11 @@ SYSTEMS = (
     "multidiffusion",
     "t2i-adapter",
     "direct-guidance",
+    "direct-guidance-robust",
     "tcig-stage1",
+    "tcig-robust-stage1",
     "tcig",
+    "tcig-robust",
 )
 """Columns of `systems.png`, where they were run; methods from outside follow."""
 FRAMES = 6
@@ -84,7 +88,7 @@ def main(argv: list[str]) -> int:
         samples_figure(options.out / "samples.png", common, samples)
     _, method = prepare("tcig", profile, coco, sha256(manifest))
     _stages(options.out / "stages.png", method, rows[:3])
-    _course(options.out / "course.png", method, rows[0])
+    _course(options.out / "course.png", profile, rows[0])
     print(options.out)
     return 0
 
@@ -108,9 +112,31 @@ def _in_twos(values: list) -> list:
     return [values[n : n + 2] for n in range(0, len(values), 2)]
 
 
-def _course(path: Path, method, layout) -> None:
-    """Stage 1 of one layout, watched."""
+def _course(path: Path, profile, layout) -> None:
+    """Stage 1 of one layout, watched, without and with views of its guide."""
     from tcig.eval.figures import course_figure
+    from tcig.eval.judges import load_judge
+    from tcig.run.spec import prepare
+
+    name, judge = load_judge(profile.judges[0])
+    courses = {}
+    for title, settings in (
+        ("the guide sees the image", {"first.views.count": 0}),
+        ("the guide sees random views", {}),
+    ):
+        _, method = prepare("tcig-robust-stage1", profile, None, "", settings)
+        frames, curves = _watched(method, layout)
+        seen = judge.segment(list(frames.values()))
+        curves[f"IoU, by the judge {name}"] = {
+            iteration: _iou(layout, each.labels, profile.score_size)
+            for iteration, each in zip(frames, seen, strict=True)
+        }
+        courses[title] = frames, curves
+    course_figure(path, layout, courses)
+
+
+def _watched(method, layout) -> tuple[dict, dict]:
+    """Images of stage 1 by iteration, and its losses and its guide's IoU."""
     from tcig.methods.two_stage.method import to_pil
     from tcig.seeds import seed_of
 
@@ -128,4 +154,13 @@ def _course(path: Path, method, layout) -> None:
             frames[iteration] = to_pil(found["images"])[0]
 
     method.place([layout], [seed_of(layout.id, 0)], watch)
-    course_figure(path, layout, frames, curves)
+    return frames, curves
+
+
+def _iou(layout, labels, size: int) -> float:
+    """`iou_image` of a judge's label map, (H, W)."""
+    from tcig.data.masks import resize_nearest
+    from tcig.eval.iou import Samples, confusion, image_iou
+
+    counts = confusion(layout.class_map(size), resize_nearest(labels, size))
+    return float(image_iou(Samples.of([counts], [layout.classes]))[0])

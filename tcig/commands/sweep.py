@@ -4,6 +4,7 @@
     tcig sweep --row multidiffusion --vary "guidance=2 5 9" --limit 48 --table guidance.csv
     tcig sweep --row si --profile paper --layouts val2014.jsonl --exclude val2017.jsonl \\
         --vary "guidance=5 7.5 10"
+    tcig sweep --row tcig --vary "first.size,first.iterations=64,200 96,90"    # together
 
 Every combination of the values is a run in OUT, scored by the profile's first judge; the table is
 sorted by iou_image and written after each. A stopped sweep goes on where it was. Without --layouts
@@ -28,7 +29,8 @@ class Options:
     row: str
     """The row, as in `tcig run --methods`."""
     vary: tuple[str, ...]
-    """Options with their values, as "OPTION=VALUE VALUE ...", each in quotes."""
+    """Options with their values, as "OPTION=VALUE VALUE ...", each in quotes. Options that change
+    together are joined by commas, and so are their values."""
     set: tuple[str, ...] = ()
     """Options that all trials share, as OPTION=VALUE."""
     profile: str = "mini"
@@ -72,13 +74,13 @@ def main(argv: list[str]) -> int:
         raise InputError("no layouts are left to tune on.")
     judge = load_judge(profile.judges[0])
     table = options.table or options.out / f"{row}.csv"
-    trials = [dict(zip((a for a, _ in axes), values, strict=True)) for values in _product(axes)]
+    trials = [dict(itertools.chain(*settings)) for settings in itertools.product(*axes)]
     picked = [choose(options.row, profile, shared | trial) for trial in trials]
     for source in dict.fromkeys(source for each in picked for source in each.sources):
         locate(source)  # what is wrong or lacks is said before anything is drawn
     records, failed = [], 0
     for trial, each in zip(trials, picked, strict=True):
-        found = measure(each, profile, data, Eyes(judge), options.out)
+        found = measure(each, profile, data, Eyes([judge]), options.out)
         failed += found["failed"]
         records.append(trial | found)
         _write(table, records)
@@ -86,15 +88,19 @@ def main(argv: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _axis(text: str) -> tuple[str, list[str]]:
-    option, values = assignment(text)
-    if not values.split():
+def _axis(text: str) -> list[list[tuple[str, str]]]:
+    """The settings of one `--vary`: for each of its values, options and what they are set to."""
+    left, right = assignment(text)
+    options, values = left.split(","), right.split()
+    if not values:
         raise InputError(f'{text!r}: give "OPTION=VALUE VALUE ...", as in "guidance=5 7.5".')
-    return option, values.split()
-
-
-def _product(axes: list[tuple[str, list[str]]]):
-    return itertools.product(*(values for _, values in axes))
+    if len(options) == 1:
+        return [[(left, value)] for value in values]
+    settings = [value.split(",") for value in values]
+    for value, parts in zip(values, settings, strict=True):
+        if len(parts) != len(options):
+            raise InputError(f"{text!r}: {value} has {len(parts)} values for {len(options)} options.")
+    return [list(zip(options, parts, strict=True)) for parts in settings]
 
 
 def _tuning(profile, options: Options) -> tuple[Path | None, Path]:

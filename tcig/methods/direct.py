@@ -6,11 +6,11 @@ its code (arpitbansal297/Universal-Guided-Diffusion 2ee331d, ddim_with_grad.py),
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from diffusers import DDIMScheduler
-from torch import Tensor
+from torch import Generator, Tensor
 
 from tcig.methods.base import Cost
 from tcig.methods.draws import gaussian, generators
@@ -18,6 +18,7 @@ from tcig.methods.guides import (
     Guided,
     Over,
     Prediction,
+    Views,
     load_guide,
     prepare_guides,
     summed_loss,
@@ -43,6 +44,8 @@ class DirectOptions(SamplingOptions):
     """Planes of Eq. 1: of the layout's classes and the background, or all."""
     guide_size: int | None = None
     """Side at which masks are compared, pixels; None: the guide's own."""
+    views: Views = field(default_factory=Views)
+    """What the guides see."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -93,7 +96,7 @@ class DirectGuidance(SamplingMethod):
             return self.model.guided(latents, timestep, texts, calls, options.guidance)
 
         def loss(images: Tensor) -> Tensor:
-            return self._loss(guided, images, callback)
+            return self._loss(guided, images, draws, callback)
 
         noises = self._noises(draws, latents)
         schedule = self.model.schedule(options.steps)
@@ -102,10 +105,22 @@ class DirectGuidance(SamplingMethod):
             return to_images(self.model.decode(latents))
 
     def _loss(
-        self, guided: Sequence[Guided], images: Tensor, callback: Callable[..., None] | None
+        self,
+        guided: Sequence[Guided],
+        images: Tensor,
+        draws: Sequence[Generator],
+        callback: Callable[..., None] | None,
     ) -> Tensor:
-        compute, prediction = self.context.compute, self.options.prediction
-        found, iou = summed_loss(guided, images, prediction, compute, callback is not None)
+        options, measured = self.options, callback is not None
+        found, iou = summed_loss(
+            guided,
+            images,
+            options.prediction,
+            self.context.compute,
+            measured,
+            options.views,
+            draws,
+        )
         if callback:
             callback("guide", loss=found.detach(), iou=iou)
         return found

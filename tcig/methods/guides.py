@@ -1,18 +1,21 @@
 """Segmentation guides: experts for their classes, chosen by a layout's, and their loss (Eq. 1)."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from tcig.data.errors import InputError
 from tcig.data.layout import Layout
 from tcig.data.voc import LABELS
+from tcig.methods.draws import gaussian
+from tcig.methods.warps import inverse_affine, warp
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.frozen import frozen
 from tcig.models.kept import kept
@@ -22,6 +25,38 @@ from tcig.models.weights import MINIATURE
 
 Prediction = Literal["softmax", "logits", "sigmoid"]
 Over = Literal["layout", "all"]
+
+
+@dataclass(frozen=True)
+class Views:
+    """Random views of the image, which the guides see in its place, as CLIP sees cutouts.
+
+    A guide that sees the same pixels in every iteration is fooled by patterns in them that no other
+    network takes for an object. Patterns do not survive transformations; objects do. After
+    expectation over transformation (Athalye et al. 2018, arXiv 1707.07397), which makes adversarial
+    images that survive them. The ranges are our choice, by a sweep.
+    """
+
+    count: int = 0
+    """Views of each image in each iteration; 0 is the paper's guide, which sees the image."""
+    flip: bool = True
+    """Whether half of the views are mirrored, left to right."""
+    rotation: float = 15.0
+    """Largest angle, degrees, to both sides."""
+    scale: tuple[float, float] = (0.8, 1.3)
+    """Smallest and largest factor."""
+    shift: float = 0.2
+    """Largest shift along each axis, as a share of the image's side."""
+    noise: float = 0.05
+    """Standard deviation of the Gaussian noise on a view's values in [0, 1]."""
+
+    def __post_init__(self):
+        if self.count < 0:
+            raise ValueError(f"count must be at least 0, got {self.count}")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale must be two positive factors, the smaller first: {self.scale}")
+        if min(self.rotation, self.shift, self.noise) < 0:
+            raise ValueError("rotation, shift and noise must be at least 0")
 
 
 def load_guide(source: str, compute: Compute = PLAIN) -> Network:
@@ -85,7 +120,7 @@ class Guided(NamedTuple):
     rows: Tensor
     """Of the samples in the batch, (M,)."""
     owners: Tensor
-    """Of each plane that the loss compares, its place in `rows`, (P,), ascending."""
+    """Of each plane that the loss compares, its place in `rows`, (P,)."""
     channels: Tensor
     """And which of the guide's planes it is, (P,)."""
     targets: Tensor
@@ -200,15 +235,81 @@ def guide_iou(guided: Guided, logits: Tensor) -> Tensor:
     return sums[0] / sums[1].clamp(min=1)
 
 
+def see_views(
+    guided: Sequence[Guided], images: Tensor, views: Views, generators: Sequence[Generator]
+) -> tuple[list[Guided], Tensor]:
+    """Makes random views of a batch, and of the guides' targets by the same maps.
+
+    Beyond its border an image is mirrored, and so are its masks.
+
+    Args:
+        guided: the guides of the batch.
+        images: (B, 3, S, S) in [0, 1].
+        views: their number n for each image, and the transformations.
+        generators: one for each sample, on the CPU.
+
+    Returns:
+        The guides with the views as their samples, and the views, (B n, 3, S, S): those of an image
+        one after another.
+    """
+    count, side = views.count, images.shape[-1]
+    numbers = torch.stack([torch.rand(count, 5, generator=each) for each in generators])
+    numbers = numbers.flatten(0, 1)
+    angle, shift, scale, mirrored = numbers.split((1, 2, 1, 1), 1)
+    angle = math.radians(views.rotation) * (2 * angle[:, 0] - 1)
+    shift = 2 * views.shift * (2 * shift - 1)
+    smallest, largest = views.scale
+    scale = smallest + (largest - smallest) * scale[:, 0]
+    maps = inverse_affine(angle, torch.zeros_like(angle), shift, scale)
+    if views.flip:
+        maps[:, :, 0] *= torch.where(mirrored < 0.5, -1, 1)
+    maps = maps.unflatten(0, (-1, count)).to(images.device)
+    seen = warp(images, maps, side, outside="reflection")
+    if views.noise:
+        noise = gaussian(generators, (count, 3, side, side)).flatten(0, 1)
+        seen = seen + views.noise * noise.to(images.device)
+    number = torch.arange(count, device=images.device)
+    guides = []
+    for guide in guided:
+        masks, maps_of_planes = guide.targets[:, None], maps[guide.rows[guide.owners]]
+        targets = warp(masks, maps_of_planes, guide.size, mode="nearest", outside="reflection")
+        guides.append(
+            guide._replace(
+                rows=(guide.rows[:, None] * count + number).flatten(),
+                owners=(guide.owners[:, None] * count + number).flatten(),
+                channels=guide.channels.repeat_interleave(count),
+                targets=targets[:, 0],
+            )
+        )
+    return guides, seen
+
+
 def summed_loss(
     guided: Sequence[Guided],
     images: Tensor,
     prediction: Prediction,
     compute: Compute = PLAIN,
     measured: bool = False,
+    views: Views = Views(),
+    generators: Sequence[Generator] = (),
 ) -> tuple[Tensor, Tensor]:
-    """`guide_loss` summed over the guides of each sample, (B,), and, where it is `measured`, the
-    mean of their `guide_iou`, else 0."""
+    """Sums `guide_loss` over the guides of each sample, (B,).
+
+    Args:
+        guided: the guides of the batch.
+        images: (B, 3, H, W) in [0, 1].
+        prediction: see `guide_loss`.
+        compute: see `guide_loss`.
+        measured: whether IoU is wanted.
+        views: what the guides see; the loss and the IoU are means over the views.
+        generators: one for each sample, which draw the views.
+
+    Returns:
+        The sums, and the means of `guide_iou` over the guides, (B,), 0 where it is not `measured`.
+    """
+    batch = len(images)
+    if views.count:
+        guided, images = see_views(guided, images, views, generators)
     total, iou, count = torch.zeros(3, len(images), device=images.device)
     for each in guided:
         loss, logits = guide_loss(each, images, prediction, compute)
@@ -216,4 +317,5 @@ def summed_loss(
         if measured:
             iou = iou.index_add(0, each.rows, guide_iou(each, logits))
             count = count.index_add(0, each.rows, torch.ones_like(loss))
-    return total, iou / count.clamp(min=1)
+    iou = iou / count.clamp(min=1)
+    return total.view(batch, -1).mean(1), iou.view(batch, -1).mean(1)

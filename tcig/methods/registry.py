@@ -22,9 +22,12 @@ class Row(NamedTuple):
     """`module:Class`."""
     preset: Mapping[str, Any] = MappingProxyType({})
     """Options that make the row what it is, dotted where they are nested."""
+    like: str = ""
+    """The row whose options it has otherwise; none is the method's own row."""
 
 
 _REFERENCES, _TCIG = "tcig.methods.references", "tcig.methods.two_stage.method:TwoStage"
+_DIRECT = "tcig.methods.direct:DirectGuidance"
 ROWS = {
     "real": Row("real", f"{_REFERENCES}:Real"),
     "paste": Row("paste", f"{_REFERENCES}:Paste"),
@@ -47,9 +50,14 @@ ROWS = {
     "tcig-no-clip": Row("tcig", _TCIG, {"first.clip_weight": 0.0}),
     "tcig-no-guidance": Row("tcig", _TCIG, {"first.guide_weight": 0.0}),
     "tcig-no-stage1": Row("tcig", _TCIG, {"stages": "second"}),
-    "direct-guidance": Row("direct-guidance", "tcig.methods.direct:DirectGuidance"),
+    "tcig-robust": Row("tcig", _TCIG, {"first.views.count": 2}),
+    "tcig-robust-stage1": Row("tcig", _TCIG, {"stages": "first"}, like="tcig-robust"),
+    "direct-guidance": Row("direct-guidance", _DIRECT),
+    "direct-guidance-robust": Row("direct-guidance", _DIRECT, {"views.count": 2}),
 }
 """What the table has, by name: the references, the baselines, TCIG and its ablations.
+
+The rows `*-robust*` are this project's own: their guides see random views of the image.
 
 Of `controlnet` and `gligen` no miniature is trained: their rows are open in `mini` and `smoke`, and
 tests run them on random weights.

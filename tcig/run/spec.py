@@ -81,16 +81,21 @@ def choose(
     """The row `name` and its options.
 
     Options come from the method's defaults, the profile's for the method, the row's preset, the
-    profile's for the row, and `settings`, the later ones over the earlier.
+    profile's for the row, and `settings`, the later ones over the earlier. A row like another one
+    has that one's preset, and the profile's for it, before its own.
 
     Raises:
         InputError: see `find_row`, `load_method` and `build_options`.
     """
     row, entry = find_row(name)
     kind, code = load_method(entry)
-    shared = profile.methods.get(entry.method, {})
-    own = profile.methods.get(row, {}) if row != entry.method else {}
-    options = build_options(kind.Options, row, shared, entry.preset, own, settings)
+    layers = [profile.methods.get(entry.method, {})]
+    if entry.like:
+        layers += [ROWS[entry.like].preset, profile.methods.get(entry.like, {})]
+    layers.append(entry.preset)
+    if row != entry.method:
+        layers.append(profile.methods.get(row, {}))
+    options = build_options(kind.Options, row, *layers, settings)
     return Chosen(row, kind, options, code)
 
 

@@ -2,11 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import pandas as pd
 
 from tcig.data.imperfect import TRUE, imperfect
 from tcig.data.layout import Layout
+from tcig.eval.comparison import paired_test
 from tcig.eval.measure import Networks, Photographs, measure_folder
+from tcig.eval.pairs import values
+from tcig.eval.rows import read_rows
 from tcig.eval.score import Sizes, score_folder
 from tcig.eval.segmented import Judge
 from tcig.eval.table import measured
@@ -17,6 +22,8 @@ from tcig.run.store import RunStore
 
 METRICS = ("iou_image", "clip_caption", "clip_region", "diversity", "kid", "kid_clip")
 """What a trial may reach, each with its `_std`, `_low` and `_high`."""
+LEAKAGE = ("iou_guide", "leakage")
+"""What it reaches too where one of the judges guides TCIG, each with its `_low` and `_high`."""
 
 
 class Data(NamedTuple):
@@ -30,9 +37,9 @@ class Data(NamedTuple):
 
 
 class Eyes(NamedTuple):
-    """Who looks: a judge by its name, and where quality counts too, what measures it."""
+    """Who looks: judges by their names, and where quality counts too, what measures it."""
 
-    judge: tuple[str, Judge]
+    judges: Sequence[tuple[str, Judge]]
     networks: Networks | None = None
     photographs: Photographs | None = None
 
@@ -58,8 +65,8 @@ def measure(
         samples: of each layout.
 
     Returns:
-        Of `METRICS` those that there are (`iou_image` None where nothing was drawn), `n`,
-        `failed`, `seconds` an image, `run` (its folder's name).
+        Of `METRICS` those that there are (`iou_image` None where nothing was drawn), by the first
+        independent judge, `LEAKAGE`, `n`, `failed`, `seconds` an image, `run` (its folder's name).
     """
     spec, method = set_up(chosen, profile, data.coco, data.manifest, masks)
     asked = {"limit": len(data.drawn), "samples": samples}
@@ -71,10 +78,47 @@ def measure(
     if store.done:
         sizes = Sizes(profile.size, profile.score_size)
         images = store.folder, data.layouts, data.manifest
-        score_folder(*images, eyes.judge, sizes)
+        for judge in eyes.judges:
+            score_folder(*images, judge, sizes)
         if eyes.networks:
             measure_folder(*images, eyes.networks, sizes, eyes.photographs)
-        found = measured([store.folder], "none").iloc[0]
+        frame = measured([store.folder], "none")
+        found, guide = frame.iloc[0], frame[frame["leakage"].notna()]
         wanted = [name + end for name in METRICS for end in ("", "_std", "_low", "_high")]
         reached = {key: found[key] for key in (*wanted, "n") if key in found}
+        for end in ("", "_low", "_high") if len(guide) else ():
+            reached[f"iou_guide{end}"] = guide.iloc[0][f"iou_image{end}"]
+            reached[f"leakage{end}"] = guide.iloc[0][f"leakage{end}"]
     return reached | {"failed": failed, "seconds": seconds, "run": store.folder.name}
+
+
+def compare(
+    trials: pd.DataFrame, options: Sequence[str], option: str, value: Any, out: Path
+) -> pd.DataFrame:
+    """Trials with their gain in `iou_image` over the trial that has the baseline's value.
+
+    Args:
+        trials: a record for each, with its `row`, `masks`, options and `run`.
+        options: that are varied.
+        option: the one that a trial and its baseline differ in.
+        value: the baseline's.
+        out: where the runs' folders are.
+
+    Returns:
+        The trials with `gain`, `gain_low` and `gain_high` (the 95% interval) and `gain_p` (of the
+        permutation test), paired by layout; NaN for baselines and where nothing was generated.
+    """
+    same = ["row", "masks", *(each for each in options if each != option)]
+    baselines = trials[trials[option] == value]
+    pairs = trials.merge(baselines[[*same, "run"]], "left", same, suffixes=("", "_baseline"))
+    gains = []
+    for record in pairs.to_dict("records"):
+        runs = record["run"], record["run_baseline"]
+        folders = [out / run for run in runs if isinstance(run, str) and (out / run).is_dir()]
+        if runs[0] == runs[1] or len(folders) < 2 or not record["n"]:
+            gains.append([float("nan")] * 4)
+            continue
+        row, baseline = (read_rows([folder], "none")[0] for folder in folders)
+        gains.append(paired_test(values(row), values(baseline), row.layouts, baseline.layouts)[:4])
+    columns = ["gain", "gain_low", "gain_high", "gain_p"]
+    return trials.assign(**pd.DataFrame(gains, columns=columns, index=trials.index))

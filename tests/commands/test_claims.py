@@ -72,3 +72,43 @@ def test_what_cannot_be_is_refused(claims):
         status, printed = claims("weights", *extra)
         assert status == 2
         assert said in printed.err
+
+
+def test_leakage_is_measured_over_views_size_and_iterations(tcig, quick, tmp_path, monkeypatch):
+    """Size and iterations are multiples of the profile's; gains are paired with the same ones."""
+    profile, out = tmp_path / "judged.toml", tmp_path / "claims"
+    profile.write_text(quick.read_text().replace('"colours"', '"miniature", "guide"'))
+    few = {
+        "first.views.count": (0, 2),
+        "first.size": (0.5, 1),
+        "first.iterations": (2, 4),
+    }
+    monkeypatch.setitem(CLAIMS, "leakage", CLAIMS["leakage"]._replace(options=few))
+    arguments = ("--profile", profile, "--limit", 2, "--out", out)
+    status, printed = tcig("claims", "leakage", *arguments)
+    assert status == 0
+    table, figure = printed.out.split()
+    frame = pd.read_csv(table)
+    assert len(frame) == 2 * 2 * 2 * 2
+    assert set(frame["first.size"]) == {32, 64}
+    assert set(frame["first.iterations"]) == {4, 8}
+    assert frame["leakage"].to_numpy() == pytest.approx(
+        (frame["iou_guide"] - frame["iou_image"]).to_numpy(), abs=2e-4
+    )
+    assert (frame["leakage_low"] <= frame["leakage"]).all()
+    without = frame["first.views.count"] == 0
+    assert frame["gain"].isna().tolist() == without.tolist()
+    same = ["row", "first.size", "first.iterations"]
+    pairs = frame[~without].merge(frame[without], on=same, suffixes=("", "_without"))
+    gains = pairs["iou_image"] - pairs["iou_image_without"]
+    assert pairs["gain"].to_numpy() == pytest.approx(gains.to_numpy(), abs=1e-3)
+    assert (pairs["gain_low"] <= pairs["gain"]).all()
+    with Image.open(figure) as image:
+        assert image.width > image.height > 300
+
+
+def test_leakage_needs_a_judge_that_guides(tcig, quick, tmp_path):
+    status, printed = tcig("claims", "leakage", "--profile", quick, "--out", tmp_path)
+    assert status == 2
+    assert "colours" in printed.err
+    assert not list(tmp_path.rglob("*.png"))

@@ -31,6 +31,13 @@ def test_every_combination_is_a_row_best_first(sweep, tmp_path):
         assert len(list((tmp_path / "sweep" / run).glob("*.png"))) == 2
 
 
+def test_options_joined_by_commas_change_together(sweep, tmp_path):
+    assert sweep(vary=("guidance,steps=1,2 3,1", "negative=a b"))[0] == 0
+    frame = pd.read_csv(tmp_path / "sweep" / "text-only.csv")
+    trials = {(row.guidance, row.steps, row.negative) for row in frame.itertuples()}
+    assert trials == {(1, 2, "a"), (1, 2, "b"), (3, 1, "a"), (3, 1, "b")}
+
+
 def test_a_second_call_draws_nothing_again(sweep, tmp_path):
     sweep()
     times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/text-only-*/*.png")}

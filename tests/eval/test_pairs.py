@@ -79,7 +79,8 @@ def test_shares_of_the_ceiling(rows):
 
 
 def test_leakage_is_under_the_guide_minus_under_the_judge(rows):
-    found = leakages(rows)
+    table = leakages(rows)
+    found = table["leakage"]
     for name in ("good", "bad", "paste"):
         assert np.isnan(of(rows, found, name))
         upside, plain = (
@@ -89,9 +90,13 @@ def test_leakage_is_under_the_guide_minus_under_the_judge(rows):
             if row.name == name and row.score.judge == judge
         )
         assert of(rows, found, name, "guide") == pytest.approx(np.mean(upside - plain))
+        ends = (of(rows, table[f"leakage_{end}"], name, "guide") for end in ("low", "high"))
+        ids = next(row.layouts for row in rows if row.name == name)
+        expected = paired_test(upside, plain, ids, ids)
+        assert tuple(ends) == pytest.approx((expected.low, expected.high))
     assert of(rows, found, "good", "guide") < -0.2
     alone = [row for row in rows if row.score.judge == "guide"]
-    assert np.isnan(leakages(alone)).all()
+    assert leakages(alone).isna().all(axis=None)
 
 
 def test_the_best_method_and_those_that_differ_from_it(rows):

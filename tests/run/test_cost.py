@@ -50,7 +50,7 @@ def test_evaluations_and_steps_are_those_of_a_run(row, settings, layouts, open_r
     expected = chosen.kind.cost(chosen.options, layouts)
     _, method = prepare(row, SMOKE, FOLDER, "0" * 64, settings)
     counted = {"unet": 0, "iterations": 0, "control": 0}
-    counts = "guide" if row == "direct-guidance" else "iteration"
+    counts = "guide" if row.startswith("direct-guidance") else "iteration"
 
     def evaluated(part):
         def count(_, inputs, given):

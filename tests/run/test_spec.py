@@ -1,12 +1,13 @@
 """The hash that names a run, and the seeds of its samples."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
 from tcig.data.files import sha256
 from tcig.profiles import load_profile
-from tcig.run.spec import RunSpec, prepare
+from tcig.run.spec import RunSpec, choose, prepare
 from tcig.seeds import seed_of
 
 M = "ab" * 32
@@ -129,6 +130,23 @@ def test_prepare_of_a_file_knows_its_code_options_and_version(tmp_path):
     path.write_text(path.read_text() + "# a remark\n")
     hashes.add(prepare(f"{path}:Mine", load_profile("mini"), None, M)[0].hash)
     assert len(hashes) == 4
+
+
+def test_a_row_like_another_has_its_options(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'base = "mini"\n[methods.tcig-robust.first]\niterations = 7\n[methods.tcig-robust.second]\n'
+        "strength = 0.9\n[methods.tcig-robust-stage1.first]\ncutouts = 3\n"
+    )
+    profile = load_profile(str(path))
+    plain, robust, first = (
+        choose(row, profile).options for row in ("tcig", "tcig-robust", "tcig-robust-stage1")
+    )
+    assert (plain.stages, robust.stages, first.stages) == ("both", "both", "first")
+    assert (plain.first.views.count, robust.first.views.count) == (0, 2)
+    assert plain.first.iterations != robust.first.iterations == 7
+    assert first.first == replace(robust.first, cutouts=3)
+    assert first.second == robust.second
 
 
 def test_seed_is_the_first_63_bits_of_the_sha256():

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from tcig.methods.draws import gaussian
 from tcig.methods.two_stage.colours import NEUTRAL, recolour
+from tcig.methods.warps import inverse_affine, warp
 
 Style = Literal["pooled", "crops"]
 Augmentations = tuple[Literal["affine", "perspective", "jitter", "erasing", "noise"], ...]
@@ -111,31 +112,6 @@ def augmented(images: Tensor, drawn: Drawn, size: int, style: Style) -> Tensor:
     return views if drawn.noise is None else views + drawn.noise
 
 
-def warp(images: Tensor, places: Tensor, size: int, density: int = 1) -> Tensor:
-    """Samples (B, 3, H, W) at projective places, bilinear, black outside.
-
-    The n views of an image are one tall grid, so that no image is copied.
-
-    Args:
-        images: as said.
-        places: see `Drawn.warp`, (B, n, 3, 3).
-        size: side of the result.
-        density: samples per pixel and side, averaged.
-
-    Returns:
-        (B n, 3, size, size).
-    """
-    dense = size * density
-    line = (2 * torch.arange(dense, device=images.device) + 1) / dense - 1
-    y, x = torch.meshgrid(line, line, indexing="ij")
-    points = torch.stack([x, y, torch.ones_like(x)], -1).flatten(0, 1)
-    found = points @ places.mT.flatten(0, 1)
-    grid = (found[..., :2] / found[..., 2:]).view(len(images), -1, dense, 2)
-    views = F.grid_sample(images, grid, align_corners=False)
-    views = views.unflatten(2, (-1, dense)).transpose(1, 2).flatten(0, 1)
-    return views if density == 1 else F.avg_pool2d(views, density)
-
-
 def _crop(numbers: Tensor, size: int, side: int) -> Tensor:
     """Square crops, their side uniform from the cutout's to the image's (cut_pow 1, l. 505)."""
     extent = (numbers[:, 0] * (side - min(side, size)) + min(side, size)).floor() / side
@@ -149,15 +125,7 @@ def _crop(numbers: Tensor, size: int, side: int) -> Tensor:
 def _affine(numbers: Tensor, chosen: Tensor) -> Tensor:
     """Inverses of rotations, shifts and shears of the x axis; the identity where not chosen."""
     signed = (2 * numbers - 1) * chosen[:, None]
-    angle, shear = ROTATION * signed[:, 0], SHEAR * signed[:, 1]
-    shift = 2 * SHIFT * signed[:, 2:4]
-    zero, one = torch.zeros_like(angle), torch.ones_like(angle)
-    turned = torch.stack([angle.cos(), angle.sin(), -angle.sin(), angle.cos()], -1)
-    sheared = torch.stack([one, -shear.tan(), zero, one], -1)
-    linear = turned.unflatten(-1, (2, 2)) @ sheared.unflatten(-1, (2, 2))
-    forward = torch.cat([linear, shift[..., None]], -1)
-    last = torch.stack([zero, zero, one], -1)[:, None]
-    return torch.linalg.inv(torch.cat([forward, last], 1))
+    return inverse_affine(ROTATION * signed[:, 0], SHEAR * signed[:, 1], 2 * SHIFT * signed[:, 2:4])
 
 
 def _perspective(inward: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ cited below), after Crowson et al. 2022 (arXiv 2204.08583).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from tcig.data.errors import InputError
 from tcig.data.layout import Layout
-from tcig.methods.guides import Over, Prediction, prepare_guides, summed_loss
+from tcig.methods.guides import Over, Prediction, Views, prepare_guides, summed_loss
 from tcig.methods.two_stage.cutouts import Augmentations, augmented, draw_augmentations
 from tcig.methods.two_stage.descent import Term, optimise
 from tcig.models.clip import Clip
@@ -55,6 +55,8 @@ class FirstOptions:
     """Side at which masks are compared, pixels; None: the guide's own."""
     guide_every: int = 1
     """Iterations from one under the guides to the next; CLIP alone guides those between."""
+    views: Views = field(default_factory=Views)
+    """What the guides see."""
     cutouts: int = 32
     style: Literal["pooled", "crops"] = "pooled"
     """Of the cutouts: the whole image pooled, or random crops."""
@@ -159,7 +161,7 @@ class FirstStage:
         if self.clip:
             terms["clip"] = self._clip_term(layouts, draws)
         if self.options.guide_weight:
-            terms["guide"] = self._guide_term(layouts, callback)
+            terms["guide"] = self._guide_term(layouts, draws, callback)
         start = start_latents(self.vqgan, self.options.start, self.side, draws)
         rates = learning_rates(self.options)
         return optimise(self.vqgan, start, terms, rates, callback, self.compute)
@@ -180,14 +182,21 @@ class FirstStage:
 
         return Term(loss)
 
-    def _guide_term(self, layouts: Sequence[Layout], callback: Callable[..., None] | None) -> Term:
+    def _guide_term(
+        self,
+        layouts: Sequence[Layout],
+        draws: Sequence[Generator],
+        callback: Callable[..., None] | None,
+    ) -> Term:
         options, measured = self.options, callback is not None
         guided = prepare_guides(
             options.guides, layouts, options.guide_size, options.over, self.compute
         )
 
         def loss(images: Tensor, iteration: int) -> Tensor:
-            found, iou = summed_loss(guided, images, options.prediction, self.compute, measured)
+            found, iou = summed_loss(
+                guided, images, options.prediction, self.compute, measured, options.views, draws
+            )
             if callback:
                 callback("guide", iteration=iteration, iou=iou)
             return options.guide_weight * found
