@@ -78,7 +78,7 @@ CLAIMS = {
         samples=4,
     ),
     "leakage": Claim(
-        "which judge is meant is not said, and DeepLabv3 guides",
+        "whether the judge is the guide's own network (not said)",
         ("tcig-stage1", "tcig"),
         "first.iterations",
         {
@@ -162,37 +162,38 @@ def main(argv: list[str]) -> int:
         eyes = eyes._replace(
             networks=Networks(scorer, profile.prefix, features), photographs=photographs
         )
-    records = []
+    records, table = [], options.out / f"{options.claim}.csv"
     for (row, masks, given), each in zip(trials, chosen, strict=True):
         cost = each.kind.cost(each.options, data.drawn)
         record = {"row": row, "masks": masks} | given
         record |= {"evaluations": cost.unet / len(data.drawn)}
         record |= measure(each, profile, data, eyes, runs, masks, claim.samples)
         records.append(record)
-        frame = pd.DataFrame(records)
-        if claim.baseline:
-            frame = compare(frame, list(claim.options), *claim.baseline, runs)
-        write_whole(options.out / f"{options.claim}.csv", frame.round(4).to_csv(index=False))
+        frame = pd.DataFrame(records).sort_values(
+            "row", key=lambda rows: rows.map(claim.rows.index), kind="stable", ignore_index=True
+        )
+        write_whole(table, frame.round(4).to_csv(index=False))
+    if claim.baseline:
+        frame = compare(frame, list(claim.options), *claim.baseline, runs)
+        write_whole(table, frame.round(4).to_csv(index=False))
     figure = options.out / f"{options.claim}.png"
     title = f"{claim.said} ({profile.name}, {len(data.drawn)} layouts)"
     metrics = claim.metrics or METRICS
     shown = [name for name in metrics if name in frame and frame[name].notna().any()]
     curves_figure(figure, frame, claim.x, claim.lines, shown, title, claim.panels)
-    print(f"{options.out / options.claim}.csv\n{figure}")
+    print(f"{table}\n{figure}")
     return 1 if frame["failed"].sum() else 0
 
 
 def _trials(claim: Claim, profile):
-    """Row, masks and settings of each; what shares stage 1 stands together."""
+    """Row, masks and settings of each; rows of the same settings, which share stage 1, together."""
     options = {
         name: [_multiple(name, each, profile) for each in values]
         if name in claim.multiples
         else values
         for name, values in claim.options.items()
     }
-    for row, masks, values in itertools.product(
-        claim.rows, claim.masks, itertools.product(*options.values())
-    ):
+    for masks, *values, row in itertools.product(claim.masks, *options.values(), claim.rows):
         yield row, masks, dict(zip(options, values, strict=True))
 
 
