@@ -96,11 +96,11 @@ def _axis(text: str) -> list[list[tuple[str, str]]]:
         raise InputError(f'{text!r}: give "OPTION=VALUE VALUE ...", as in "guidance=5 7.5".')
     if len(options) == 1:
         return [[(left, value)] for value in values]
-    settings = [value.split(",") for value in values]
-    for value, parts in zip(values, settings, strict=True):
-        if len(parts) != len(options):
-            raise InputError(f"{text!r}: {value} has {len(parts)} values for {len(options)} options.")
-    return [list(zip(options, parts, strict=True)) for parts in settings]
+    settings = [list(zip(options, value.split(","), strict=False)) for value in values]
+    for value in values:
+        if value.count(",") + 1 != len(options):
+            raise InputError(f"{text!r}: {value} is not {len(options)} values, one an option.")
+    return settings
 
 
 def _tuning(profile, options: Options) -> tuple[Path | None, Path]:

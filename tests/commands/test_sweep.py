@@ -79,6 +79,7 @@ def test_a_trial_whose_samples_fail_is_kept_as_failed(sweep, tmp_path, monkeypat
         (("guidance=",), "OPTION=VALUE VALUE"),
         (("guidanse=1",), "did you mean guidance"),
         (("steps=many",), "steps"),
+        (("steps,guidance=1,2 3",), "3 is not 2 values"),
     ],
 )
 def test_what_cannot_be_varied_is_refused_before_anything_is_drawn(sweep, tmp_path, vary, said):
