@@ -114,7 +114,8 @@ def course_figure(
         share.set(ylim=(0, 1), ylabel="IoU")
         losses.set(xlabel="iteration", ylabel="weighted loss", xlim=(0, None), ylim=(0, None))
         lines = losses.lines + share.lines
-        losses.legend(lines, [line.get_label() for line in lines], loc="upper right", fontsize=8)
+        labels = [line.get_label() for line in lines]
+        part.legend(lines, labels, loc="outside lower center", ncols=len(lines), fontsize=8)
     figure.suptitle(f'"{layout.caption}"', fontsize=9)
     _save(figure, path)
 
