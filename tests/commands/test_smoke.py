@@ -67,7 +67,7 @@ def test_ranges_that_lack_a_row_or_cannot_be_read(reached, tcig, tmp_path):
     ranges.write_text("row,low,high\nsi,0,1\n")
     status, printed = tcig("smoke", "--out", tmp_path, "--ranges", ranges)
     assert status == 2
-    assert "no range is stored for bld, direct-guidance, multidiffusion" in printed.err
+    assert "no range is stored for bld, direct-guidance, direct-guidance-robust" in printed.err
     ranges.write_text("nothing\n")
     status, printed = tcig("smoke", "--out", tmp_path, "--ranges", ranges)
     assert status == 2
