@@ -45,7 +45,7 @@ class DirectOptions(SamplingOptions):
     guide_size: int | None = None
     """Side at which masks are compared, pixels; None: the guide's own."""
     views: Views = field(default_factory=Views)
-    """What the guides see."""
+    """Random views that the guides see in place of the image; none in the paper."""
 
     def __post_init__(self):
         super().__post_init__()

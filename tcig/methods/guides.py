@@ -301,7 +301,7 @@ def summed_loss(
         prediction: see `guide_loss`.
         compute: see `guide_loss`.
         measured: whether IoU is wanted.
-        views: what the guides see; the loss and the IoU are means over the views.
+        views: that the guides see; the loss and the IoU are means over them.
         generators: one for each sample, which draw the views.
 
     Returns:

@@ -56,7 +56,7 @@ class FirstOptions:
     guide_every: int = 1
     """Iterations from one under the guides to the next; CLIP alone guides those between."""
     views: Views = field(default_factory=Views)
-    """What the guides see."""
+    """Random views that the guides see in place of the image; none in the paper."""
     cutouts: int = 32
     style: Literal["pooled", "crops"] = "pooled"
     """Of the cutouts: the whole image pooled, or random crops."""
