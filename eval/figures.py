@@ -77,7 +77,7 @@ def course_figure(
     layout: Layout,
     courses: Mapping[str, tuple[Mapping[int, Image.Image], Mapping[str, Mapping[int, float]]]],
 ) -> None:
-    """How stage 1 went, a course beside the other: its image now and then, its losses and IoUs.
+    """Courses of stage 1 side by side: images at some iterations, losses and IoUs.
 
     Args:
         path: the PNG.

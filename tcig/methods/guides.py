@@ -32,9 +32,9 @@ class Views:
     """Random views of the image, which the guides see in its place, as CLIP sees cutouts.
 
     A guide that sees the same pixels in every iteration is fooled by patterns in them that no other
-    network takes for an object. Patterns do not survive transformations; objects do. After
-    expectation over transformation (Athalye et al. 2018, arXiv 1707.07397), which makes adversarial
-    images that survive them. The ranges are our choice, by a sweep.
+    network takes for an object. The idea is from expectation over transformation (Athalye et
+    al. 2018, arXiv 1707.07397), which makes adversarial images that survive transformations. The
+    ranges are our choice, by a sweep (results/mini/README.md).
     """
 
     count: int = 0

@@ -22,8 +22,6 @@ from tcig.run.store import RunStore
 
 METRICS = ("iou_image", "clip_caption", "clip_region", "diversity", "kid", "kid_clip")
 """What a trial may reach, each with its `_std`, `_low` and `_high`."""
-LEAKAGE = ("iou_guide", "leakage")
-"""What it reaches too where one of the judges guides TCIG, each with its `_low` and `_high`."""
 
 
 class Data(NamedTuple):
@@ -66,7 +64,8 @@ def measure(
 
     Returns:
         Of `METRICS` those that there are (`iou_image` None where nothing was drawn), by the first
-        independent judge, `LEAKAGE`, `n`, `failed`, `seconds` an image, `run` (its folder's name).
+        independent judge; `iou_guide` and `leakage` where a judge guides TCIG; `n`, `failed`,
+        `seconds` an image, `run` (its folder's name).
     """
     spec, method = set_up(chosen, profile, data.coco, data.manifest, masks)
     asked = {"limit": len(data.drawn), "samples": samples}
@@ -110,15 +109,14 @@ def compare(
     """
     same = ["row", "masks", *(each for each in options if each != option)]
     baselines = trials[trials[option] == value]
-    pairs = trials.merge(baselines[[*same, "run"]], "left", same, suffixes=("", "_baseline"))
+    pairs = trials.merge(baselines[[*same, "run", "n"]], "left", same, suffixes=("", "_baseline"))
     gains = []
     for record in pairs.to_dict("records"):
         runs = record["run"], record["run_baseline"]
-        folders = [out / run for run in runs if isinstance(run, str) and (out / run).is_dir()]
-        if runs[0] == runs[1] or len(folders) < 2 or not record["n"]:
+        if runs[0] == runs[1] or not (record["n"] and record["n_baseline"]):
             gains.append([float("nan")] * 4)
             continue
-        row, baseline = (read_rows([folder], "none")[0] for folder in folders)
+        row, baseline = (read_rows([out / run], "none")[0] for run in runs)
         gains.append(paired_test(values(row), values(baseline), row.layouts, baseline.layouts)[:4])
     columns = ["gain", "gain_low", "gain_high", "gain_p"]
     return trials.assign(**pd.DataFrame(gains, columns=columns, index=trials.index))
