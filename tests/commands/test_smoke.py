@@ -1,8 +1,7 @@
 """`tcig smoke`: what passes, what fails, and the ranges that are shipped."""
 
-from importlib.resources import files
-
 import re
+from importlib.resources import files
 
 import pandas as pd
 import pytest
