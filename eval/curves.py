@@ -62,7 +62,7 @@ def curves_figure(
         axis.set_xlabel(x)
         axis.set_title(f"{name}: {metric}" if name else metric, fontsize=9)
         axis.grid(alpha=0.25)
-    axes[0][-1].legend(fontsize=7, frameon=False)
+    axes[-1][-1].legend(fontsize=7, frameon=False)
     figure.suptitle(title, fontsize=9)
     figure.tight_layout()
     buffer = io.BytesIO()
