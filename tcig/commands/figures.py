@@ -137,7 +137,7 @@ def _course(path: Path, profile, layout) -> None:
 
 def _watched(method, layout) -> tuple[dict, dict]:
     """Images of stage 1 by iteration, and its losses and its guide's IoU."""
-    from tcig.methods.two_stage.method import to_pil
+    from tcig.models.images import to_pil
     from tcig.seeds import seed_of
 
     total = method.options.first.iterations
@@ -151,7 +151,7 @@ def _watched(method, layout) -> tuple[dict, dict]:
         for name, loss in found["losses"].items():
             curves.setdefault(f"{name} loss", {})[iteration] = loss[0].item()
         if iteration in wanted:
-            frames[iteration] = to_pil(found["images"])[0]
+            frames[iteration] = to_pil(found["images"].mul(255))[0]
 
     method.place([layout], [seed_of(layout.id, 0)], watch)
     return frames, curves

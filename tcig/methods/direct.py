@@ -6,12 +6,13 @@ its code (arpitbansal297/Universal-Guided-Diffusion 2ee331d, ddim_with_grad.py),
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from diffusers import DDIMScheduler
 from torch import Generator, Tensor
 
+from tcig.data.errors import InputError
 from tcig.methods.base import Cost
 from tcig.methods.draws import gaussian, generators
 from tcig.methods.guides import (
@@ -24,8 +25,13 @@ from tcig.methods.guides import (
     summed_loss,
 )
 from tcig.methods.sampling import SamplingMethod, SamplingOptions, evaluations
+from tcig.models.devices import DEVICE
 from tcig.models.diffusion import Diffusion, to_images
+from tcig.models.images import check_finite
 from tcig.models.segmentation import DEEPLABV3
+
+LARGEST = 0
+"""Power of two of a gradient's largest value where it enters the VAE; by measurement."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,15 @@ class DirectGuidance(SamplingMethod):
     thread_safe = True
 
     def __init__(self, context, options):
-        super().__init__(context, options)
+        compute = context.compute
+        if options.views.count and compute.device.type == "mps":
+            raise InputError(
+                "views of the guide do not run on MPS: PyTorch lacks the gradient of grid_sample "
+                f"there. Set {DEVICE}=cpu."
+            )
+        # The gradient passes the VAE and the UNet, so neither may leave the device in between.
+        compute = compute.model_copy(update={"offload": False})
+        super().__init__(replace(context, compute=compute), options)
         self._guides = {g: load_guide(g, context.compute).identity for g in options.guides}
 
     @classmethod
@@ -166,14 +180,50 @@ def sample(
             with torch.enable_grad():
                 output = predict(latents, timestep)
                 clean = schedule.step(output, timestep, latents).pred_original_sample
-                found = loss((model.decode(clean, clamped=False) + 1) / 2)
-                (gradient,) = torch.autograd.grad(found.sum(), latents)
+                images = (model.decode(clean, clamped=False) + 1) / 2
+                gradient = differentiate(loss, images, latents, f"timestep {int(timestep)}")
             with torch.no_grad():
                 moved = (1 - kept).sqrt() * options.weight * gradient  # of the noise: Eq. 6
                 if schedule.config.prediction_type == "v_prediction":
                     moved = moved / kept.sqrt()
                 latents = schedule.step(output + moved, timestep, latents).prev_sample
     return latents.detach()
+
+
+def differentiate(
+    loss: Callable[[Tensor], Tensor], images: Tensor, latents: Tensor, step: str
+) -> Tensor:
+    """Differentiates a loss of images with respect to latents, whatever number format lies between.
+
+    The loss is a mean over all pixels, so its gradient is too small for float16, whose least number
+    is 6e-8: on its way through the VAE and the UNet most of it would become zero. Each sample's
+    gradient is therefore multiplied by a power of two, which float32 and bfloat16 hold exactly, and
+    divided by it in the end.
+
+    Args:
+        loss: images (N, 3, H, W) -> losses (N,).
+        images: (N, 3, H, W), computed from the latents.
+        latents: (N, C, h, w).
+        step: for messages.
+
+    Returns:
+        The gradient of each sample's loss, (N, C, h, w).
+
+    Raises:
+        FloatingPointError: a loss or a gradient is not finite, or a gradient is zero.
+    """
+    seen = images.detach().requires_grad_()
+    losses = loss(seen)
+    check_finite(losses, f"{step}: the guides' loss")
+    (slope,) = torch.autograd.grad(losses.sum(), seen)
+    largest = slope.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(slope.dtype).tiny)
+    scale = torch.exp2(LARGEST - largest.log2().floor())
+    (gradient,) = torch.autograd.grad(images, latents, slope * scale)
+    gradient = gradient / scale
+    check_finite(gradient, f"{step}: the gradient of the guides' loss")
+    if not gradient.flatten(1).any(1).all():
+        raise FloatingPointError(f"{step}: the gradient of the guides' loss is zero")
+    return gradient
 
 
 def _before(schedule: DDIMScheduler, timestep: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from tcig.data.errors import InputError
 from tcig.data.layout import Layout
 from tcig.data.voc import LABELS
-from tcig.methods.draws import gaussian
+from tcig.methods.draws import gaussian_on
 from tcig.methods.warps import inverse_affine, warp
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.frozen import frozen
@@ -266,8 +266,8 @@ def see_views(
     maps = maps.unflatten(0, (-1, count)).to(images.device)
     seen = warp(images, maps, side, outside="reflection")
     if views.noise:
-        noise = gaussian(generators, (count, 3, side, side)).flatten(0, 1)
-        seen = seen + views.noise * noise.to(images.device)
+        noise = gaussian_on(images.device, generators, (count, 3, side, side)).flatten(0, 1)
+        seen = seen + views.noise * noise
     number = torch.arange(count, device=images.device)
     guides = []
     for guide in guided:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -27,12 +28,16 @@ def build_options(kind: type, name: str, *layers: Mapping[str, Any]) -> Any:
         for option, value in _flat(layer):
             _put(merged, kind, option.split("."), value, f"{name}: no option {option!r}")
     try:
-        return TypeAdapter(kind).validate_python(merged)
+        options = TypeAdapter(kind).validate_python(merged)
     except ValidationError as error:
         problem = error.errors()[0]
         option = ".".join(_option(kind, problem["loc"]))
         reason = problem["msg"].removeprefix("Value error, ")
         raise InputError(f"{name}: {f'{option}: ' if option else ''}{reason}.") from None
+    for option, value in _flat(dataclasses.asdict(options)):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{name}: {option} must be a finite number, got {value}.")
+    return options
 
 
 def _option(kind: type, place: Sequence) -> Iterable[str]:

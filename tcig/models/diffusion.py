@@ -7,9 +7,9 @@ configuration. Latents are (N, C, h, w); texts are (K, L, D), each distinct prom
 import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from accelerate import cpu_offload_with_hook
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -19,6 +19,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from tcig.data.errors import InputError
 from tcig.models.devices import PLAIN, Compute
+from tcig.models.images import check_finite, to_pil
 from tcig.models.kept import kept
 from tcig.models.reading import quiet, read_part, refused
 from tcig.models.weights import identity_of, locate
@@ -91,7 +92,7 @@ class Diffusion:
             vae.enable_tiling()
         if compute.offload:
             hook = None
-            for part in parts:  # each sends the one before it away, the first the last
+            for part in parts:  # each sends the one before it away; the last stays
                 _, hook = cpu_offload_with_hook(part, self.device, hook)
         else:
             for part in parts:
@@ -192,6 +193,9 @@ class Diffusion:
             scale: 1 is the conditional prediction alone, larger is beyond it.
             extra: further input channels of each latent (mask and masked image), (M, E, h, w).
             control: what steers the evaluations.
+
+        Raises:
+            FloatingPointError: the prediction is not finite.
         """
         inputs = latents if extra is None else torch.cat([latents, extra], 1)
         given, prompts = (x.to(self.dtype) for x in (inputs[calls.latents], texts[calls.texts]))
@@ -199,7 +203,9 @@ class Diffusion:
         outputs = self.unet(given, timestep, encoder_hidden_states=prompts, **more).sample
         outputs = outputs.to(inputs.dtype)
         conditional, unconditional = outputs[calls.positive], outputs[calls.negative]
-        return unconditional + scale * (conditional - unconditional)
+        predicted = unconditional + scale * (conditional - unconditional)
+        check_finite(predicted, f"the UNet's prediction at timestep {int(timestep)}")
+        return predicted
 
     def encode(self, images: Tensor, draws: list[torch.Generator] | None = None) -> Tensor:
         """Latents of images (N, 3, H, W) in [-1, 1]: the posterior's mean.
@@ -213,16 +219,20 @@ class Diffusion:
         return (latents - (self.vae.config.shift_factor or 0)) * self.vae.config.scaling_factor
 
     def decode(self, latents: Tensor, clamped: bool = True) -> Tensor:
-        """Images (N, 3, H, W) in [-1, 1] of latents, or what the decoder gives unclamped."""
+        """Images (N, 3, H, W) in [-1, 1] of latents, or what the decoder gives unclamped.
+
+        Raises:
+            FloatingPointError: a value is not finite.
+        """
         latents = latents / self.vae.config.scaling_factor + (self.vae.config.shift_factor or 0)
         images = self.vae.decode(latents.to(self.dtype)).sample.to(latents.dtype)
+        check_finite(images, "the VAE's image")
         return images.clamp(-1, 1) if clamped else images
 
 
 def to_images(tensors: Tensor) -> list[Image.Image]:
     """(N, 3, H, W) in [-1, 1] -> RGB images."""
-    pixels = ((tensors + 1) * 127.5).round().byte().movedim(1, -1).cpu().numpy()
-    return [Image.fromarray(np.ascontiguousarray(each)) for each in pixels]
+    return to_pil((tensors + 1) * 127.5)
 
 
 def load_diffusion(source: str, compute: Compute = PLAIN) -> Diffusion:
@@ -243,8 +253,28 @@ def _load(source: str, compute: Compute) -> Diffusion:
             raise InputError(f"{source} lacks {name}: a Stable Diffusion folder has it.")
         with quiet(), refused(f"{source}: {name}"):
             parts[name] = read_part(place / name, kind, compute.dtype)
-    with refused(f"{source}: scheduler"):
-        schedule = DDIMScheduler.load_config(place, subfolder="scheduler")
-        DDIMScheduler.from_config(schedule)
+    with quiet(), refused(f"{source}: scheduler"):
+        schedule = _read_schedule(place, parts)
     identity = identity_of(source)
-    return Diffusion(**parts, schedule=dict(schedule), identity=identity, compute=compute)
+    return Diffusion(**parts, schedule=schedule, identity=identity, compute=compute)
+
+
+def _read_schedule(place: Path, parts: dict[str, Any]) -> dict:
+    """The saved scheduler's configuration as DDIM's, corrected as diffusers' own pipeline does.
+
+    The saved one may be of any class and age. `StableDiffusionPipeline` turns `clip_sample` off and
+    sets `steps_offset` to 1, which DDIM's defaults have wrong for Stable Diffusion.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # that it does so, and of its imports
+        from diffusers import StableDiffusionPipeline
+
+        pipeline = StableDiffusionPipeline(
+            **parts,
+            scheduler=DDIMScheduler.from_pretrained(place, subfolder="scheduler"),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    # Its private entries name what was a default, and would take the corrections back.
+    return {k: v for k, v in pipeline.scheduler.config.items() if not k.startswith("_")}

@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from tcig.methods.direct import DirectGuidance, sample
+from tcig.methods import direct as module
+from tcig.methods.base import Context
+from tcig.methods.direct import DirectGuidance, differentiate, sample
 from tcig.methods.draws import gaussian, generators
 from tcig.methods.guides import prepare_guides, summed_loss
 from tcig.methods.text_only import TextOnly
+from tcig.models.devices import Compute
 from tcig.models.diffusion import to_images
+from tcig.models.kept import release
 
 NAMES = ["9", "7", "10"]
 """Layouts of 2, 4 and 3 regions."""
@@ -129,3 +133,66 @@ def test_nothing_is_left_to_collect(sampler, layouts):
         method.options,
     )
     assert [each.is_leaf for each in latents] == [True] * 3
+
+
+class EnoughError(Exception):
+    """Ends a run after its first gradient."""
+
+
+@pytest.fixture
+def first_gradient(layouts, monkeypatch):
+    """The gradient of the first step under a number format, of a mean over 520 x 520 pixels."""
+
+    def draw(precision, steps):
+        found = []
+
+        def once(*given):
+            found.append(differentiate(*given))
+            raise EnoughError
+
+        monkeypatch.setattr(module, "differentiate", once)
+        compute = Compute(on="cpu", precision=precision)
+        options = {"weights": "mini:stable-diffusion", "guides": ("mini:guide",), "guide_size": 520}
+        method = DirectGuidance(
+            Context(64, None, compute), module.DirectOptions(**options, steps=steps)
+        )
+        with pytest.raises(EnoughError):
+            method.generate([layouts[NAMES[0]]], [5])
+        release()
+        return found[0].flatten()
+
+    return draw
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10])
+def test_the_gradient_survives_float16_at_the_size_of_the_paper(first_gradient, steps):
+    """At timesteps 1, 501 and 901: unscaled, most of a mean over so many pixels becomes zero."""
+    half, exact = (first_gradient(precision, steps) for precision in ("float16", "float32"))
+    assert torch.cosine_similarity(half, exact, dim=0) >= 0.99
+    assert half.norm() / exact.norm() == pytest.approx(1, abs=0.02)
+
+
+def test_a_scaled_gradient_is_the_gradient_to_the_last_bit():
+    torch.manual_seed(0)
+    latents = torch.randn(3, 4, 8, 8, requires_grad=True)
+    images = torch.nn.functional.conv2d(latents, torch.randn(3, 4, 3, 3))
+
+    def loss(images):
+        return (images.square() * 1e-7).mean((1, 2, 3)) * torch.tensor([1.0, 1e-3, 1e3])
+
+    (expected,) = torch.autograd.grad(loss(images).sum(), latents, retain_graph=True)
+    assert differentiate(loss, images, latents, "").equal(expected)
+
+
+@pytest.mark.parametrize(
+    ("factor", "match"), [(0.0, "zero"), (float("nan"), "NaN"), (float("inf"), "infinite")]
+)
+def test_a_gradient_that_guides_nothing_is_an_error(factor, match):
+    latents = torch.ones(2, 4, 2, 2, requires_grad=True)
+    factors = torch.tensor([1.0, factor])
+
+    def loss(images):
+        return images.sum((1, 2, 3)) * factors
+
+    with pytest.raises(FloatingPointError, match=f"timestep 7: .*{match}"):
+        differentiate(loss, latents[:, :3] * 2, latents, "timestep 7")

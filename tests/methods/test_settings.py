@@ -5,6 +5,7 @@ from typing import Literal
 
 import pytest
 
+from tcig.cli import main
 from tcig.data.errors import InputError
 from tcig.methods.base import NoOptions
 from tcig.methods.blended import Options as Blended
@@ -247,3 +248,10 @@ def test_a_list_on_the_command_line_may_have_spaces():
         {"first.guides": "mini:guide-animals, mini:guide"},
     )
     assert method.options.first.guides == ("mini:guide-animals", "mini:guide")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_an_option_must_be_a_finite_number(value, capsys):
+    arguments = ["run", "--methods", "tcig-stage1", "--set", f"tcig-stage1.first.rate={value}"]
+    assert main([*arguments, "--check"]) == 2
+    assert "first.rate must be a finite number" in capsys.readouterr().err

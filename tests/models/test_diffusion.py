@@ -7,6 +7,7 @@ import shutil
 import warnings
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -433,3 +434,44 @@ def test_a_folder_that_there_is_not(source, tmp_path, monkeypatch):
 def test_more_steps_than_timesteps_are_refused():
     with pytest.raises(InputError, match="1001 steps are more than the model's 1000 timesteps"):
         load_diffusion("mini:stable-diffusion").schedule(1001)
+
+
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+SCHEDULERS = {
+    "Euler": ("EulerDiscreteScheduler", {"steps_offset": 1}),
+    "PNDM": ("PNDMScheduler", {"steps_offset": 1, "skip_prk_steps": True}),
+    "DPM-Solver": ("DPMSolverMultistepScheduler", {"timestep_spacing": "trailing"}),
+    "UniPC": ("UniPCMultistepScheduler", {}),
+    "LMS": ("LMSDiscreteScheduler", {"prediction_type": "v_prediction"}),
+    "DDIM": ("DDIMScheduler", {"set_alpha_to_one": False}),
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("old", [False, True], ids=["whole", "old"])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_scheduler_of_another_origin_is_read_as_diffusers_own_pipeline_reads_it(
+    name, old, tmp_path
+):
+    """Of any class, and of an age in which fewer settings were written."""
+    kind, settings = SCHEDULERS[name]
+    shutil.copytree(locate(MINI), tmp_path / "model")
+    folder = tmp_path / "model" / "scheduler"
+    getattr(diffusers, kind)(**BETAS | settings).save_pretrained(folder)
+    path = folder / "scheduler_config.json"
+    if old:
+        written = {**BETAS, **settings, "_class_name": kind, "_diffusers_version": "0.2.2"}
+        path.write_text(json.dumps(written))
+    ddim = DDIMScheduler.from_pretrained(folder)
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "model", scheduler=ddim)
+    expected = pipeline.scheduler
+    expected.set_timesteps(10)
+    found = load_diffusion(str(tmp_path / "model")).schedule(10)
+    assert found.timesteps.equal(expected.timesteps)
+    assert found.alphas_cumprod.equal(expected.alphas_cumprod)
+    assert found.final_alpha_cumprod.equal(expected.final_alpha_cumprod)
+    names = ("prediction_type", "clip_sample", "steps_offset", "set_alpha_to_one")
+    assert all(found.config[name] == expected.config[name] for name in names)
+    latents = torch.full((1, 4, 2, 2), 5.0)
+    clean = found.step(torch.zeros_like(latents), found.timesteps[-1], latents).pred_original_sample
+    assert clean.abs().max() > 1, "latents are not clipped to [-1, 1]"

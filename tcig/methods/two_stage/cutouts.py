@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from tcig.methods.draws import gaussian
+from tcig.methods.draws import gaussian_on
 from tcig.methods.two_stage.colours import NEUTRAL, recolour
 from tcig.methods.warps import inverse_affine, warp
 
@@ -33,6 +33,7 @@ ERASED, RATIO = (0.1, 0.4), (0.3, 1 / 0.3)
 """Erasing: share of the area, ratio of height to width (l. 332)."""
 NOISE = 0.1
 """Largest standard deviation of the noise (l. 337)."""
+CPU = torch.device("cpu")
 DENSITY = {"pooled": 1, "crops": 2}
 """Samples per pixel and side: crops are reduced by averaging 2x2 samples."""
 
@@ -57,16 +58,18 @@ def draw_augmentations(
     side: int,
     style: Style,
     names: Augmentations,
+    device: torch.device = CPU,
 ) -> Drawn:
     """Augmentations of `cutouts` cutouts for each of the samples, sample by sample.
 
     Args:
-        draws: a generator for each sample.
+        draws: a generator for each sample, on the CPU.
         cutouts: of each sample.
         size: side of a cutout, pixels.
         side: side of the image, pixels.
         style: of the cutouts.
         names: of the augmentations that are on.
+        device: of the noise; what else is drawn is small, and on the CPU.
     """
     numbers = torch.stack([torch.rand(cutouts, 24, generator=draw) for draw in draws])
     shared = numbers[:, :1, 19:24].expand(-1, cutouts, -1).flatten(0, 1)
@@ -89,8 +92,8 @@ def draw_augmentations(
     if "erasing" in names:  # one box for all cutouts of an image, as same_on_batch there
         boxes = _boxes(shared, size)
     if "noise" in names:
-        noise = gaussian(draws, (cutouts, 3, size, size)).flatten(0, 1)
-        noise.mul_((NOISE * numbers[:, 18])[:, None, None, None])
+        noise = gaussian_on(device, draws, (cutouts, 3, size, size)).flatten(0, 1)
+        noise.mul_((NOISE * numbers[:, 18])[:, None, None, None].to(device))
     return Drawn(warp if geometric else None, colours, boxes, noise)
 
 

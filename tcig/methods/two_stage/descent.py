@@ -90,11 +90,15 @@ def optimise(
 
     Returns:
         Images (B, 3, H, W) in [0, 1].
+
+    Raises:
+        FloatingPointError: in an iteration a sample's gradient is not finite, or zero.
     """
     low = vqgan.codebook.amin(0)[:, None, None]
     high = vqgan.codebook.amax(0)[:, None, None]
     latents = latents.clone().requires_grad_()
     adam = torch.optim.Adam([latents], lr=0.0)
+    broken = torch.full((len(latents),), len(rates), device=latents.device)  # its first iteration
     for iteration, rate in enumerate(rates):
         adam.param_groups[0]["lr"] = rate
         images = synthesise(vqgan, latents, compute)
@@ -105,9 +109,19 @@ def optimise(
         adam.step()
         with torch.no_grad():
             latents.copy_(latents.clamp(low, high))
+            # Read after the last iteration only, because reading makes a GPU wait.
+            largest = latents.grad.flatten(1).abs().amax(1)
+            usable = largest.isfinite() & (largest > 0) & latents.isfinite().flatten(1).all(1)
+            broken = torch.minimum(broken, torch.where(usable, len(rates), iteration))
         if callback:
             seen = {"images": images.detach(), "latents": before, "losses": found}
             callback("iteration", iteration=iteration, **seen)
+    first = int(broken.min())
+    if first < len(rates):
+        raise FloatingPointError(
+            f"stage 1, iteration {first}: the gradient or the latents are not finite, or the "
+            "gradient is zero"
+        )
     with torch.no_grad():
         images = synthesise(vqgan, latents, compute)
     if callback:

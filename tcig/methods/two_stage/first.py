@@ -172,7 +172,13 @@ class FirstStage:
 
         def loss(images: Tensor, iteration: int) -> Tensor:
             drawn = draw_augmentations(
-                draws, options.cutouts, size, self.side, options.style, options.augmentations
+                draws,
+                options.cutouts,
+                size,
+                self.side,
+                options.style,
+                options.augmentations,
+                images.device,
             )
             views = augmented(images, drawn, size, options.style)
             with self.compute.autocast():

@@ -6,9 +6,7 @@ from collections import OrderedDict
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from tcig.data.errors import InputError
 from tcig.data.files import sha256
@@ -18,7 +16,8 @@ from tcig.methods.guides import load_guide
 from tcig.methods.two_stage.first import STARTS, FirstOptions, FirstStage, start_image
 from tcig.methods.two_stage.second import SecondOptions, SecondStage
 from tcig.models.clip import folded, load_clip
-from tcig.models.devices import Compute
+from tcig.models.devices import DEVICE, Compute
+from tcig.models.images import to_pil
 from tcig.models.kept import kept
 from tcig.models.segmentation import DEEPLABV3
 from tcig.models.vqgan import load_vqgan
@@ -80,6 +79,11 @@ class TwoStage(Method):
 
     def _first_stage(self, options: FirstOptions) -> FirstStage:
         compute = self.context.compute
+        if compute.device.type == "mps":
+            raise InputError(
+                "stage 1 does not run on MPS: PyTorch lacks the gradient of grid_sample there, and "
+                f"its adaptive pooling is wrong or missing. Set {DEVICE}=cpu."
+            )
         vqgan, identity = _vqgan(options.vqgan, compute)
         self._identities["vqgan"] = identity
         side = options.size or self.context.size
@@ -122,7 +126,7 @@ class TwoStage(Method):
         if wanted:
             draws = generators([seeds[n] for n in wanted])
             drawn = self._first([layouts[n] for n in wanted], draws, callback)
-            for n, image in zip(wanted, to_pil(drawn), strict=True):
+            for n, image in zip(wanted, to_pil(drawn.mul(255)), strict=True):
                 found[n] = _kept[keys[n]] = image
         while len(_kept) > KEPT:
             _kept.popitem(last=False)
@@ -137,12 +141,6 @@ class TwoStage(Method):
         own = {k: v for k, v in self._identities.items() if k != "second"}
         parts = [layout.model_dump_json(), seed, self._first.side, own, asdict(self.options.first)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def to_pil(images: Tensor) -> list[Image.Image]:
-    """(B, 3, H, W) in [0, 1] -> RGB images."""
-    pixels = images.mul(255).round().byte().movedim(1, -1).cpu().numpy()
-    return [Image.fromarray(np.ascontiguousarray(each)) for each in pixels]
 
 
 def _second_seed(seed: int) -> int:

@@ -90,3 +90,22 @@ def test_the_optimiser_takes_adams_steps_and_clamps_to_the_codebook(vqgan):
         latents = latents.clamp(low, high)
     assert synthesise(vqgan, latents).allclose(seen[-1]["images"], atol=1e-4)
     assert [found["iteration"] for found in seen] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+def test_a_sample_that_is_not_optimised_is_an_error_with_its_iteration(vqgan, value):
+    """Zero too: it would be an unguided image."""
+
+    def loss(images, iteration):
+        factor = torch.tensor([1.0, value if iteration == 2 else 1.0])
+        return images.square().mean((1, 2, 3)) * factor
+
+    latents = start_latents(vqgan, "codes", 64, generators([0, 1]))
+    with pytest.raises(FloatingPointError, match="iteration 2"):
+        optimise(vqgan, latents, {"loss": Term(loss)}, [0.1] * 4)
+
+
+def test_a_learning_rate_that_is_not_a_number_is_an_error(vqgan):
+    latents = start_latents(vqgan, "codes", 64, generators([0]))
+    with pytest.raises(FloatingPointError, match="iteration 0"):
+        optimise(vqgan, latents, {"loss": Term(square)}, [float("nan")])
