@@ -43,6 +43,7 @@ if [ "$profile" = mini ]; then
 else
     out=runs/$(basename "$profile" .toml) layouts=$out/layouts.jsonl
     mkdir -p "$out"
+    tcig run --profile "$profile" --methods "${rows[@]}" --check
     tcig weights fetch --profile "$profile" --methods "${rows[@]}"
     tcig layouts --coco "$coco" --download --out "$layouts"
     tcig plan --profile "$profile" --layouts "$layouts" --methods "${rows[@]}"

@@ -1,6 +1,7 @@
 # Sourced by reproduce.sh, tests/run.sh: a virtual environment with the locked packages.
 # Uses the active environment, else .venv; installs only what the lock or pyproject.toml changed.
-# TCIG_TORCH_INDEX takes torch and torchvision from another index, as one of wheels without CUDA.
+# TCIG_TORCH_INDEX takes torch and torchvision from another index, as one of wheels without CUDA or
+# for an older CUDA. Such wheels have versions as 2.14.1+cu126, which pip ranks above 2.14.1.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${VIRTUAL_ENV:-$root/.venv}
@@ -18,7 +19,7 @@ if [ "$(cat "$venv/.tcig-installed" 2>/dev/null)" != "$state" ]; then
     pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
     if [ -n "${TCIG_TORCH_INDEX:-}" ]; then
         echo "installing the locked packages, torch from $TCIG_TORCH_INDEX"
-        "${pip[@]}" --no-deps --index-url "$TCIG_TORCH_INDEX" \
+        "${pip[@]}" --extra-index-url "$TCIG_TORCH_INDEX" \
             $(grep -E '^(torch|torchvision)==' "$root/requirements.lock")
         "${pip[@]}" -r <(grep -vE '^(torch|torchvision|triton|nvidia-|cuda-)' "$root/requirements.lock")
     else

@@ -11,6 +11,13 @@ class InputError(Exception):
     """
 
 
+class DeviceLostError(Exception):
+    """A CUDA error after which a process cannot use its GPU any more; what it has done is kept.
+
+    The command line prints the text and exits with status 1.
+    """
+
+
 def describe(error: BaseException, source: str | Path) -> str:
     """An exception in one line, with that of the file `source` which it came through last."""
     if isinstance(error, InputError):

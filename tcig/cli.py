@@ -42,6 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     """Runs a subcommand; a user's mistake is one sentence on standard error and status 2."""
     argv = sys.argv[1:] if argv is None else argv
     warnings.formatwarning = lambda message, *_: f"tcig: warning: {message}\n"
+    # diffusers' Kolors, which comes with every AutoPipeline, uses a deprecated part of torch.
+    warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)
     try:
         status = _main(argv)
         sys.stdout.flush()
@@ -71,13 +73,16 @@ def _main(argv: list[str]) -> int:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return _refuse(f"no command {name!r}{hint} (tcig --help lists them)")
-    from tcig.data.errors import InputError
+    from tcig.data.errors import DeviceLostError, InputError
 
     try:
         module = f"tcig.commands.{name.replace('-', '_')}"
         return importlib.import_module(module).main(rest)
     except InputError as error:
         return _refuse(str(error))
+    except DeviceLostError as error:
+        print(f"tcig: error: {error}", file=sys.stderr)
+        return 1
 
 
 def _refuse(reason: str) -> int:

@@ -111,7 +111,10 @@ def test_a_profile_takes_from_its_base_what_it_does_not_say(write):
     [
         ('base = "nothing"', "no profile 'nothing': there are mini, mini-fast, paper"),
         ('base = "paper-small"', "has a base itself: one is enough"),
-        ('base = "mini"\n[compute]\non = "tpu"', r"compute\.on: Input should be 'auto', 'cuda'"),
+        (
+            'base = "mini"\n[compute]\non = "tpu"',
+            r"compute\.on: Input should be 'auto', 'gpu', 'cuda'",
+        ),
         ('base = "mini"\n[compute]\nhalf = true', r"compute\.half: Extra inputs"),
         ('name = "x"', "name is the file's own"),
     ],

@@ -46,6 +46,7 @@ def main(argv: list[str]) -> int:
     """Runs `tcig rehearse`; 1 if a sample failed."""
     options = parse(Options, argv, "rehearse", __doc__)
     from tcig.commands import run
+    from tcig.models.devices import DEVICE
     from tcig.models.store import VARIABLE
     from tcig.profiles import load_profile
 
@@ -53,6 +54,8 @@ def main(argv: list[str]) -> int:
     started = time.perf_counter()
     weights = (options.out / "weights").resolve()
     os.environ[VARIABLE] = str(weights)
+    if profile.compute.device.type == "cpu":
+        os.environ[DEVICE] = "cpu"  # a rehearsal may run where the profile itself would not
     _make(profile, options.methods, weights)
     made = time.perf_counter()
     runs = options.out / "runs"

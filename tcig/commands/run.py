@@ -54,6 +54,8 @@ class Options:
     """Options of rows, as ROW.OPTION=VALUE: si.guidance=5 tcig.first.iterations=50."""
     no_score: bool = False
     """Only generate."""
+    check: bool = False
+    """Only check the device and the options of the rows; nothing is fetched or generated."""
     shard: str | None = None
     """Only part I/N, counted from 1, beside others that write to the same folders; the same command
     without it puts the parts together and does what they lack."""
@@ -110,11 +112,8 @@ def main(argv: list[str]) -> int:
 
     shard = Shard.parse(options.shard) if options.shard else None
     profile = load_profile(options.profile)
-    options.out.mkdir(parents=True, exist_ok=True)
-    manifest, coco = manifest_of(profile, options.layouts, options.coco, options.out)
-    _, layouts = read_manifest(manifest)
-    chosen = imperfect(hash_order(layouts)[: options.limit], options.masks)
-    work = Work(profile, sha256(manifest), coco, layouts, chosen)
+    if options.engine == "serial":
+        profile.compute.check_device()
     methods = dict.fromkeys(options.methods)
     rows = {method: find_row(method)[0] for method in methods}
     if len(set(rows.values())) < len(rows):
@@ -122,6 +121,13 @@ def main(argv: list[str]) -> int:
         raise InputError(f"{' and '.join(named)} are one row by name: rename a class.")
     given = parse_settings(options.set, list(rows.values()))
     picked = {method: choose(method, profile, given[row]) for method, row in rows.items()}
+    if options.check:
+        return 0
+    options.out.mkdir(parents=True, exist_ok=True)
+    manifest, coco = manifest_of(profile, options.layouts, options.coco, options.out)
+    _, layouts = read_manifest(manifest)
+    chosen = imperfect(hash_order(layouts)[: options.limit], options.masks)
+    work = Work(profile, sha256(manifest), coco, layouts, chosen)
     for each in picked.values():  # what is wrong or lacks is said before anything is drawn
         for source in each.sources:
             locate(source)
@@ -185,7 +191,7 @@ def _on_workers(options: Options, work: Work, given: dict[str, dict]) -> int:
     from tcig.run.spread import Recipe, draw_rows, judge_of
 
     profile = work.profile
-    gpus = {"cpu": False, "mps": False, "cuda": True}.get(profile.compute.on)
+    gpus = {"cpu": False, "mps": False, "cuda": True, "gpu": True}.get(profile.compute.requested)
     coco = work.coco and work.coco.resolve()
     recipes = []
     for method, settings in given.items():

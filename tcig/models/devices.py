@@ -1,13 +1,20 @@
 """Where networks run, and how: a profile's `[compute]`."""
 
 import contextlib
+import os
 import platform
+import re
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+
+from tcig.data.errors import InputError
+
+DEVICE = "TCIG_DEVICE"
+"""Environment variable: `cuda`, `mps` or `cpu`, in place of the profile's device."""
 
 
 class Compute(BaseModel):
@@ -18,8 +25,8 @@ class Compute(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    on: Literal["auto", "cuda", "mps", "cpu"] = "auto"
-    """Device; auto: a GPU if there is one, else the processor."""
+    on: Literal["auto", "gpu", "cuda", "mps", "cpu"] = "auto"
+    """Device; auto: a GPU if there is one, else the CPU; gpu: a GPU, see `check_device`."""
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "float32"
     """Of the diffusion models; auto: float16 on a GPU, bfloat16 on a processor where that pays,
     else float32. Under bfloat16 the networks of stage 1 run in it too; under float16 they stay in
@@ -36,8 +43,15 @@ class Compute(BaseModel):
     for small networks, which twice the threads make less than twice as fast."""
     tiling: bool = False
     """The VAE decodes image by image and, above its own size, in tiles: less memory."""
+    fixed_batch: bool = False
+    """Batches of the profile's size whatever memory is free, so that images do not depend on it."""
     offload: bool = False
     """Each network is on the GPU only while it runs: less memory, slower."""
+
+    @property
+    def requested(self) -> str:
+        """The device as asked for: by `TCIG_DEVICE`, else by the profile."""
+        return os.environ.get(DEVICE) or self.on
 
     @property
     def device(self) -> torch.device:
@@ -45,11 +59,36 @@ class Compute(BaseModel):
 
         `RuntimeError` by torch where it is named but not there.
         """
-        if self.on != "auto":
-            return torch.device(self.on)
+        if self.requested not in ("auto", "gpu"):
+            return torch.device(self.requested)
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+    def check_device(self) -> None:
+        """Refuses a missing GPU where one is required, and one that this torch has no kernels for.
+
+        Raises:
+            InputError: either is the case.
+        """
+        build = f"torch {torch.__version__} is built for {_cuda_of_build()}, {_driver()}"
+        if self.requested == "gpu" and self.device.type == "cpu":
+            raise InputError(
+                f"this profile needs a GPU, and torch finds none: {build}. Update the driver, or "
+                "install torch for an older CUDA (results/paper.md). To run on the CPU all the "
+                f"same, which takes weeks, set {DEVICE}=cpu."
+            )
+        if self.device.type != "cuda" or not torch.cuda.is_available():
+            return
+        major, minor = torch.cuda.get_device_capability()
+        kernels = [re.search(r"sm_(\d+)", each) for each in torch.cuda.get_arch_list()]
+        oldest = min((int(each[1]) for each in kernels if each), default=0)
+        if 10 * major + minor < oldest:
+            raise InputError(
+                f"{torch.cuda.get_device_name()} has compute capability {major}.{minor}, and this "
+                f"torch has kernels from {oldest // 10}.{oldest % 10} on: {build}. Install torch "
+                "for an older CUDA (results/paper.md)."
+            )
 
     @property
     def dtype(self) -> torch.dtype:
@@ -96,6 +135,17 @@ def set_tf32(allowed: bool) -> None:
     torch.backends.cuda.matmul.fp32_precision = chosen
     torch.backends.cudnn.conv.fp32_precision = chosen
     torch.backends.cudnn.rnn.fp32_precision = chosen
+
+
+def _cuda_of_build() -> str:
+    return f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
+
+
+def _driver() -> str:
+    """The NVIDIA driver's version, as its kernel module states it on Linux."""
+    file = Path("/proc/driver/nvidia/version")
+    found = re.search(r"\d+\.\d+[.\d]*", file.read_text()) if file.exists() else None
+    return f"the NVIDIA driver is {found[0]}" if found else "no NVIDIA driver was found"
 
 
 def name_of(compute: Compute) -> str:

@@ -10,6 +10,26 @@ SHARE = 0.9
 """Of the free memory that a batch may fill by what one sample took; ours."""
 
 
+NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+"""How torch, cuDNN and cuBLAS say that memory ran out."""
+LOST = (
+    "an illegal memory access was encountered",
+    "device-side assert triggered",
+    "unspecified launch failure",
+    "misaligned address",
+    "an illegal instruction was encountered",
+    "uncorrectable ECC error encountered",
+)
+"""Texts of the CUDA errors after which a process cannot use the device any more (CUDA Runtime API,
+cudaError: "must be terminated and relaunched")."""
+
+
 class Meter(Protocol):
     """Memory of a device, in bytes."""
 
@@ -56,14 +76,14 @@ def meter_of(compute: Compute) -> Meter | None:
 class Batches:
     """The size of the next batch.
 
-    With a meter the first sample goes alone and tells what one takes. Whenever memory runs out the
-    size is halved for good.
+    With a meter the first sample goes alone and tells what one takes, unless the size is fixed.
+    Whenever memory runs out the size is halved for good.
     """
 
-    def __init__(self, most: int, meter: Meter | None):
+    def __init__(self, most: int, meter: Meter | None, fixed: bool = False):
         self.most, self.meter = most, meter
-        self.size = most if meter is None else 1
-        self._measured = meter is None
+        self.measured = fixed or meter is None
+        self.size = most if self.measured else 1
 
     def start(self) -> None:
         """Before a call."""
@@ -74,15 +94,15 @@ class Batches:
         """After a call with `count` samples: its peak in MiB, None where there is no meter."""
         if self.meter is None:
             return None
-        if not self._measured:
-            self._measured = True
+        if not self.measured:
+            self.measured = True
             each = max(self.meter.used() // count, 1)
             self.size = max(1, min(self.most, int(SHARE * self.meter.free()) // each))
         return self.meter.peak() // 2**20
 
     def halve(self, count: int) -> int:
         """After a call with `count` samples ran out of memory: the size to try."""
-        self._measured = True
+        self.measured = True
         self.size = max(1, count // 2)
         if self.meter:
             torch.cuda.empty_cache()
@@ -93,6 +113,9 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether a device or the machine has too little memory for a batch."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    text = str(error)
-    said = "out of memory", "can't allocate memory", "DefaultCPUAllocator: not enough memory"
-    return isinstance(error, RuntimeError) and any(each in text for each in said)
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in NO_MEMORY)
+
+
+def context_lost(error: BaseException) -> bool:
+    """Whether a CUDA error has made every later call on the device fail too."""
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in LOST)

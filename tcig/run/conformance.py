@@ -20,8 +20,9 @@ from tcig.run.spec import RunSpec
 
 LEVELS = 2.0
 """Grey levels, on the mean over an image, by which a sample may differ from itself in another
-batch: kernels sum in another order there. Ours: the first stage of TCIG, the most sensitive method
-here, stays under 1."""
+batch: kernels sum in another order there. On a GPU it may differ from itself in the same batch too,
+because gradients of pooling and of grid_sample are summed in any order. Ours: the first stage of
+TCIG, the most sensitive method here, stays under 1 on a CPU."""
 
 
 class Finding(NamedTuple):
@@ -65,7 +66,7 @@ def check(method: Method, spec: RunSpec, layouts: Sequence[Layout]) -> Iterator[
         "deterministic",
         first,
         lambda: _drawn(method, layouts, seeds),
-        0,
+        0 if method.context.compute.device.type == "cpu" else LEVELS,
         "the same layouts with the same seeds gave other images the second time: take every random "
         "draw from a generator made of the sample's seed",
     )

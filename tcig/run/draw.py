@@ -1,10 +1,12 @@
 """A method at work on batches of samples: what a process that draws does, whoever keeps it."""
 
+import gc
 import io
 import platform
 import resource
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.metadata import version
@@ -12,13 +14,13 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from tcig.data.errors import describe
+from tcig.data.errors import DeviceLostError, describe
 from tcig.data.layout import Layout
 from tcig.eval.provenance import revision
 from tcig.methods.base import Method
 from tcig.methods.loading import source_of
 from tcig.models.devices import name_of
-from tcig.run.batches import Batches, meter_of, out_of_memory
+from tcig.run.batches import Batches, context_lost, meter_of, out_of_memory
 from tcig.run.calls import call
 from tcig.seeds import seed_of
 
@@ -40,16 +42,23 @@ class Painter:
     """Draws samples with a method, as many in a call as asked for and as memory allows."""
 
     def __init__(self, method: Method, most: int):
-        self.method = method
-        self._batches = Batches(most, meter_of(method.context.compute))
+        self.method, compute = method, method.context.compute
+        self._batches = Batches(most, meter_of(compute), compute.fixed_batch)
         self._device = name_of(method.context.compute)
 
     def draw(self, samples: Sequence[Sample]) -> Iterator[Drawn]:
         """Each sample's row and image.
 
         A batch that fails is tried again sample by sample, so that one bad layout costs no other;
-        one that runs out of memory is halved, as are those after it.
+        one that runs out of memory is halved, as are those after it. Where the first sample
+        measures memory, that is one of the layout with the most regions.
+
+        Raises:
+            DeviceLostError: a CUDA error has made the device unusable for this process.
         """
+        if not self._batches.measured and samples:
+            largest = max(samples, key=lambda pair: len(pair[0].regions))
+            samples = [largest, *(pair for pair in samples if pair is not largest)]
         while samples:
             size = self._batches.size
             yield from self._call(samples[:size])
@@ -59,18 +68,24 @@ class Painter:
         seeds = [seed_of(layout.id, sample) for layout, sample in samples]
         started = time.perf_counter()
         self._batches.start()
+        images, reason, halve = [None], None, False
         try:
             images = call(self.method, [layout for layout, _ in samples], seeds)
         except Exception as error:
-            if len(samples) > 1:
-                halve = out_of_memory(error)
-                part = self._batches.halve(len(samples)) if halve else 1
-                for first in range(0, len(samples), part):
-                    yield from self._call(samples[first : first + part])
-                return
-            images, reason = [None], describe(error, source_of(type(self.method)))
-        else:
-            reason = None
+            reason = describe(error, source_of(type(self.method)))
+            if context_lost(error):
+                raise DeviceLostError(
+                    f"the GPU failed ({reason}). What is finished is kept: run the same command "
+                    "again to go on."
+                ) from None
+            halve = out_of_memory(error)
+            traceback.clear_frames(error.__traceback__)  # they hold the failed batch's tensors
+        if reason and len(samples) > 1:
+            gc.collect()
+            part = self._batches.halve(len(samples)) if halve else 1
+            for first in range(0, len(samples), part):
+                yield from self._call(samples[first : first + part])
+            return
         peak = self._batches.done(len(samples))
         seconds = round((time.perf_counter() - started) / len(samples), 4)
         for (layout, sample), image in zip(samples, images, strict=True):

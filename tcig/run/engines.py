@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from tcig.data.errors import InputError
+from tcig.data.errors import DeviceLostError, InputError
 
 ATTEMPTS = 2
 """How often a task is given to a worker before the task is taken for what kills workers; ours."""
@@ -45,8 +45,11 @@ class _Worker:
             torch.set_num_threads(threads)
 
     def do(self, task: Task) -> Any:
-        found = task.function(*task.arguments)
-        return list(found) if isinstance(found, Iterator) else found
+        try:
+            found = task.function(*task.arguments)
+            return list(found) if isinstance(found, Iterator) else found
+        except DeviceLostError:
+            os._exit(1)  # a new process gets the device back, and the task again
 
 
 class Pool:

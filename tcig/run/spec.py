@@ -142,9 +142,10 @@ def set_up(
         masks: as in `RunSpec`; the layouts that are drawn must be made so.
 
     Raises:
-        InputError: the method cannot be set up.
+        InputError: the method cannot be set up, or the device is not there.
     """
     row, kind, options, code = chosen
+    profile.compute.check_device()
     set_tf32(profile.compute.tf32)
     context = Context(profile.size, coco, profile.compute)
     try:

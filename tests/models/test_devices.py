@@ -5,13 +5,17 @@ import contextlib
 import numpy as np
 import pytest
 import torch
+from fake_gpu import FakeGpu
 from pydantic import ValidationError
 from torch import nn
 
+from tcig import cli
 from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
+from tcig.data.errors import InputError
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
+from tcig.methods import draws
 from tcig.models import devices
 from tcig.models.devices import PLAIN, Compute, name_of, set_tf32
 from tcig.models.diffusion import load_diffusion
@@ -161,3 +165,42 @@ def test_the_unets_are_what_is_compiled(layouts, monkeypatch):
     for row in ("si", "tcig"):
         drawn(row, layouts, compile=True)
     assert compiled == ["UNet2DConditionModel"] * 2
+
+
+def test_the_papers_profile_refuses_to_run_on_a_cpu_unless_told_to(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    arguments = ["run", "--profile", "paper", "--methods", "real", "--check"]
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr().err
+    for word in (torch.__version__, "CUDA", "driver", "TCIG_DEVICE=cpu"):
+        assert word in said
+    monkeypatch.setenv("TCIG_DEVICE", "cpu")
+    assert cli.main(arguments) == 0
+    assert load_profile("paper").compute.device.type == "cpu"
+
+
+def test_a_gpu_older_than_this_torchs_kernels_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla V100")
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_90a", "compute_120"])
+    for capability, refused in [((7, 0), True), ((7, 5), False), ((12, 0), False)]:
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda c=capability: c)
+        if refused:
+            with pytest.raises(InputError, match=r"Tesla V100 .* 7\.0, .* from 7\.5 on"):
+                PLAIN.check_device()
+        else:
+            PLAIN.check_device()
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_noise_for_another_device_is_its_samples_own(kind, monkeypatch):
+    """Drawn there, from a generator that the sample's seeds: the same in any batch."""
+    monkeypatch.setattr(draws, "Generator", lambda device=None: torch.Generator())
+    device, shape = torch.device(kind), (2, 3, 5)
+    with FakeGpu(kind):
+        together = draws.gaussian_on(device, draws.generators([1, 2, 3]), shape).cpu()
+        alone = draws.gaussian_on(device, draws.generators([2]), shape).cpu()
+    assert torch.equal(together[1], alone[0])
+    assert not torch.equal(together[0], together[1])
+    here = draws.gaussian_on(torch.device("cpu"), draws.generators([1, 2, 3]), shape)
+    assert torch.equal(here, draws.gaussian(draws.generators([1, 2, 3]), shape))

@@ -1,11 +1,14 @@
 """Batches bounded by a device's memory, which is a fake one here."""
 
+import gc
 import json
 import re
+import weakref
 
 import pytest
 import torch
 
+from tcig.data.errors import DeviceLostError
 from tcig.run import draw as loop
 from tcig.run.batches import Batches, out_of_memory
 from tcig.run.generate import generate
@@ -52,7 +55,7 @@ def run(open_store, noise, layouts, monkeypatch, read_rows):
         with open_store() as store:
             assert generate(noise, layouts[:20], 1, batch, store) == 0
         rows = [json.loads(line) for line in (store.folder / "rows.jsonl").open()]
-        assert [row["layout"] for row in rows] == [layout.id for layout in layouts[:20]]
+        assert sorted(int(row["layout"]) for row in rows) == list(range(1, 21))
         assert all(row["error"] is None for row in rows)
         return noise.sizes, rows
 
@@ -103,6 +106,8 @@ def test_a_sample_too_large_alone_is_a_failed_one(open_store, noise, layouts):
     [
         (torch.OutOfMemoryError("CUDA out of memory."), True),
         (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 1 bytes"), True),
         (MemoryError(), True),
         (RuntimeError("shapes differ"), False),
@@ -122,3 +127,62 @@ def test_the_processor_itself_says_so_in_these_words():
 def test_a_batch_of_one_is_never_less():
     batches = Batches(4, None)
     assert [batches.halve(4), batches.halve(2), batches.halve(1)] == [2, 1, 1]
+
+
+def test_a_fixed_size_is_not_measured():
+    batches = Batches(4, Meter(10**12, 1), fixed=True)
+    batches.start()
+    assert (batches.size, batches.done(4), batches.size) == (4, 0, 4)
+    assert batches.halve(4) == 2, "memory that runs out halves it all the same"
+
+
+def test_the_largest_layout_is_measured(open_store, noise, layouts, monkeypatch):
+    """Most regions, most memory: from the first layout alone later ones would not fit."""
+    regions = layouts[0].regions
+    larger = layouts[7].model_copy(update={"regions": (*regions, *regions)})
+    monkeypatch.setattr(loop, "meter_of", lambda _: Meter(10_000 * MIB, 1000 * MIB))
+    with open_store() as store:
+        assert generate(noise, [*layouts[:7], larger], 1, 4, store) == 0
+    assert noise.calls[0][0][0] == larger.id
+    assert len(noise.calls[0]) == 1
+    assert sorted(name for name, _ in noise.drawn) == sorted(each.id for each in layouts[:8])
+
+
+def test_nothing_of_a_failed_batch_is_alive_when_it_is_tried_again(
+    open_store, noise, layouts, monkeypatch
+):
+    """Its latents would fill the card, and halving would free nothing."""
+    held, alive = [], []
+
+    def greedy(asked, seeds, callback=None):
+        alive.append(sum(each() is not None for each in held))
+        latents = torch.zeros(len(asked))
+        held.append(weakref.ref(latents))
+        if len(asked) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return [noise.image(seed) for seed in seeds]
+
+    monkeypatch.setattr(noise, "generate", greedy)
+    gc.disable()
+    try:
+        with open_store() as store:
+            assert generate(noise, layouts[:8], 1, 8, store) == 0
+    finally:
+        gc.enable()
+    assert len(held) == 7  # of 8, 4, 2, 2, 4, 2, 2
+    assert not any(alive)
+
+
+def test_an_error_that_loses_the_gpu_ends_the_process_and_what_is_done_stays(
+    open_store, noise, layouts
+):
+    noise.bad = {"5"}
+    noise.error = RuntimeError("CUDA error: an illegal memory access was encountered")
+    with open_store() as store, pytest.raises(DeviceLostError, match="run the same command again"):
+        generate(noise, layouts[:6], 1, 2, store)
+    kept = [json.loads(line) for line in (store.folder / "rows.jsonl").open()]
+    assert [(row["layout"], row["error"]) for row in kept] == [(n, None) for n in "1234"]
+    noise.bad = set()
+    with open_store() as store:
+        assert generate(noise, layouts[:6], 1, 2, store) == 0
+    assert {name for call in noise.calls[3:] for name, _ in call} == {"5", "6"}

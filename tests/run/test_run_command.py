@@ -129,3 +129,19 @@ def test_an_error_of_a_method_names_its_line(toy, tmp_path, capsys):
     assert (
         f"failed: RuntimeError: two lines (line {number + 2} of toy.py)" in capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("row", "settings"),
+    [("text-only", ["steps=2", "guidance=1e38"]), ("si", ["steps=2", "guidance=1e38"])],
+)
+def test_numbers_that_are_not_finite_are_failed_samples_and_never_images(row, settings, tmp_path):
+    """A black image would score 0 and count."""
+    changes = [f"{row}.{setting}" for setting in settings]
+    arguments = ["--methods", row, "--limit", "2", "--no-score", "--out", str(tmp_path)]
+    assert main(["run", "--profile", "smoke", *arguments, "--set", *changes]) == 1
+    (folder,) = tmp_path.glob(f"{row}-*")
+    records = [json.loads(line) for line in (folder / "rows.jsonl").open()]
+    assert len(records) == 2
+    assert all("infinite" in record["error"] for record in records)
+    assert not list(folder.glob("*.png"))

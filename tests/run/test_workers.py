@@ -15,7 +15,8 @@ from forked import Command
 pytest.importorskip("ray")
 
 TOY = '''
-"""Noise of the seed; what it draws and where stands in a log. Layouts in `poison` kill."""
+"""Noise of the seed; what it draws and where stands in a log. Layouts in `poison` kill, or lose the
+GPU where there is a file `lost`."""
 import os
 import signal
 import time
@@ -36,6 +37,8 @@ class Slow(Method):
             log.write(f"{os.getpid()} {' '.join(ids)}\\n")
         time.sleep(float((PLACE / "seconds").read_text()))
         if set((PLACE / "poison").read_text().split()) & set(ids):
+            if (PLACE / "lost").exists():
+                raise RuntimeError("CUDA error: device-side assert triggered")
             os.kill(os.getpid(), signal.SIGKILL)
         shape = (self.context.size, self.context.size, 3)
         return [
@@ -134,8 +137,12 @@ def test_killed_at_random_points(run, unbroken):
     assert_whole(run, unbroken)
 
 
-def test_a_sample_on_which_workers_die_is_the_only_failure(run, unbroken):
+@pytest.mark.parametrize("lost", [False, True], ids=["killed", "gpu-lost"])
+def test_a_sample_on_which_workers_die_is_the_only_failure(run, unbroken, lost):
+    """A worker that has lost its GPU ends, for a new process to have it back."""
     run.set(poison="7")
+    if lost:
+        (run.folder / "lost").touch()
     status, err = run.finish(*RAY, "--samples", "1")
     assert status == 1, err
     assert "Slow 7-0 failed: its process died 2 times, as one does that is killed" in err
