@@ -73,7 +73,8 @@ def mirror(open_server, monkeypatch):
 @pytest.fixture
 def narrow(monkeypatch):
     """Architectures of the catalogue by the same builders, with little width."""
-    from diffusers import ControlNetModel, T2IAdapter
+    from diffusers import AutoencoderKL, ControlNetModel, FluxTransformer2DModel, T2IAdapter
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
     from tcig.models import architectures, stand_ins
 
@@ -95,7 +96,17 @@ def narrow(monkeypatch):
     control |= {"attention_head_dim": 8, "norm_num_groups": 8}
     control |= {"down_block_types": unet["down_block_types"]}
     control |= {"conditioning_embedding_out_channels": (8, 16)}
+    flux = {"num_layers": 1, "num_single_layers": 1, "num_attention_heads": 2, "in_channels": 64}
+    flux |= {"attention_head_dim": 16, "axes_dims_rope": (4, 4, 8), "joint_attention_dim": 32}
+    flux |= {"pooled_projection_dim": 32}
+    t5 = {"vocab_size": 64, "d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
     for name, build in {
+        "black-forest-labs/FLUX.1-schnell": lambda: {
+            "transformer": FluxTransformer2DModel(**flux),
+            "vae": AutoencoderKL(shift_factor=0.1, **architectures.VAE_16),
+            "text_encoder": CLIPTextModel(CLIPTextConfig(**text)),
+            "text_encoder_2": T5EncoderModel(T5Config(**t5)),
+        },
         "lllyasviel/control_v11p_sd15_seg": lambda: {"": ControlNetModel(**control)},
         "TencentARC/t2iadapter_seg_sd14v1": lambda: {
             "": T2IAdapter(channels=[32, 64], downscale_factor=2)
@@ -108,6 +119,14 @@ def narrow(monkeypatch):
         ),
     }.items():
         monkeypatch.setitem(architectures.NETWORKS, name, build)
+    vae_16 = vae | {key: architectures.VAE_16[key] for key in ("latent_channels", "use_quant_conv")}
+    monkeypatch.setattr(architectures, "VAE_16", vae_16 | {"use_post_quant_conv": False})
+    small = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 16, "in_channels": 16}
+    small |= {"sample_size": 8, "pos_embed_max_size": 64, "joint_attention_dim": 64}
+    small |= {"caption_projection_dim": 32, "pooled_projection_dim": 64}
+    monkeypatch.setattr(architectures, "MMDIT", small)
+    monkeypatch.setattr(architectures, "CLIP_G", text)
+    monkeypatch.setattr(architectures, "CLIP_L", text)
     for name, channels in [("2-base", 4), ("2-1-base", 4), ("2-inpainting", 9)]:
         monkeypatch.setitem(
             architectures.NETWORKS,

