@@ -4,7 +4,8 @@
 
 - `miniature`, `guide`: the two segmenters shipped for the embedded data;
 - `deeplabv3_resnet101`: torchvision's, the network that guides TCIG in the paper;
-- `mask2former`, `mask2former-instance`: transformers', MultiDiffusion's judge;
+- `mask2former`, `mask2former-instance`: transformers', MultiDiffusion's judge, at the input size
+  that the hub's preprocessor says; with `-800` at the size of its published evaluation;
 - `colours`: reads flat colours of the VOC palette exactly, for checking the plumbing.
 """
 
@@ -75,8 +76,7 @@ JUDGES = {
     "miniature": lambda name, path: SemanticJudge(segmentation.miniature("judge")),
     "guide": lambda name, path: SemanticJudge(segmentation.miniature("guide")),
     "deeplabv3_resnet101": lambda name, path: SemanticJudge(segmentation.deeplabv3_resnet101(path)),
-    "mask2former": Mask2FormerJudge,
-    "mask2former-instance": Mask2FormerJudge,
+    **dict.fromkeys(segmentation.MASK2FORMER, Mask2FormerJudge),
     "colours": lambda name, path: ColourJudge(),
 }
 WITHOUT_PATH = ("miniature", "guide", "colours")

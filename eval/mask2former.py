@@ -32,7 +32,7 @@ class Mask2FormerJudge(Judge):
 
     def __init__(self, name: str, source: Path | None = None):
         self.processor, self.model, weights = segmentation.mask2former(name, source)
-        self.panoptic = name == "mask2former"
+        self.panoptic = not name.startswith("mask2former-instance")
         self.identity = f"{weights} threshold {self.THRESHOLD} overlap {self.OVERLAP}"
         self.device = PLAIN.device
         self.model.to(self.device)

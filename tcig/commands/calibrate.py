@@ -3,7 +3,8 @@
     tcig calibrate --coco coco --download --out calibration
     tcig calibrate --coco coco --year 2014 --profile paper --out calibration-2014
 
-Scores COCO's own photographs by the profile's judges, under both readings of the filter, with
+Scores COCO's own photographs by the profile's judges (Mask2Former also at the input size of its
+published evaluation, 800 px), under both readings of the filter, with
 dropped objects counted and ignored, by every reduction; prints the combinations nearest to the
 published ceiling, and the readings that leave nearest to 1,000 images. Everything is in
 OUT/calibration.csv. A stopped calibration goes on where it was.
@@ -42,12 +43,14 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig calibrate`."""
     options = parse(Options, argv, "calibrate", __doc__)
-    from tcig.commands import layouts, run
+    from tcig.commands import layouts, run, score
     from tcig.data.coco import read_instances
     from tcig.data.files import write_whole
     from tcig.data.filters import Filter, count_table
     from tcig.data.layout import read_manifest
     from tcig.eval.calibrate import NEAREST, calibration, ceiling, nearest_subsets
+    from tcig.eval.judges import JUDGES
+    from tcig.profiles import load_profile
     from tcig.run.folders import find_runs
 
     options.out.mkdir(parents=True, exist_ok=True)
@@ -60,8 +63,15 @@ def main(argv: list[str]) -> int:
     ids = {name: {each.id for each in read_manifest(p)[1]} for name, p in manifests.items()}
     arguments = ["--profile", options.profile, "--methods", "real", "--out", str(options.out)]
     arguments += ["--layouts", str(manifests["masks"]), "--coco", str(options.coco)]
-    status = run.main(arguments + (["--limit", str(options.limit)] if options.limit else []))
-    frame = calibration(find_runs(options.out, manifests["masks"])["real"], ids)
+    limit = ["--limit", str(options.limit)] if options.limit else []
+    status = run.main(arguments + limit)
+    real = find_runs(options.out, manifests["masks"])["real"]
+    larger = [f"{judge}-800" for judge in load_profile(options.profile).judges]
+    larger = [judge for judge in larger if judge in JUDGES]
+    if larger:
+        arguments = [str(real), "--layouts", str(manifests["masks"]), *limit]
+        score.main([*arguments, "--judge", *larger])
+    frame = calibration(real, ids)
     write_whole(options.out / "calibration.csv", frame.to_csv(index=False))
     mean, std = ceiling()
     print(f"\nReal photographs against the published {mean} ± {std} (MultiDiffusion, Table 2):\n")

@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     from tcig.methods.base import Cost
     from tcig.methods.registry import ROWS
     from tcig.methods.settings import parse_settings
-    from tcig.models.devices import name_of
+    from tcig.models.devices import name_of, set_tf32
     from tcig.profiles import load_profile
     from tcig.run.spec import choose, complete
 
@@ -78,6 +78,7 @@ def main(argv: list[str]) -> int:
     print(f"{len(layouts)} layouts, {options.samples} samples each, {total} images\n")
     judging = {}
     if not options.no_probe:
+        set_tf32(profile.compute.tf32)
         for each, cost, line in zip(chosen, costs, lines, strict=True):
             line["hours"] = _hours(each, cost, profile, images)
         from tcig.run.probe import probe_judge
@@ -118,7 +119,7 @@ def _hours(each, cost, profile, images: int) -> float | None:
     parts = []
     if source:
         found = probe_diffusion(source, size, profile.compute)
-        passes = 3 if guided else 1  # a backward pass has twice the operations of the forward one
+        passes = 2 if guided else 1  # back through frozen weights takes as long as forward
         parts.append(found and passes * cost.unet * found.unet + images * found.decode)
         if found and guided:
             guides = probe_guides(options.guides, profile.compute)

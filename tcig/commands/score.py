@@ -5,7 +5,8 @@
     tcig score my-images --layouts layouts.jsonl --judge deeplabv3_resnet101=FILE --name mine
 
 FOLDER holds LAYOUT-SAMPLE.png, samples counted from 0. Judges: miniature, guide,
-deeplabv3_resnet101, mask2former, mask2former-instance, colours; =PATH takes weights from disk.
+deeplabv3_resnet101, mask2former, mask2former-800, mask2former-instance, mask2former-instance-800,
+colours; =PATH takes weights from disk.
 """
 
 from dataclasses import dataclass

@@ -87,7 +87,14 @@ MASK2FORMER = {
     "mask2former": "facebook/mask2former-swin-large-coco-panoptic",
     "mask2former-instance": "facebook/mask2former-swin-large-coco-instance",
 }
+MASK2FORMER |= {f"{name}-800": source for name, source in MASK2FORMER.items()}
 """Judge -> hub id. MultiDiffusion names Mask2Former as its judge, not the checkpoint."""
+PUBLISHED_SIZE = {"size": {"shortest_edge": 800, "longest_edge": 1333}, "size_divisor": 32}
+"""Input of Mask2Former's own evaluation, and of the judges `-800`: its configuration for COCO
+(Base-COCO-PanopticSegmentation.yaml) leaves detectron2's test size. The others take what the hub's
+preprocessor says: 384 x 384."""
+UNUSED = "swin.layernorm."
+"""Of the backbone's parameters, those that the published files lack and nothing uses."""
 
 
 def mask2former(name: str, source: Path | None = None):
@@ -98,7 +105,7 @@ def mask2former(name: str, source: Path | None = None):
         source: a local folder in place of the hub id.
 
     Returns:
-        The image processor, the model, and the identity of the weights.
+        The image processor, the model, and the identity of weights and input size.
 
     Raises:
         InputError: it cannot be fetched, or the folder lacks a part.
@@ -114,8 +121,14 @@ def mask2former(name: str, source: Path | None = None):
         )
     place = source or locate(MASK2FORMER[name])
     try:
-        processor = AutoImageProcessor.from_pretrained(place)
-        model = Mask2FormerForUniversalSegmentation.from_pretrained(place, use_safetensors=True)
+        size = PUBLISHED_SIZE if name.endswith("-800") else {}
+        processor = AutoImageProcessor.from_pretrained(place, **size)
+        model, loading = Mask2FormerForUniversalSegmentation.from_pretrained(
+            place, use_safetensors=True, output_loading_info=True
+        )
+        missing = sorted(key for key in loading["missing_keys"] if UNUSED not in key)
+        if missing:
+            raise ValueError(f"the weights lack {missing[0]}")
     except Exception as error:  # the configuration's, or a damaged file's
         raise InputError(
             f"{name} cannot be loaded from {place} ({first_line(error)}): give a local folder as "
@@ -126,4 +139,5 @@ def mask2former(name: str, source: Path | None = None):
         identity = " ".join([hashes.pop(parts[-1]), *(f"{p} {h[:12]}" for p, h in hashes.items())])
     else:
         identity = identity_of(MASK2FORMER[name])
-    return processor, model.eval().requires_grad_(False), identity
+    sides = "x".join(map(str, sorted(filter(None, dict(processor.size).values()))))
+    return processor, model.eval().requires_grad_(False), f"{identity} input {sides}"

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from tcig.methods.two_stage.first import FirstOptions
 from tcig.models.architectures import NETWORKS
 from tcig.models.clip import load_clip
 from tcig.models.control import load_steering
-from tcig.models.devices import Compute
+from tcig.models.devices import Compute, set_tf32
 from tcig.models.diffusion import load_diffusion
 from tcig.models.segmentation import DEEPLABV3
 from tcig.models.store import present
@@ -28,8 +29,8 @@ SECONDS = 1.5
 minute on a GPU, where it was not measured; ours."""
 CALLS = 10
 """Of one probe at most, beyond its first: small networks need no `SECONDS`; ours."""
-MASK2FORMER_SIDE, DEEPLABV3_SIDE = 800, 520
-"""At which the judges see an image: their shortest side."""
+DEEPLABV3_SIDE = 520
+"""At which the network sees an image, pixels."""
 
 
 class Probed(NamedTuple):
@@ -44,11 +45,13 @@ class Probed(NamedTuple):
 @cache
 def probe_diffusion(source: str, size: int, compute: Compute) -> Probed | None:
     """UNet and VAE of a model at `size` pixels; None where its architecture is not known here, or
-    it has no VAE, as a pipeline on pixels."""
+    it has no UNet or no VAE."""
     if source in NETWORKS and not present(source):
         networks = _blank(source, compute)
+        if "unet" not in networks:
+            return None
         unet, vae = networks["unet"], networks["vae"]
-    elif (place := local(source) or present(source)) and (place / "vae").is_dir():
+    elif (place := local(source) or present(source)) and _has_parts(place):
         model = load_diffusion(source, compute)
         unet, vae = model.unet, model.vae
     else:
@@ -60,6 +63,10 @@ def probe_diffusion(source: str, size: int, compute: Compute) -> Probed | None:
     with torch.inference_mode():
         evaluation = _seconds(lambda: unet(**inputs).sample, compute) / count
         return Probed(evaluation, _seconds(lambda: vae.decode(latents).sample, compute))
+
+
+def _has_parts(place: Path) -> bool:
+    return (place / "unet").is_dir() and (place / "vae").is_dir()
 
 
 def _unet_inputs(unet: nn.Module, count: int, side: int) -> dict:
@@ -127,7 +134,7 @@ def _encoder(source: str, cutouts: int, compute: Compute) -> float:
 @cache
 def _guide(source: str, compute: Compute) -> float:
     if source == DEEPLABV3 and not present(source):
-        network, side = _blank(source, compute)[""], DEEPLABV3_SIDE
+        network, side = _blank(source, Compute(on=compute.on))[""], DEEPLABV3_SIDE
     else:
         loaded = load_guide(source, compute)
         network, side = loaded.module, loaded.size
@@ -141,7 +148,8 @@ def _guide(source: str, compute: Compute) -> float:
 
 
 def probe_judge(name: str, size: int, compute: Compute) -> float:
-    """One image under a judge, in float32."""
+    """One image under a judge, in float32 without TF32."""
+    set_tf32(False)
     plain = Compute(on=compute.on)
     source = SOURCES.get(name)
     if source is None or present(source):
@@ -151,7 +159,7 @@ def probe_judge(name: str, size: int, compute: Compute) -> float:
         image = Image.new("RGB", (size, size), (127, 127, 127))
         return _seconds(lambda: judge.segment([image]), plain)
     network = _blank(source, plain, exact=True)[""]
-    side = DEEPLABV3_SIDE if source == DEEPLABV3 else MASK2FORMER_SIDE
+    side = DEEPLABV3_SIDE if source == DEEPLABV3 else 800 if name.endswith("-800") else 384
     images = _noise(network, 1, 3, side, side)
     with torch.inference_mode():
         return _seconds(lambda: network(images), plain)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from fake_gpu import FakeGpu
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from tcig.data.files import sha256
 from tcig.data.masks import decode
@@ -60,6 +61,16 @@ def former(tmp_path_factory):
     model.save_pretrained(folder)
     Mask2FormerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
     return folder
+
+
+HUB = {
+    "_max_size": 1333, "do_normalize": True, "do_reduce_labels": False, "do_rescale": True,
+    "do_resize": True, "ignore_index": 255, "image_mean": [0.485, 0.456, 0.406],
+    "image_processor_type": "Mask2FormerImageProcessor", "image_std": [0.229, 0.224, 0.225],
+    "num_labels": 133, "resample": 2, "rescale_factor": 0.00392156862745098,
+    "size": {"height": 384, "width": 384}, "size_divisor": 32,
+}  # fmt: skip
+"""preprocessor_config.json of facebook/mask2former-swin-large-coco-instance, blob a6376a5."""
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +234,35 @@ def test_the_identity_names_how_images_are_prepared(former, tmp_path):
         Mask2FormerJudge(PANOPTIC, place).identity for place in (former, tmp_path / "larger")
     )
     assert one != other
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("size", [96, 512])
+def test_the_input_size_is_the_hubs_or_the_published_evaluations(former, mode, size, tmp_path):
+    """384 as the hub's preprocessor says, 800 as detectron2 has it; the identity has it."""
+    folder = shutil.copytree(former, tmp_path / "hub")
+    (folder / "preprocessor_config.json").write_text(json.dumps(HUB))
+    hub, published = (load_judge(f"{name}={folder}")[1] for name in (mode, f"{mode}-800"))
+    assert hub.prepare([noise(1, size)])[0]["pixel_values"].shape == (1, 3, 384, 384)
+    assert published.prepare([noise(1, size)])[0]["pixel_values"].shape == (1, 3, 800, 800)
+    assert "384x384" in hub.identity
+    assert "800x1333" in published.identity
+    assert hub.panoptic is published.panoptic is (mode == PANOPTIC)
+
+
+def test_weights_that_lack_a_layer_are_refused_unless_nothing_uses_it(former, tmp_path, refused):
+    """A layer that a file lacks would be random, and the table look plausible."""
+    for lacking, said in [("swin.layernorm.weight", None), ("class_predictor.weight", "lack")]:
+        folder = shutil.copytree(former, tmp_path / lacking)
+        state = load_file(folder / "model.safetensors")
+        kept = {key: value for key, value in state.items() if not key.endswith(lacking)}
+        assert len(kept) == len(state) - 1
+        save_file(kept, folder / "model.safetensors", {"format": "pt"})
+        if said is None:
+            load_judge(f"mask2former={folder}")
+        else:
+            with refused(folder, said):
+                load_judge(f"mask2former={folder}")
 
 
 @pytest.mark.parametrize("mode", MODES)
