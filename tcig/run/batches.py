@@ -16,6 +16,7 @@ NO_MEMORY = (
     "DefaultCPUAllocator: not enough memory",
     "CUDNN_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_ALLOC_FAILED",
+    "DEVICE_ALLOCATION_FAILED",
 )
 """How torch, cuDNN and cuBLAS say that memory ran out."""
 LOST = (
