@@ -16,6 +16,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 from tcig.commands.parsing import parse
 from tcig.data.errors import InputError
@@ -45,31 +46,38 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig rehearse`; 1 if a sample failed."""
     options = parse(Options, argv, "rehearse", __doc__)
-    from tcig.commands import run
     from tcig.models.devices import DEVICE
     from tcig.models.store import VARIABLE
     from tcig.profiles import load_profile
 
     profile = load_profile(options.profile)
-    started = time.perf_counter()
     weights = (options.out / "weights").resolve()
-    os.environ[VARIABLE] = str(weights)
+    changes = {VARIABLE: str(weights)}
     if profile.compute.device.type == "cpu":
-        os.environ[DEVICE] = "cpu"  # a rehearsal may run where the profile itself would not
+        changes[DEVICE] = "cpu"  # a rehearsal may run where the profile itself would not
+    with mock.patch.dict(os.environ, changes):
+        status = _rehearse(options, profile, weights)
+    if not options.keep:
+        shutil.rmtree(weights)
+    return status
+
+
+def _rehearse(options: Options, profile, weights: Path) -> int:
+    """Makes the weights, runs and scores the rows, and prints the table."""
+    from tcig.commands import run
+    from tcig.data.emoji import FOLDER
+
+    started = time.perf_counter()
     _make(profile, options.methods, weights)
     made = time.perf_counter()
     runs = options.out / "runs"
     manifest = _manifest(options.out)
-    from tcig.data.emoji import FOLDER
-
     arguments = ["--profile", options.profile, "--layouts", str(manifest), "--coco", str(FOLDER)]
     arguments += ["--limit", str(LAYOUTS), "--out", str(runs), "--methods", *options.methods]
     changes = [change for row in options.methods for change in _few(row, profile)]
     status = run.main([*arguments, *(["--set", *changes] if changes else [])])
     finished = time.perf_counter()
     _report(runs, manifest, options, [made - started, finished - made])
-    if not options.keep:
-        shutil.rmtree(weights)
     return status
 
 

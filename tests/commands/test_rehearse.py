@@ -1,6 +1,7 @@
 """`tcig rehearse` on narrow copies of the real architectures."""
 
 import json
+import os
 
 import pytest
 
@@ -48,6 +49,8 @@ def test_the_whole_path_on_random_weights(profile, tmp_path, capsys, weights_sto
     lock = json.loads((out / "weights" / "lock.json").read_bytes())
     assert {entry["source"] for entry in lock.values()} == {"random"}
     assert not (weights_store / "lock.json").exists(), "the user's own store is left alone"
+    assert os.environ["TCIG_WEIGHTS"] == str(weights_store)
+    assert "TCIG_DEVICE" not in os.environ
     assert cli.main(["rehearse", *arguments]) == 0
     assert "0 models of random weights" in capsys.readouterr().err
     assert not (out / "weights").exists()
