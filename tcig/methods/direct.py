@@ -30,9 +30,6 @@ from tcig.models.diffusion import Diffusion, to_images
 from tcig.models.images import check_finite
 from tcig.models.segmentation import DEEPLABV3
 
-LARGEST = 0
-"""Power of two of a gradient's largest value where it enters the VAE; by measurement."""
-
 
 @dataclass(frozen=True)
 class DirectOptions(SamplingOptions):
@@ -198,7 +195,8 @@ def differentiate(
     The loss is a mean over all pixels, so its gradient is too small for float16, whose least number
     is 6e-8: on its way through the VAE and the UNet most of it would become zero. Each sample's
     gradient is therefore multiplied by a power of two, which float32 and bfloat16 hold exactly, and
-    divided by it in the end.
+    divided by it in the end. Where it enters the VAE its largest value is then between 1 and 2; any
+    power from 1/16 to 256 of that served as well on the miniature networks.
 
     Args:
         loss: images (N, 3, H, W) -> losses (N,).
@@ -217,7 +215,7 @@ def differentiate(
     check_finite(losses, f"{step}: the guides' loss")
     (slope,) = torch.autograd.grad(losses.sum(), seen)
     largest = slope.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(slope.dtype).tiny)
-    scale = torch.exp2(LARGEST - largest.log2().floor())
+    scale = torch.exp2(-largest.log2().floor())
     (gradient,) = torch.autograd.grad(images, latents, slope * scale)
     gradient = gradient / scale
     check_finite(gradient, f"{step}: the gradient of the guides' loss")

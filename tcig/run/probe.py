@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -51,7 +50,9 @@ def probe_diffusion(source: str, size: int, compute: Compute) -> Probed | None:
         if "unet" not in networks:
             return None
         unet, vae = networks["unet"], networks["vae"]
-    elif (place := local(source) or present(source)) and _has_parts(place):
+    elif (place := local(source) or present(source)) and all(
+        (place / part).is_dir() for part in ("unet", "vae")
+    ):
         model = load_diffusion(source, compute)
         unet, vae = model.unet, model.vae
     else:
@@ -63,10 +64,6 @@ def probe_diffusion(source: str, size: int, compute: Compute) -> Probed | None:
     with torch.inference_mode():
         evaluation = _seconds(lambda: unet(**inputs).sample, compute) / count
         return Probed(evaluation, _seconds(lambda: vae.decode(latents).sample, compute))
-
-
-def _has_parts(place: Path) -> bool:
-    return (place / "unet").is_dir() and (place / "vae").is_dir()
 
 
 def _unet_inputs(unet: nn.Module, count: int, side: int) -> dict:

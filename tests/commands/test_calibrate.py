@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from tcig import cli
+from tcig.data.emoji import FOLDER as EMOJI
 from tcig.data.voc import BY_LABEL
 from tcig.eval.calibrate import calibration, ceiling, nearest_subsets
+from tcig.eval.judges import JUDGES, SOURCES, ColourJudge
 from tcig.eval.stored import Score, sparse
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "coco-sample"
@@ -87,3 +89,17 @@ def test_the_real_sample_is_calibrated(tmp_path, capsys):
     assert len(frame) == 2 * 2 * 2 * 8
     counted = frame[frame["reduction"] == "iou_image"].groupby("reading")["n"].first()
     assert dict(counted) == {"masks": 6, "images": 4}
+
+
+def test_mask2former_is_asked_at_both_its_input_sizes(tmp_path, monkeypatch):
+    """By stand-ins of its names, which say nothing of sizes, only that both judges score."""
+    for name in ("mask2former", "mask2former-800"):
+        monkeypatch.setitem(JUDGES, name, lambda name, path: ColourJudge())
+        monkeypatch.delitem(SOURCES, name, raising=False)
+    profile = tmp_path / "mine.toml"
+    profile.write_text('base = "smoke"\njudges = ["mask2former"]\nembedded = false\n')
+    arguments = ["--coco", str(EMOJI), "--profile", str(profile), "--limit", "3"]
+    assert cli.main(["calibrate", *arguments, "--out", str(tmp_path / "out")]) == 0
+    frame = pd.read_csv(tmp_path / "out" / "calibration.csv")
+    counts = frame[frame["reduction"] == "iou_image"].groupby("judge")["n"].max()
+    assert dict(counts) == {"mask2former": 3, "mask2former-800": 3}
