@@ -26,8 +26,12 @@ TOML = 'size = 128\nscore_size = 128\njudges = ["colours"]\nbatch = 8\nembedded 
 
 @pytest.fixture
 def tcig(tmp_path, monkeypatch, capsys):
-    """Runs a command in an empty folder: exit status, standard output, standard error."""
+    """Runs a command in an empty folder: exit status, standard output, standard error.
+
+    On the CPU, also with the profile `paper`, which would refuse it before any other mistake.
+    """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TCIG_DEVICE", "cpu")
     monkeypatch.setenv("COLUMNS", "100")
 
     def run(*arguments):
