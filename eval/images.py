@@ -61,7 +61,7 @@ def find_images(
     chosen = hash_order(layouts)[:limit]
     known = {layout.id for layout in layouts}
     present = set()
-    for path in folder.glob("*.png"):
+    for path in folder.glob("[!.]*.png"):  # macOS writes ._NAME.png beside NAME.png
         match = _NAME.fullmatch(path.name)
         if not match or match["layout"] not in known:
             raise InputError(
@@ -172,8 +172,8 @@ def _missing(folder: Path, layout: str, sample: int) -> InputError:
         lossy = folder / f"{layout}-{sample}.{suffix}"
         if lossy.exists():
             return InputError(f"{lossy} is lossy, which shifts the judge: save images as PNG.")
-    if not any(folder.glob("*.png")):
-        paths = sorted(folder.glob("*/*.png"))
+    if not any(folder.glob("[!.]*.png")):
+        paths = sorted(folder.glob("[!.]*/[!.]*.png"))
         inside = next((path.parent.name for path in paths if _NAME.fullmatch(path.name)), None)
         hint = f"its folder {inside} has some" if inside else "generate them first"
         return InputError(f"{folder} holds no images: {hint}.")

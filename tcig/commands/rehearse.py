@@ -25,6 +25,8 @@ LAYOUTS = 2
 STEPS = 2
 ROWS = ("real", "text-only", "si", "bld", "multidiffusion", "tcig")
 """The systems, floor and ceiling; the ablations run the same networks."""
+MARKER = ".tcig-rehearsal"
+"""File by which a folder of random weights is known, and may be removed."""
 SPARE = 1_000_000_000
 """Bytes of disk beyond the weights; ours."""
 
@@ -55,11 +57,17 @@ def main(argv: list[str]) -> int:
     changes = {VARIABLE: str(weights)}
     if profile.compute.device.type == "cpu":
         changes[DEVICE] = "cpu"  # a rehearsal may run where the profile itself would not
-    with mock.patch.dict(os.environ, changes):
-        status = _rehearse(options, profile, weights)
-    if not options.keep:
-        shutil.rmtree(weights)
-    return status
+    marker = weights / MARKER
+    if weights.exists() and any(weights.iterdir()) and not marker.exists():
+        raise InputError(f"{weights} was not made by a rehearsal; choose another --out.")
+    weights.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+    try:
+        with mock.patch.dict(os.environ, changes):
+            return _rehearse(options, profile, weights)
+    finally:
+        if not options.keep:
+            shutil.rmtree(weights)
 
 
 def _rehearse(options: Options, profile, weights: Path) -> int:
@@ -90,7 +98,6 @@ def _make(profile, rows: tuple[str, ...], weights: Path) -> None:
     from tcig.run.needs import needs
 
     names = [name for name in needs(profile, rows, quality=False) if not present(name)]
-    weights.mkdir(parents=True, exist_ok=True)
     need = sum(entry_of(name).size or 0 for name in names) + SPARE
     free = shutil.disk_usage(weights).free
     print(

@@ -2,8 +2,10 @@
 
 import datetime
 import os
+import re
 import shutil
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import huggingface_hub
@@ -13,12 +15,12 @@ from safetensors.torch import save_file
 from tcig.data.errors import InputError
 from tcig.data.files import sha256
 from tcig.data.transfer import RefusedError, discard, download, open_session, writing
-from tcig.models.catalogue import Entry, entry_of
+from tcig.models.catalogue import Entry, catalogue, entry_of
 from tcig.models.sources import HUB, MIRROR, Listing, Remote, gated, list_files
 from tcig.models.store import Locked, Stored, lacking, place_of, read_lock, store, write_lock
 
 UNDER_WAY = ".source"
-"""File in a model's folder while it is fetched: from where."""
+"""File in a model's folder while it is fetched: from where, then the names of its files."""
 SHOWN = 1 << 20
 """Bytes from which on a file has a progress bar; ours."""
 
@@ -37,8 +39,14 @@ def fetch(
         anew: forget what the lock file has of it.
 
     Raises:
-        InputError: it cannot be had, the disk is too small, or the files are others than before.
+        InputError: no such name, it cannot be had, the disk is too small, or the files are others
+            than before.
     """
+    if name not in catalogue() and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
+        raise InputError(
+            f"unknown model {name!r}; expected a name that `tcig weights list` shows, or a hub id "
+            "ORG/NAME."
+        )
     entry, folder = entry_of(name), place_of(name)
     locked = None if anew else read_lock().get(name)
     if locked and not lacking(folder, locked):
@@ -52,8 +60,10 @@ def fetch(
     listing = list_files(entry, source, revision)
     with writing(folder, MIRROR if entry.urls else HUB):
         marker, origin = folder / UNDER_WAY, f"{listing.source}@{listing.revision}"
-        resumed = marker.exists() and marker.read_text() == origin
-        marker.write_text(origin)
+        before, *started = marker.read_text().splitlines() if marker.exists() else [""]
+        resumed = before == origin
+        _remove(folder, set(started) - set(listing.files))  # of a fetch from elsewhere
+        marker.write_text("\n".join([origin, *listing.files]))
         pending = {
             name: remote
             for name, remote in listing.files.items()
@@ -81,14 +91,20 @@ def _adopt(entry: Entry, listing: Listing, locked: Locked | None) -> None:
     folder = place_of(entry.name)
     found = _lock_of(listing, folder)
     _compare(entry.name, found, locked)
-    for path in folder.rglob("*"):  # of an earlier source, which loaders could take for this one's
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in found.files and name != ".lock":
-            path.unlink()
+    if earlier := read_lock().get(entry.name):  # whose files loaders could take for this one's
+        _remove(folder, (earlier.files | earlier.converted).keys() - found.files.keys())
+    _remove(folder, {UNDER_WAY})
     made = _converted(entry, found, folder)
     write_lock(entry.name, made)
     for each in made.converted:
         (folder / each).unlink()
+
+
+def _remove(folder: Path, names: Collection[str]) -> None:
+    """Removes files that a fetch put into a model's folder; what others put there stays."""
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+        discard(_part(folder / name))
 
 
 def _kept(path: Path, name: str, remote: Remote, locked: Locked | None, resumed: bool) -> bool:

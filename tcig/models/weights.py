@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 
@@ -67,7 +68,17 @@ def identity_of(source: str | Path) -> str:
 
 
 def hash_of(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files below `folder`."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """SHA-256 over the names and contents of all files below `folder`.
+
+    Links are followed, also to folders. Hidden files and folders do not count, as no loader reads
+    them.
+    """
+    files, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [each for each in folders if real not in seen and not each.startswith(".")]
+        seen.add(real)
+        files += [Path(place, name) for name in names if not name.startswith(".")]
+    files = sorted(path for path in files if path.is_file())
     lines = [f"{path.relative_to(folder).as_posix()} {sha256(path)}" for path in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -7,6 +7,7 @@ import pytest
 
 from tcig import cli
 from tcig.commands import rehearse
+from tcig.data.errors import InputError
 
 PROFILE = """
 base = "smoke"
@@ -77,3 +78,20 @@ def test_a_disk_too_small_is_said_first(profile, tmp_path, capsys, monkeypatch):
     assert cli.main(["rehearse", *arguments]) == 2
     assert "GB free" in capsys.readouterr().err
     assert not list((tmp_path / "out" / "weights").rglob("*.safetensors"))
+
+
+def test_a_folder_of_the_users_is_never_removed(profile, tmp_path, capsys):
+    precious = tmp_path / "out" / "weights" / "mine.safetensors"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("years of work")
+    arguments = ["--profile", str(profile), "--out", str(tmp_path / "out"), "--methods", "bld"]
+    assert cli.main(["rehearse", *arguments]) == 2
+    assert "was not made by a rehearsal" in capsys.readouterr().err
+    assert precious.read_text() == "years of work"
+
+
+def test_the_random_weights_are_removed_after_an_error_too(profile, tmp_path, monkeypatch):
+    monkeypatch.setattr(rehearse, "_make", lambda *_: (_ for _ in ()).throw(InputError("no.")))
+    arguments = ["--profile", str(profile), "--out", str(tmp_path / "out"), "--methods", "bld"]
+    assert cli.main(["rehearse", *arguments]) == 2
+    assert not (tmp_path / "out" / "weights").exists()

@@ -111,6 +111,13 @@ def test_other_files_are_left_alone(paint, layouts, manifest):
     assert len(find_images(folder, layouts, manifest, None).pairs) == 6
 
 
+def test_hidden_files_are_left_alone(paint, layouts, manifest):
+    """As macOS writes beside each file on a disk of another system."""
+    folder = paint()
+    (folder / f"._{layouts[0].id}-0.png").write_bytes(b"x")
+    assert len(find_images(folder, layouts, manifest, None).pairs) == 6
+
+
 def test_a_run_tells_what_it_was_asked_for(paint, layouts, manifest, record_run, refused):
     folder = paint(samples=2)
     record_run(folder, limit=2, samples=2)

@@ -409,3 +409,47 @@ def test_the_identity_is_of_revision_and_files(hub):
     (place_of(NAME) / "stray").write_text("")
     assert identity_of(NAME) == identity
     assert Hub.address(hub.server) not in identity
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "/etc", "../x", "a/b/c", "org/..", "~"])
+def test_a_name_that_is_no_model_is_refused_and_nothing_is_touched(name, tmp_path, weights_store):
+    weights_store.mkdir()
+    precious = [weights_store.parent / "thesis.txt", weights_store / "mine.txt"]
+    for path in precious:
+        path.write_text("years of work")
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "config.json").write_text("{}")
+    (source / f"{WEIGHTS}.safetensors").write_bytes(LARGE)
+    with pytest.raises(InputError, match="unknown model"):
+        fetch(name, str(source))
+    assert all(path.read_text() == "years of work" for path in precious)
+
+
+def test_files_that_the_user_put_beside_a_models_own_stay(hub):
+    hub.add(NAME, FILES)
+    place_of(NAME).mkdir(parents=True)
+    (place_of(NAME) / "notes.txt").write_text("mine")
+    fetch(NAME)
+    hub.add("org/mirror", ONE | {f"{WEIGHTS}.safetensors": LARGE}, revision="f" * 40)
+    fetch(NAME, "org/mirror", anew=True)
+    assert stored(place_of(NAME)) == {"notes.txt", "config.json", f"{WEIGHTS}.safetensors"}
+
+
+def test_what_an_interrupted_fetch_of_other_files_left_is_removed(hub, monkeypatch):
+    """Loaders could take it for this one's."""
+    hub.add("org/mirror", ONE | {f"{WEIGHTS}.safetensors": LARGE}, revision="f" * 40)
+    hub.add(NAME, FILES)
+    get = fetching._get
+
+    def killed(entry, listing, name, *rest):
+        if name == f"{UNET}.fp16.safetensors":
+            raise KeyboardInterrupt
+        get(entry, listing, name, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fetching, "_get", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(NAME)
+    fetch(NAME, "org/mirror")
+    assert stored(place_of(NAME)) == {"config.json", f"{WEIGHTS}.safetensors"}

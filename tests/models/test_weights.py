@@ -1,6 +1,7 @@
 """Where weights are found, and what their identity depends on."""
 
 import os
+import shutil
 
 import pytest
 
@@ -105,3 +106,28 @@ def test_names_of_nothing(source):
 def test_the_identity_of_a_folder_is_that_of_its_files(folder):
     assert identity_of(folder) == identity_of(str(folder)) == hash_of(folder)
     assert identity_of("mini:clip") == hash_of(WEIGHTS / "clip")
+
+
+def test_a_folders_identity_is_of_what_is_loaded(tmp_path):
+    """Links count by what they lead to, hidden files not at all."""
+    unets = [tmp_path / "one", tmp_path / "two"]
+    for content, unet in zip("ab", unets, strict=True):
+        unet.mkdir()
+        (unet / "model.safetensors").write_text(content)
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "unet").symlink_to(unets[0])
+    first = hash_of(model)
+    (model / ".DS_Store").write_text("x")
+    (model / ".cache").mkdir()
+    (model / ".cache" / "file").write_text("x")
+    assert hash_of(model) == first
+    (model / "unet").unlink()
+    (model / "unet").symlink_to(unets[1])
+    assert hash_of(model) != first
+    (model / "unet").unlink()
+    shutil.copytree(unets[0], model / "unet")
+    assert hash_of(model) == first
+    (model / "loop").symlink_to(model)
+    hash_of(model)
