@@ -3,11 +3,11 @@
     tcig calibrate --coco coco --download --out calibration
     tcig calibrate --coco coco --year 2014 --profile paper --out calibration-2014
 
-Scores COCO's own photographs by the profile's judges (Mask2Former also at the input size of its
-published evaluation, 800 px), under both readings of the filter, with
-dropped objects counted and ignored, by every reduction; prints the combinations nearest to the
-published ceiling, and the readings that leave nearest to 1,000 images. Everything is in
-OUT/calibration.csv. A stopped calibration goes on where it was.
+Scores COCO's own photographs by the profile's judges, under both readings of the filter, with
+dropped objects counted and ignored, by every reduction. Mask2Former also sees them at the input
+size of its published evaluation, 800 px. Prints the combinations nearest to the published ceiling,
+and the readings that leave nearest to 1,000 images. Everything is in OUT/calibration.csv. A stopped
+calibration goes on where it was.
 """
 
 from dataclasses import dataclass

@@ -78,7 +78,7 @@ CLAIMS = {
         samples=4,
     ),
     "leakage": Claim(
-        "whether the judge is the guide's own network (not said)",
+        "IoU that only the guide sees (the paper does not name its judge)",
         ("tcig-stage1", "tcig"),
         "first.iterations",
         {

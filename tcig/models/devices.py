@@ -50,8 +50,15 @@ class Compute(BaseModel):
 
     @property
     def requested(self) -> str:
-        """The device as asked for: by `TCIG_DEVICE`, else by the profile."""
-        return os.environ.get(DEVICE) or self.on
+        """The device as asked for: by `TCIG_DEVICE`, else by the profile.
+
+        Raises:
+            InputError: the variable has another value than `cuda`, `mps` or `cpu`.
+        """
+        asked = os.environ.get(DEVICE)
+        if asked and asked not in ("cuda", "mps", "cpu"):
+            raise InputError(f"{DEVICE}: unknown device {asked!r}; expected cuda, mps or cpu.")
+        return asked or self.on
 
     @property
     def device(self) -> torch.device:

@@ -177,6 +177,9 @@ def test_the_papers_profile_refuses_to_run_on_a_cpu_unless_told_to(monkeypatch, 
     monkeypatch.setenv("TCIG_DEVICE", "cpu")
     assert cli.main(arguments) == 0
     assert load_profile("paper").compute.device.type == "cpu"
+    monkeypatch.setenv("TCIG_DEVICE", "tpu")
+    assert cli.main(arguments) == 2
+    assert "'tpu'" in capsys.readouterr().err
 
 
 def test_a_gpu_older_than_this_torchs_kernels_is_refused(monkeypatch):

@@ -174,9 +174,8 @@ def test_an_interrupted_fetch_goes_on_where_it_was(hub, monkeypatch):
     assert "config.json" not in asked(hub.server), "whole files are kept"
 
 
-def test_a_file_of_another_interrupted_source_is_not_taken_for_this_one_s(hub, monkeypatch):
-    hub.add(NAME, FILES | {"unet/config.json": b"[]"})
-    hub.add("org/mirror", FILES, revision="f" * 40)
+def fetch_until_weights(monkeypatch):
+    """Interrupts a fetch of `NAME` before the safetensors."""
     get = fetching._get
 
     def killed(entry, listing, name, *rest):
@@ -188,6 +187,12 @@ def test_a_file_of_another_interrupted_source_is_not_taken_for_this_one_s(hub, m
         patch.setattr(fetching, "_get", killed)
         with pytest.raises(KeyboardInterrupt):
             fetch(NAME)
+
+
+def test_a_file_of_another_interrupted_source_is_not_taken_for_this_one_s(hub, monkeypatch):
+    hub.add(NAME, FILES | {"unet/config.json": b"[]"})
+    hub.add("org/mirror", FILES, revision="f" * 40)
+    fetch_until_weights(monkeypatch)
     folder = fetch(NAME, "org/mirror")
     assert (folder / "unet" / "config.json").read_bytes() == b"{}"
     assert stored(folder) == WANTED
@@ -440,16 +445,6 @@ def test_what_an_interrupted_fetch_of_other_files_left_is_removed(hub, monkeypat
     """Loaders could take it for this one's."""
     hub.add("org/mirror", ONE | {f"{WEIGHTS}.safetensors": LARGE}, revision="f" * 40)
     hub.add(NAME, FILES)
-    get = fetching._get
-
-    def killed(entry, listing, name, *rest):
-        if name == f"{UNET}.fp16.safetensors":
-            raise KeyboardInterrupt
-        get(entry, listing, name, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fetching, "_get", killed)
-        with pytest.raises(KeyboardInterrupt):
-            fetch(NAME)
+    fetch_until_weights(monkeypatch)
     fetch(NAME, "org/mirror")
     assert stored(place_of(NAME)) == {"config.json", f"{WEIGHTS}.safetensors"}

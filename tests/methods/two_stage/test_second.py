@@ -267,6 +267,19 @@ def sentencepiece_alone(folder):
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
 
 
+INPUTS, PROMPTS = [noise(32), noise(32, 1)], ["a cat", "a dog"]
+
+
+def refined_as_if_alone(stage):
+    """Two images refined in a batch, each as alone."""
+    both = stage.refine(INPUTS, PROMPTS, generators([1, 2]))
+    assert {image.size for image in both} == {(64, 64)}
+    for n, image in enumerate(both):
+        (alone,) = stage.refine([INPUTS[n]], [PROMPTS[n]], generators([n + 1]))
+        assert grey_levels(alone, image) <= 2
+    return both
+
+
 def test_a_pipeline_on_pixels_serves_with_its_upscaler(tmp_path):
     small_if(tmp_path)
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
@@ -274,14 +287,9 @@ def test_a_pipeline_on_pixels_serves_with_its_upscaler(tmp_path):
     assert type(stage.pipeline).__name__ == "IFImg2ImgPipeline"
     assert not hasattr(stage.upscaler, "vae")
     assert stage.upscaler.text_encoder is None
-    inputs, prompts = [noise(32), noise(32, 1)], ["a cat", "a dog"]
-    both = stage.refine(inputs, prompts, generators([1, 2]))
-    assert {image.size for image in both} == {(64, 64)}
-    for n in range(2):
-        (alone,) = stage.refine([inputs[n]], [prompts[n]], generators([n + 1]))
-        assert grey_levels(alone, both[n]) <= 2
+    both = refined_as_if_alone(stage)
     plain = SecondStage(options(pipeline=one, steps=4), 64).refine(
-        inputs, prompts, generators([1, 2])
+        INPUTS, PROMPTS, generators([1, 2])
     )
     assert grey_levels(plain[0], both[0]) > 0
     (drawn,) = stage.draw(["a cat"], generators([3]))
@@ -319,12 +327,7 @@ def transformer(request, narrow):
 
 def test_a_pipeline_with_a_transformer_serves(transformer):
     stage = SecondStage(options(pipeline=transformer, steps=4), 64)
-    inputs, prompts = [noise(32), noise(32, 1)], ["a cat", "a dog"]
-    both = stage.refine(inputs, prompts, generators([1, 2]))
-    assert {image.size for image in both} == {(64, 64)}
-    for n in range(2):
-        (alone,) = stage.refine([inputs[n]], [prompts[n]], generators([n + 1]))
-        assert grey_levels(alone, both[n]) <= 2
+    refined_as_if_alone(stage)
     assert grey_levels(*stage.refine([noise(32)] * 2, ["a cat"] * 2, generators([1, 2]))) > 0
     drawn = stage.draw(["a cat"] * 2, generators([3, 3]))
     assert drawn[0].size == (64, 64)
