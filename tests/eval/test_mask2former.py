@@ -70,8 +70,8 @@ HUB = {
     "num_labels": 133, "resample": 2, "rescale_factor": 0.00392156862745098,
     "size": {"height": 384, "width": 384}, "size_divisor": 32,
 }  # fmt: skip
-"""A preprocessor_config.json in the hub's form. Its `size` is that of the published file (blob a6376a5
-of facebook/mask2former-swin-large-coco-instance); the other values are transformers' usual ones."""
+"""In the hub's form. `size` is the published one (blob a6376a5 of
+facebook/mask2former-swin-large-coco-instance); the other values are transformers' usual ones."""
 
 
 @pytest.fixture(scope="module")
