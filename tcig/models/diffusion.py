@@ -161,15 +161,17 @@ class Diffusion:
     @torch.inference_mode()
     def _embed(self, prompt: str) -> tuple[Tensor, Tensor]:
         length = self.text_encoder.config.max_position_embeddings
-        settings = {"max_length": length, "padding": "max_length", "return_tensors": "pt"}
-        whole = self.tokenizer(prompt, verbose=False).input_ids
-        if len(whole) > length:
-            lost = self.tokenizer.decode(whole[length - 1 : -1]).strip()
+        # Padding and truncation are settings of the tokenizer itself, which threads share.
+        tokens = self.tokenizer(prompt, verbose=False).input_ids
+        if len(tokens) > length:
+            lost = self.tokenizer.decode(tokens[length - 1 : -1]).strip()
             warnings.warn(
                 f"the text encoder takes {length - 2} tokens: {lost!r} was cut off {prompt!r}",
                 stacklevel=2,
             )
-        tokens = self.tokenizer(prompt, truncation=True, **settings).input_ids
+            tokens = [*tokens[: length - 1], tokens[-1]]
+        padding = [self.tokenizer.pad_token_id] * (length - len(tokens))
+        tokens = torch.tensor([tokens + padding])
         found = self.text_encoder(tokens.to(self.device))
         return found.last_hidden_state, found.pooler_output
 

@@ -4,7 +4,9 @@ import copy
 import json
 import re
 import shutil
+import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import diffusers
@@ -250,6 +252,19 @@ def test_a_prompt_that_just_fits_is_not_cut(fresh):
         fresh.encode_prompts([" ".join([word] * (length - 2))])
     with pytest.warns(UserWarning, match=f"{word!r} was cut off"):
         fresh.encode_prompts([" ".join([word] * (length - 1))])
+
+
+def test_threads_that_share_a_model_get_texts_of_full_length(fresh):
+    """The tokenizer's own padding is a setting that threads would take from each other."""
+    prompts = [f"a cat {number}" for number in range(200)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(lambda prompt: fresh.encode_prompts([prompt])[0], prompts))
+    finally:
+        sys.setswitchinterval(interval)
+    assert {text.shape[1] for text in found} == {fresh.text_encoder.config.max_position_embeddings}
 
 
 def test_noise_of_a_sample_depends_on_its_seed_alone():

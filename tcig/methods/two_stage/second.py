@@ -19,6 +19,7 @@ from diffusers import (
     IFSuperResolutionPipeline,
 )
 from PIL import Image
+from transformers import PreTrainedTokenizerBase
 
 from tcig.data.errors import InputError
 from tcig.models.catalogue import entry_of
@@ -140,6 +141,9 @@ class SecondStage:
         """Runs a pipeline with those of the options that its call has arguments for."""
         own = copy(pipeline)  # a run changes it and its scheduler, and threads may run it at once
         own.scheduler = _checking(deepcopy(pipeline.scheduler))
+        for name, part in pipeline.components.items():
+            if isinstance(part, PreTrainedTokenizerBase):  # padding is a setting of its own
+                setattr(own, name, deepcopy(part))
         options = {
             "num_inference_steps": self.options.steps,
             "guidance_scale": self.options.guidance,
