@@ -19,7 +19,7 @@ def build_layouts(folder: Path, options: Filter) -> tuple[Header, list[Layout]]:
             caption; no image passes.
     """
     instances = read_instances(folder, options.year)
-    captions = read_captions(folder, options.year)
+    captions = None if options.caption is None else read_captions(folder, options.year)
     chosen = choose(instances, options)
     layouts, objects_cut = [], 0
     for image, kept, dropped in tqdm(chosen, "masks", disable=None, leave=False):
@@ -32,7 +32,7 @@ def build_layouts(folder: Path, options: Filter) -> tuple[Header, list[Layout]]:
             f"none of the {len(instances.images)} images in {folder} passes the filter: "
             "see what each reading leaves with `tcig layouts --count`."
         )
-    sources = (instances.source, captions.source)
+    sources = (instances.source, *([captions.source] if captions else []))
     header = Header(
         filter=options,
         sources=tuple(SourceFile(file=s.path.name, sha256=s.sha256) for s in sources),
@@ -61,7 +61,7 @@ def _layout(
     image: dict,
     kept: list[Candidate],
     dropped: dict[str, list],
-    captions: Captions,
+    captions: Captions | None,
     options: Filter,
 ) -> tuple[Layout | None, int]:
     """The layout on the centre square, None if too few objects are left, and how many were cut."""
@@ -76,11 +76,13 @@ def _layout(
     aside = [region | {"reason": "cut"} for region in outside]
     for reason, objects in dropped.items():
         aside += [_on_square(candidate, image) | {"reason": reason} for candidate in objects]
+    size = image["width"], image["height"]
     layout = Layout(
         id=str(image["id"]),
         image=f"val{options.year}/{image['file_name']}",
-        side=min(image["height"], image["width"]),
-        caption=_caption(image, captions, options),
+        side=min(size),
+        size=size if len(set(size)) == 2 else None,
+        caption=_caption(image, captions, options) if captions else "",
         regions=tuple(Region(**region) for region in regions),
         dropped=tuple(Dropped(**region) for region in aside if area(region["mask"])),
     )

@@ -3,13 +3,16 @@
 import re
 from pathlib import Path
 
+import numpy as np
+
 from tcig.data.errors import InputError
 from tcig.data.masks import check_runs
-from tcig.data.voc import BY_COCO_ID, VOC_WORDS
+from tcig.data.pictures import check_size
+from tcig.data.voc import BY_COCO_ID, BY_LABEL, VOC_WORDS
 
-FAR = 1e5
-"""Pixels from the origin beyond which a polygon is not drawn: pycocotools walks every pixel of its
-outline."""
+OUTLINE = 4_000_000
+"""Pixels of the outline of an object's polygons (our choice): pycocotools takes about 100 bytes for
+each of them."""
 
 
 def encodable(text: str) -> bool:
@@ -23,22 +26,39 @@ def encodable(text: str) -> bool:
 
 def check_image(path: Path, image: dict) -> None:
     """Refuses a size that is not of pixels, and a file name that could lead out of its folder."""
-    if not all(type(image[side]) is int and image[side] > 0 for side in ("width", "height")):
-        raise InputError(f"{path}: image {image['id']} has no width and height in pixels.")
+    try:
+        check_size(image["width"], image["height"])
+    except ValueError as error:
+        raise InputError(f"{path}: image {image['id']} has the {error}.") from None
     name = image["file_name"]
     if type(name) is not str or not re.fullmatch(r"\w[\w-]*\.\w+", name, re.ASCII):
         raise InputError(
-            f"{path}: image {image['id']} has the file name {name!r}: a plain name is needed."
+            f"{path}: image {image['id']} has the file_name {name!r}; expected a name without "
+            "folders, of letters, digits, _ and -, with one extension, as 000000000139.jpg."
         )
 
 
-def check_category(path: Path, number: int, name: str) -> None:
-    """Refuses ids that are not COCO's: a file's cats would be taken for dogs."""
-    known = BY_COCO_ID.get(number)
-    if known and VOC_WORDS.get(name, name) != known.label:
+def class_of(name: object) -> str | None:
+    """The class that a category's name means, whatever its case and of COCO's or VOC's words."""
+    text = name.strip().lower() if isinstance(name, str) else ""
+    label = VOC_WORDS.get(text, text)
+    return label if label in BY_LABEL else None
+
+
+def check_category(path: Path, number: int, name: object) -> None:
+    """Refuses ids that are not COCO's: a file's cats would be taken for dogs, or left out."""
+    label, known = class_of(name), BY_COCO_ID.get(number)
+    if type(name) is not str:
+        raise InputError(f"{path}: category {number} has the name {name!r}; expected a text.")
+    if known and label != known.label:
         raise InputError(
-            f"{path}: category {number} is {name!r}, in COCO it is {known.label!r}: give the "
+            f"{path}: category {number} is {name!r}, in COCO it is {known.label!r}; give the "
             "annotations COCO's category ids."
+        )
+    if label and not known:
+        raise InputError(
+            f"{path}: category {number} is {name!r}, whose id in COCO is "
+            f"{BY_LABEL[label].coco_id}; give the annotations COCO's category ids."
         )
 
 
@@ -47,48 +67,84 @@ def check_object(path: Path, annotation: dict, image: dict) -> None:
 
     Polygons of one object may overlap or leave the image, so an area may exceed it, but not twice.
     """
-    number, shape, area = annotation["id"], annotation["segmentation"], annotation["area"]
+    number, area = annotation["id"], annotation["area"]
     if type(area) not in (int, float) or not 0 <= area <= 2 * image["width"] * image["height"]:
-        raise refusal(path, number, f"has the area {area!r}", "pixels of its image are needed")
+        raise refusal(
+            path, number, f"has the area {_shown(area)}", "pixels of its image are needed"
+        )
     if annotation.get("iscrowd", 0) not in (0, 1):
         raise refusal(path, number, f"has iscrowd {annotation['iscrowd']!r}", "it is 0 or 1")
-    if type(shape) is list:
-        if not shape:
-            raise refusal(path, number, "has no polygon", "its mask is unknown")
-        for polygon in shape:
-            _check_polygon(path, number, polygon)
-    elif type(shape) is dict and {"size", "counts"} <= shape.keys():
-        size = [image["height"], image["width"]]
-        if shape["size"] != size:
-            what = f"has an RLE of size {shape['size']}"
-            raise refusal(path, number, what, f"its image {image['id']} is {size}")
-        try:
-            check_runs(shape)
-        except ValueError as error:
-            raise refusal(path, number, "has no readable RLE", str(error)) from None
+    try:
+        check_segmentation(annotation["segmentation"], image["height"], image["width"])
+    except ValueError as error:
+        raise refusal(path, number, f"of image {image['id']} has no usable mask", error) from None
+
+
+def check_segmentation(segmentation: object, height: int, width: int) -> None:
+    """Checks what pycocotools would walk or allocate without a look: polygons or an RLE.
+
+    Args:
+        segmentation: as in COCO's annotations.
+        height: of the image, pixels.
+        width: of the image, pixels.
+
+    Raises:
+        ValueError: it is neither, has another size, or its coordinates or runs do not fit.
+    """
+    check_size(width, height)
+    if type(segmentation) is list:
+        if not segmentation:
+            raise ValueError("there is no polygon")
+        outline = sum(_check_polygon(each, height, width) for each in segmentation)
+        if outline > OUTLINE:
+            raise ValueError(
+                f"its outline is {outline:.0f} pixels long; at most {OUTLINE} are read"
+            )
+    elif type(segmentation) is dict and {"size", "counts"} <= segmentation.keys():
+        if segmentation["size"] != [height, width]:
+            raise ValueError(f"its RLE has the size {segmentation['size']}, not {[height, width]}")
+        check_runs(segmentation)
     else:
-        raise refusal(path, number, "has neither polygons nor an RLE", "its mask is unknown")
+        raise ValueError("it is neither a list of polygons nor an RLE with size and counts")
 
 
-def _check_polygon(path: Path, number: int, polygon: list) -> None:
-    if type(polygon) is not list or len(polygon) < 6 or len(polygon) % 2:
-        length = len(polygon) if type(polygon) is list else 0
-        what = f"has a polygon of {length} coordinates"
-        raise refusal(path, number, what, "at least 3 points (6 coordinates) are needed")
+def _check_polygon(polygon: object, height: int, width: int) -> float:
+    """Checks a polygon and bounds the length of its outline, pixels."""
+    if type(polygon) is not list:
+        raise ValueError(
+            f"a polygon is {_shown(polygon)}; expected a list of lists [x, y, x, y, ...]"
+        )
+    if len(polygon) < 6 or len(polygon) % 2:
+        raise ValueError(
+            f"a polygon has {len(polygon)} coordinates; expected x and y of at least 3 points, an "
+            "even number"
+        )
+    side = max(height, width)
     try:  # whole lists at once: a loop over a million coordinates would double the reading time
+        low, high = min(polygon), max(polygon)
         total = sum(polygon)
-        sound = max(polygon) <= FAR and min(polygon) >= -FAR and total == total
-    except TypeError:
+        sound = -side <= low and high <= 2 * side and total == total
+    except (TypeError, OverflowError):
         sound = False
     if not sound:
-        raise refusal(
-            path,
-            number,
-            "has a polygon that is not of pixels",
-            f"numbers up to {FAR:.0f} are needed",
+        raise ValueError(
+            f"a polygon has coordinates that are no pixels in or near its image of {width}x{height}"
         )
+    longest = (high - low) * len(polygon) / 2
+    if longest <= OUTLINE / 100:
+        return longest
+    points = np.array(polygon, float).reshape(-1, 2)
+    return float(np.abs(points - np.roll(points, 1, 0)).max(1).sum())
 
 
-def refusal(path: Path, number: int, what: str, why: str) -> InputError:
+def _shown(value: object) -> str:
+    """A value, cut: a number may have thousands of digits."""
+    if type(value) is int and abs(value) > 10**20:
+        return "of too many digits"
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
+def refusal(path: Path, number: int, what: str, why: object) -> InputError:
     """The error that names the file and the annotation."""
     return InputError(f"{path}: annotation {number} {what}: {why}.")

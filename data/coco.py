@@ -2,7 +2,7 @@
 
 import gc
 import hashlib
-import json
+import re
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tcig.data.checks import check_category, check_image, check_object, encodable, refusal
 from tcig.data.errors import InputError
+from tcig.data.files import read_file
+from tcig.data.parsing import parse_json
 from tcig.data.voc import BY_COCO_ID
 
 
@@ -118,25 +120,20 @@ def _no_collection():
 
 
 def _read(path: Path) -> tuple[dict, Source]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}): give --coco a folder of COCO's shape, "
-            "or add --download."
-        ) from None
-    source = Source(path, hashlib.sha256(data).hexdigest())
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:  # also: numbers or nesting beyond all measure
-        cut = data.lstrip()[:1] == b"{" and not data.rstrip().endswith(b"}")
-        what = "is truncated" if cut else "is not JSON"
-        raise InputError(
-            f"{path} {what} ({error}): remove it and fetch it again with --download."
-        ) from None
+    fix = "give --coco a folder of COCO's shape, or add --download"
+    if path.name.startswith("captions"):
+        fix += ", or for the row `real`, which needs none, --caption None"
+    years = {year: path.with_name(re.sub("20..", year, path.name)) for year in ("2014", "2017")}
+    other = next((year for year, place in years.items() if place.is_file()), None)
+    if other and not path.exists():
+        fix = f"the folder has the annotations of {other}: give --year {other}, or add --download"
+    data = read_file(path, fix)
+    cut = data.lstrip()[:1] == b"{" and not data.rstrip().endswith(b"}")
+    source = f"{path} is truncated and" if cut else path
+    content = parse_json(data, source, "remove it and fetch it again with --download")
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, not COCO's object of lists.")
-    return content, source
+    return content, Source(path, hashlib.sha256(data).hexdigest())
 
 
 def _index(path: Path, content: dict, part: str, fields: tuple[str, ...]) -> dict[int, dict]:

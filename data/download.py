@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import threading
+import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -16,14 +17,22 @@ from pathlib import Path
 from urllib.parse import quote
 
 import requests
-from PIL import Image
 from tqdm import tqdm
 
 from tcig.data.errors import InputError
+from tcig.data.files import sha256
+from tcig.data.photographs import as_annotated
+from tcig.data.pictures import open_picture
 from tcig.data.transfer import discard, download, open_session, writing
 
 BASE = "http://images.cocodataset.org"
 MIRROR = "TCIG_COCO_MIRROR"  # environment variable: a server of the same layout
+ARCHIVES = {
+    2014: "031296bbc80c45a1d1f76bf9a90ead27e94e99ec629208449507a4917a3bf009",
+    2017: "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
+}
+"""SHA-256 of annotations_trainval{year}.zip, as torchvision's prototype datasets check them; COCO
+itself prints none."""
 CONNECTIONS = 4
 GIVE_UP = 2 * CONNECTIONS  # images in a row without an answer from the server
 
@@ -45,6 +54,7 @@ def fetch_annotations(folder: Path, year: int) -> None:
         if missing:
             print(f"Downloading {url} (about 241 MB) into {annotations}", file=sys.stderr)
             download(session, url, part, MIRROR, show=True)
+            _check_archive(part, year, url)
             _extract(part, missing, url)
 
 
@@ -106,6 +116,22 @@ def _base() -> str:
     return (os.environ.get(MIRROR) or BASE).rstrip("/")
 
 
+def _check_archive(part: Path, year: int, url: str) -> None:
+    """Refuses another archive than COCO's from its own address, which is plain HTTP; of a mirror it
+    says so."""
+    if sha256(part) == ARCHIVES[year]:
+        return
+    if os.environ.get(MIRROR):
+        text = f"{url} is not the archive that COCO published: its SHA-256 differs."
+        warnings.warn(text, stacklevel=2)
+        return
+    discard(part)
+    raise InputError(
+        f"{url} is not the archive that COCO published: its SHA-256 differs from "
+        f"{ARCHIVES[year][:12]}..., so run again, or fetch it by another network"
+    )
+
+
 def _extract(part: Path, names: list[str], url: str) -> None:
     unpacked = {part.with_name(f"{name}.part"): name for name in names}
     try:
@@ -113,7 +139,13 @@ def _extract(part: Path, names: list[str], url: str) -> None:
             for path, name in unpacked.items():
                 with archive.open(f"annotations/{name}") as member, path.open("wb") as file:
                     shutil.copyfileobj(member, file)  # raises at the end if the CRC is wrong
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        KeyError,
+        RuntimeError,  # a member is encrypted or packed in another way
+    ) as error:
         discard(part)
         raise InputError(f"{url} is broken: {error}, so run again or check {MIRROR}") from error
     for path, name in unpacked.items():
@@ -123,10 +155,9 @@ def _extract(part: Path, names: list[str], url: str) -> None:
 
 def _check_image(part: Path, width: int, height: int, url: str) -> None:
     try:
-        with Image.open(part) as image:
-            if image.size != (width, height):
-                raise ValueError(f"its size is {image.size}, not {(width, height)}")
-            image.load()
-    except Exception as error:  # Pillow's decoders raise nearly anything on broken bytes.
+        picture = open_picture(part)
+        if as_annotated(picture, (width, height)) is None:
+            raise InputError(f"its size is {picture.size}, not {(width, height)}")
+    except InputError as error:
         discard(part)
         raise InputError(f"{url} is not the image of the annotations: {error}") from error

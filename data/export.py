@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tcig.data.errors import InputError
 from tcig.data.files import write_whole
 from tcig.data.layout import Layout
 from tcig.data.masks import resize_nearest, save_label_map
+
+UNFINISHED = ".unfinished-export"
+"""File that an export has until it is finished: what it says names the layouts and sizes."""
 
 
 def export_layouts(
@@ -25,7 +29,16 @@ def export_layouts(
     `folder/layouts.json` lists the layouts; `folder/masks/LAYOUT-REGION.png` is 255 inside a
     region and 0 outside, `folder/classes/LAYOUT.png` the class map in the VOC palette, both
     `size` x `size` by nearest neighbour, as tcig's own methods see them.
+
+    Raises:
+        InputError: the folder holds something else than an unfinished export of the same layouts.
     """
+    own = json.dumps([[layout.id for layout in layouts], size, samples])
+    mark = folder / UNFINISHED
+    if folder.exists() and any(folder.iterdir()) and not (mark.is_file() and _says(mark, own)):
+        raise InputError(f"{folder} is not empty; export to a new folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(mark, own)
     for name in ("masks", "classes"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     records = []
@@ -51,6 +64,11 @@ def export_layouts(
             }
         )
     write_whole(folder / "layouts.json", json.dumps(records, indent=1) + "\n")
+    mark.unlink()
+
+
+def _says(mark: Path, own: str) -> bool:
+    return mark.read_bytes() == own.encode()
 
 
 def _save(mask: np.ndarray, path: Path) -> None:

@@ -4,12 +4,59 @@ import fcntl
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tcig.data.errors import InputError
 from tcig.data.shards import Shard
+
+LARGEST = 2**31
+"""Bytes of a file that is read as a whole (our choice; COCO's largest annotations have 0.5 GB)."""
+
+
+def check_regular(path: Path, fix: str = "") -> int:
+    """Checks that a path is a regular file: a pipe would be waited for, a device read for ever.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        InputError: it is missing or something else.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error, fix) from None
+    if not stat.S_ISREG(status.st_mode):
+        what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+        raise InputError(f"{path} cannot be read ({what}){f'; {fix}' if fix else ''}.")
+    return status.st_size
+
+
+def read_file(path: Path, fix: str = "") -> bytes:
+    """Reads a regular file of at most `LARGEST` bytes.
+
+    Args:
+        path: the file.
+        fix: what the user can do, for the message.
+
+    Raises:
+        InputError: it is missing, not a regular file, too large, or cannot be read.
+    """
+    size = check_regular(path, fix)
+    if size > LARGEST:
+        raise InputError(f"{path} has {size:,} bytes; at most {LARGEST:,} are read.")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error, fix) from None
+
+
+def _unreadable(path: Path, error: Exception, fix: str) -> InputError:
+    reason = getattr(error, "strerror", None) or error
+    return InputError(f"{path} cannot be read ({reason}){f'; {fix}' if fix else ''}.")
 
 
 def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
@@ -19,7 +66,13 @@ def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
         path: the file.
         content: text as UTF-8.
         durable: whether it must outlast a crash of the machine, which may leave it empty else.
+
+    Raises:
+        InputError: the path is a folder.
+        OSError: it cannot be written; the error names the file.
     """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file.")
     if isinstance(content, str):
         content = content.encode()
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -30,8 +83,10 @@ def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         draft.replace(path)
-    except BaseException:
+    except BaseException as error:
         draft.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # of a full disk it has no name
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 
@@ -65,9 +120,19 @@ def _hold(held: ExitStack, path: Path, how: int, said: str) -> None:
         fcntl.flock(lock, how | fcntl.LOCK_NB)
     except BlockingIOError:
         raise InputError(f"{said} being written by another process.") from None
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be locked ({error.strerror}), as on some network disks; write to "
+            "another disk."
+        ) from None
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
+    """Hexadecimal SHA-256 of a regular file.
+
+    Raises:
+        InputError: it is missing or something else.
+    """
+    check_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

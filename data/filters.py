@@ -37,8 +37,9 @@ class Filter:
     """The image that the area is a share of: as it is, or its centre square (of decoded pixels)."""
     count_by: Literal["instance", "class"] = "instance"
     """What "objects" counts: instances, or distinct classes."""
-    caption: int = 0
-    """Which of an image's captions, in the order of their annotation ids."""
+    caption: int | None = 0
+    """Which of an image's captions, in the order of their annotation ids; None: no captions are
+    read, for the row `real`, which needs none."""
     min_area: float = 0.05
     """Smallest share of the image; an object of exactly this share stays."""
     min_objects: int = 2
@@ -59,8 +60,8 @@ class Filter:
             raise InputError("min_area and min_cropped_area are shares from 0 up to 1.")
         if not 1 <= self.min_objects <= self.max_objects:
             raise InputError("min_objects must be at least 1 and at most max_objects.")
-        if self.caption < 0:
-            raise InputError("caption counts from 0.")
+        if self.caption is not None and self.caption < 0:
+            raise InputError(f"caption {self.caption} must be at least 0, the first.")
 
     def number_of(self, labels: list[str]) -> int:
         """How many objects these labels of instances count as."""

@@ -1,18 +1,28 @@
 """Region, Layout, and the manifest: a typed header and one layout a line, as JSON lines."""
 
 import hashlib
-import json
-from collections.abc import Iterator, Sequence
+import re
+from codecs import BOM_UTF8
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from tcig.data.errors import InputError
-from tcig.data.files import write_whole
+from tcig.data.files import read_file, write_whole
 from tcig.data.filters import Filter
 from tcig.data.masks import area, check_runs, decode, decode_all, label_map
+from tcig.data.parsing import parse_json
+from tcig.data.pictures import check_size
 from tcig.data.voc import BY_LABEL, with_article
 
 SCHEMA = 1
@@ -71,8 +81,11 @@ class Layout(_Record):
     image: str
     side: int
     caption: str
+    """"" where the manifest was made without captions."""
     regions: tuple[Region, ...]
     dropped: tuple[Dropped, ...] = ()
+    size: tuple[int, int] | None = Field(default=None, exclude_if=lambda size: size is None)
+    """Width and height of the photograph, pixels; None: it is square."""
 
     @field_validator("id")
     @classmethod
@@ -81,8 +94,19 @@ class Layout(_Record):
             raise ValueError(f"id {value!r} must be letters, digits, '_' or '.': it names files")
         return value
 
+    @field_validator("image")
+    @classmethod
+    def _below_its_folder(cls, value: str) -> str:
+        names = value.split("/")
+        if value and any(not re.fullmatch(r"\w[\w.-]*", name, re.ASCII) for name in names):
+            raise ValueError(f"image {value!r} must be a path below the COCO folder")
+        return value
+
     @model_validator(mode="after")
     def _fits(self) -> "Layout":
+        check_size(*(self.size or (self.side, self.side)))
+        if self.size and min(self.size) != self.side:
+            raise ValueError(f"size {self.size} has another shorter side than {self.side}")
         for region in (*self.regions, *self.dropped):
             if not isinstance(region.mask.get("counts"), str):
                 raise ValueError(f"region {region.annotation} has no compressed RLE")
@@ -162,14 +186,6 @@ def write_manifest(path: Path, header: Header, layouts: Sequence[Layout]) -> Non
     write_whole(path, "\n".join(lines) + "\n")
 
 
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        with path.open(encoding="utf-8", newline="\n") as lines:
-            yield from lines
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a manifest ({error}).") from None
-
-
 def read_manifest(path: Path) -> tuple[Header, list[Layout]]:
     """Reads and checks a manifest.
 
@@ -178,22 +194,22 @@ def read_manifest(path: Path) -> tuple[Header, list[Layout]]:
             version; an id stands twice; no layouts; fewer than the header counts.
     """
     header, layouts, seen = None, [], set()
-    for number, line in enumerate(_lines(path), start=1):
+    content = read_file(path, "give a manifest as `tcig layouts` writes it")
+    for number, line in enumerate(content.removeprefix(BOM_UTF8).split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        place = f"{path} line {number}"
+        record = parse_json(line, place, "a manifest is JSON lines as `tcig layouts` writes them")
         try:
-            record = json.loads(line)
-            if number == 1:
+            if header is None:
                 header = Header.model_validate(record)
                 continue
             layout = Layout.model_validate(record)
-        except (json.JSONDecodeError, ValidationError, InputError) as error:
-            mend = "make it again with `tcig layouts`"
-            if number == 1 and isinstance(error, json.JSONDecodeError):
-                mend = "a manifest is JSON lines as `tcig layouts` writes them"
-            raise InputError(
-                f"{path} line {number}: {_first(error).removesuffix('.')}; {mend}."
-            ) from None
+        except (ValidationError, InputError) as error:
+            said = _first(error).removesuffix(".")
+            raise InputError(f"{place}: {said}; make it again with `tcig layouts`.") from None
         if layout.id in seen:
-            raise InputError(f"{path} line {number}: layout {layout.id} stands twice.")
+            raise InputError(f"{place}: layout {layout.id} stands twice.")
         seen.add(layout.id)
         layouts.append(layout)
     if header is None or not layouts:
@@ -211,4 +227,4 @@ def _first(error: Exception) -> str:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
         return f"{place or 'layout'}: {problem['msg'].removeprefix('Value error, ')}"
-    return f"not JSON ({error})" if isinstance(error, json.JSONDecodeError) else str(error)
+    return str(error)

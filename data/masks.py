@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 
 from tcig.data.errors import InputError
 from tcig.data.files import write_whole
+from tcig.data.pictures import check_size, open_picture
 from tcig.data.voc import COLOURS, NUM_LABELS
 
 
@@ -56,8 +57,11 @@ def check_runs(rle: dict) -> None:
     Raises:
         ValueError: so it is, or its counts are no runs.
     """
-    height, width = rle["size"]
-    counts = rle["counts"]
+    size, counts = rle["size"], rle["counts"]
+    if type(size) is not list or len(size) != 2:
+        raise ValueError("its size must be [height, width]")
+    height, width = size
+    check_size(width, height)
     runs = _runs(counts) if isinstance(counts, str) else counts
     if type(runs) is not list or not all(type(run) is int and run >= 0 for run in runs):
         raise ValueError("its runs must be whole numbers from 0")
@@ -79,6 +83,8 @@ def _runs(counts: str) -> list[int]:
             raise ValueError(f"its counts hold {character!r}")
         value |= (group & 31) << shift
         shift += 5
+        if shift > 60:
+            raise ValueError("its counts hold a run of too many digits")
         if not group & 32:
             if group & 16:
                 value -= 1 << shift
@@ -149,13 +155,10 @@ def load_label_map(path: Path) -> np.ndarray:
     """Reads a palette PNG of classes 0..20 as (H, W) uint8.
 
     Raises:
-        InputError: not a palette PNG, or a value above 20.
+        InputError: it cannot be read, is not a palette PNG, or has a value above 20.
     """
-    try:
-        with Image.open(path) as image:
-            labels, form, mode = np.array(image), image.format, image.mode
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{path} cannot be read as a label map ({error}).") from None
+    image = open_picture(path)
+    labels, form, mode = np.array(image), image.format, image.mode
     if (form, mode) != ("PNG", "P"):
         raise InputError(
             f"{path} is a {form} of mode {mode}: a label map is a palette PNG, as `tcig score` "

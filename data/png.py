@@ -4,6 +4,9 @@ import os
 import zlib
 from pathlib import Path
 
+from tcig.data.errors import InputError
+from tcig.data.files import check_regular
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 """The last chunk of every whole PNG (11.2.5)."""
@@ -16,10 +19,11 @@ OPAQUE = (0, 2, 3)
 def whole_png(path: Path) -> bool:
     """Whether a PNG is there to its end: a crash of the machine may leave half of one."""
     try:
+        check_regular(path)
         with path.open("rb") as file:
             file.seek(-len(PNG_END), os.SEEK_END)
             return file.read() == PNG_END
-    except OSError:
+    except (OSError, InputError):
         return False
 
 

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from tcig.data.errors import InputError
 from tcig.data.layout import Layout
-from tcig.data.masks import decode, load_label_map
+from tcig.data.masks import check_runs, decode, load_label_map
 from tcig.eval.quality import boundary_iou, recall_iou
 from tcig.eval.stored import Score, label_path, read_scores
 
@@ -65,7 +67,18 @@ def agreement(layout: Layout, sample: int, seen: Seen) -> dict[str, float | None
     instances = seen.rows[layout.id, sample].get("instances")
     if instances is not None:
         objects = [(region.label, region.pixels) for region in layout.regions]
-        detections = [(each["label"], decode(each["mask"])) for each in instances]
+        detections = [(each["label"], _mask(seen.place, each["mask"])) for each in instances]
         found["recall_iou"] = recall_iou(objects, detections)
         found["recall_iou_dense"] = recall_iou(objects, detections, mended=False)
     return {name: None if math.isnan(v) else round(v, 6) for name, v in found.items()}
+
+
+def _mask(place: Path, rle: dict) -> np.ndarray:
+    """An instance's mask; a damaged one would be read beyond its end."""
+    try:
+        check_runs(rle)
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"{place / 'rows.jsonl'} has a damaged mask ({error}): remove {place} and score again."
+        ) from None
+    return decode(rle)

@@ -1,10 +1,7 @@
 """Which images of a folder are to be scored, and whether they can be."""
 
-import io
-import json
 import re
-from collections.abc import Container, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +9,14 @@ from typing import Any
 from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 
+from tcig.data.checks import encodable
 from tcig.data.errors import InputError
+from tcig.data.files import read_file
 from tcig.data.imperfect import TRUE
 from tcig.data.layout import Layout, hash_order
+from tcig.data.pictures import open_picture
 from tcig.data.png import BIT_DEPTH
+from tcig.data.records import SAMPLE_RECORD, SampleRecord, read_records
 
 _NAME = re.compile(r"(?P<layout>[\w.]+)-(?P<sample>0|[1-9]\d*)\.png", re.ASCII)
 
@@ -49,6 +50,8 @@ def find_images(
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder of images.")
+    if not encodable(folder.resolve().name):
+        raise InputError(f"{folder} has a name that is not UTF-8; rename the folder.")
     run = read_run(folder)
     asked = run.asked if run else Asked()
     if run and run.spec.manifest != manifest:
@@ -132,7 +135,7 @@ def read_run(folder: Path) -> RunRecord | None:
     if not path.exists():
         return None
     try:
-        return RunRecord.model_validate_json(path.read_bytes(), strict=True)
+        return RunRecord.model_validate_json(read_file(path), strict=True)
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
@@ -141,12 +144,12 @@ def read_run(folder: Path) -> RunRecord | None:
         ) from None
 
 
-def run_rows(folder: Path) -> list[dict]:
+def run_rows(folder: Path) -> list[SampleRecord]:
     """The rows of a run and of its shards, one of each sample, without lines torn by a kill; none
     of any other folder. A sample that one file has as failed and another as drawn is drawn."""
     rows = {}
     for path in rows_files(folder):
-        for row in parsed_rows(path):
+        for row in read_records(path, SAMPLE_RECORD):
             pair = row["layout"], row["sample"]
             if row["error"] is None or pair not in rows:
                 rows[pair] = row
@@ -156,15 +159,6 @@ def run_rows(folder: Path) -> list[dict]:
 def rows_files(folder: Path) -> list[Path]:
     """`rows.jsonl` of a run and those of its shards."""
     return sorted(folder.glob("rows.jsonl")) + sorted(folder.glob("rows.*-of-*.jsonl"))
-
-
-def parsed_rows(path: Path) -> Iterator[dict]:
-    """The rows of a file, in turn, without what is none: a kill tears, a crash leaves zeros."""
-    with path.open("rb") as lines:
-        for line in lines:
-            with suppress(ValueError, KeyError, TypeError):
-                row = json.loads(line)
-                yield row | {"error": row["error"]}
 
 
 def _missing(folder: Path, layout: str, sample: int) -> InputError:
@@ -195,22 +189,16 @@ def open_image(path: Path, size: int, resize: bool, content: bytes | None = None
     Raises:
         InputError: unreadable, truncated, not a PNG, transparent, of 16 bits, or of another size.
     """
-    try:
-        content = content or path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            if image.format != "PNG":
-                raise InputError(f"{path} is {image.format} inside: save images as PNG.")
-            if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
-                raise InputError(f"{path} is transparent: save opaque RGB.")
-            if content[BIT_DEPTH] > 8:  # Pillow opens 16-bit RGB as 8-bit without a word
-                raise InputError(f"{path} has 16 bits a channel: save 8-bit RGB.")
-            if image.mode != "RGB":
-                image = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"{path} cannot be read as an image ({error}): generate it again."
-        ) from None
+    content = content or read_file(path)
+    image = open_picture(path, content, "generate it again")
+    if image.format != "PNG":
+        raise InputError(f"{path} is {image.format} inside: save images as PNG.")
+    if image.has_transparency_data and image.convert("RGBA").getextrema()[3][0] < 255:
+        raise InputError(f"{path} is transparent: save opaque RGB.")
+    if content[BIT_DEPTH] > 8:  # Pillow opens 16-bit RGB as 8-bit without a word
+        raise InputError(f"{path} has 16 bits a channel: save 8-bit RGB.")
+    if image.mode != "RGB":
+        image = image.convert("RGB")
     if image.size == (size, size):
         return image
     if resize and image.width == image.height:

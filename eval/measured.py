@@ -11,15 +11,17 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import safetensors.numpy
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 from safetensors import SafetensorError
+from typing_extensions import TypedDict
 
 from tcig.data.errors import InputError
-from tcig.data.files import write_whole
+from tcig.data.files import read_file, write_whole
+from tcig.data.records import Count, LayoutId, read_records
 
 SCHEMA = 1
 PAUSE = 30
@@ -50,10 +52,28 @@ class Figure(_Record):
     photographs: int
 
 
+class QualityRecord(TypedDict):
+    """A line of `rows.jsonl`: what was measured of a sample."""
+
+    __pydantic_config__ = ConfigDict(extra="allow", strict=True)
+
+    layout: LayoutId
+    sample: Count
+    image_sha256: str
+    clip_caption: FiniteFloat
+    clip_regions: Annotated[list[FiniteFloat], Field(min_length=1)]
+    """Of each region."""
+    judges: dict[str, dict[str, FiniteFloat | None]]
+    """Judge -> metric -> value, see `tcig.eval.agreement`."""
+
+
+QUALITY_RECORD = TypeAdapter(QualityRecord)
+
+
 class Quality(_Record):
     """`quality.json`: rows under another `key` are dropped."""
 
-    schema_version: int = SCHEMA
+    schema_version: Literal[SCHEMA] = SCHEMA
     scorer: str
     """Source of the CLIP that scored."""
     scorer_identity: str
@@ -135,8 +155,8 @@ def of_photograph(layout: str) -> str:
 def read_record(place: Path) -> Quality | None:
     """`quality.json`, None where there is none that can be read."""
     try:
-        return Quality.model_validate_json((place / "quality.json").read_bytes())
-    except (OSError, ValidationError):
+        return Quality.model_validate_json(read_file(place / "quality.json"))
+    except (InputError, ValidationError):
         return None
 
 
@@ -152,24 +172,21 @@ def load_kept(place: Path, quality: Quality, hashes: Mapping[Pair, str]) -> Kept
     if before is None or before.key != quality.key:
         return kept
     try:
-        kept.features = safetensors.numpy.load_file(place / "features.safetensors")
-    except (OSError, SafetensorError):
+        kept.features = safetensors.numpy.load(read_file(place / "features.safetensors"))
+    except (InputError, SafetensorError, ValueError, KeyError):
         return kept
     for pair, row in _rows(place).items():
         seen = all(of_image(network, pair) in kept.features for network in quality.networks)
         if seen and row["image_sha256"] == hashes.get(pair, row["image_sha256"]):
-            same = [n for n in row["judges"] if before.judges.get(n) == quality.judges.get(n)]
+            judges = quality.judges
+            same = [n for n in row["judges"] if n in judges and before.judges.get(n) == judges[n]]
             kept.rows[pair] = row | {"judges": {name: row["judges"][name] for name in same}}
     return kept
 
 
-def _rows(place: Path) -> dict[Pair, dict]:
-    try:
-        lines = (place / "rows.jsonl").read_bytes().splitlines()
-        rows = [json.loads(line) for line in lines]
-    except (OSError, ValueError):
-        return {}
-    return {(row["layout"], row["sample"]): row for row in rows}
+def _rows(place: Path) -> dict[Pair, QualityRecord]:
+    records = read_records(place / "rows.jsonl", QUALITY_RECORD)
+    return {(row["layout"], row["sample"]): row for row in records}
 
 
 class Values(NamedTuple):
@@ -203,7 +220,12 @@ def read_quality(folder: Path) -> Measured | None:
     if not place.is_dir():
         return None
     quality, rows = read_record(place), _rows(place)
-    if quality is None or quality.figures is None or not set(quality.samples) <= set(rows):
+    if (
+        quality is None
+        or quality.figures is None
+        or not set(quality.samples) <= set(rows)
+        or any(not quality.judges.keys() <= rows[pair]["judges"].keys() for pair in quality.samples)
+    ):
         raise InputError(f"{place} is unfinished or of another version: run `tcig quality` again.")
     chosen = [rows[pair] for pair in quality.samples]
     layouts = np.array([row["layout"] for row in chosen])

@@ -51,10 +51,13 @@ def quality_columns(row: Row, method: Method = METHOD) -> dict:
         distances between sets); `scorer` and `features`, the identities of the networks, and
         `scored_by` and `seen_by`, their names; `clip_guided`, whether the scorer's own CLIP was
         among the run's networks. A row that ignores dropped objects has none of a judge's metrics.
-        `stale` alone, a sentence, where it was measured on other images or by another scoring than
-        the row's.
+        `stale` alone, a sentence, where it is unfinished, or was measured on other images or by
+        another scoring than the row's.
     """
-    found = read_quality(row.folder)
+    try:
+        found = read_quality(row.folder)
+    except InputError as error:
+        return {"stale": str(error)}
     if found is None:
         return {}
     if not _current(row, found):

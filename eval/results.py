@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tcig.data.errors import InputError
+from tcig.data.parsing import read_json
 from tcig.eval.images import RunRecord, run_rows
 from tcig.eval.iou import NAMES, REDUCTIONS, reduce
 from tcig.eval.provenance import Provenance, provenance
@@ -80,6 +81,13 @@ class ResultRow(_Record):
     values: dict[str, list[float | None]]
     """By reduction of `VALUED`; None where there is none."""
 
+    @model_validator(mode="after")
+    def _whole(self) -> "ResultRow":
+        for name in VALUED:
+            if len(self.values.get(name, ())) != len(self.samples):
+                raise ValueError(f"{name} has not one value for each sample")
+        return self
+
     @property
     def key(self) -> tuple[str, str, str]:
         """What it is lined up by."""
@@ -127,19 +135,18 @@ def read_result(path: Path) -> Result:
         InputError: it is none, or of another version.
     """
     try:
-        record = json.loads(path.read_bytes())
-        if record.get("schema_version") != SCHEMA:
+        record = read_json(path, "give a file of `tcig table --format json`")
+        version = record.get("schema_version") if isinstance(record, dict) else None
+        if version != SCHEMA:
             raise InputError(
-                f"{path} is a result of schema {record.get('schema_version')}, {SCHEMA} is read "
-                "here: make it again with `tcig table --format json`."
+                f"{path} is not a result of schema {SCHEMA} (but {str(version)[:40]}): make it "
+                "again with `tcig table --format json`."
             )
         return Result.model_validate(record)
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
         raise InputError(f"{path} is no result ({place}: {problem['msg']}).") from None
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read as a result ({error}).") from None
 
 
 def _row(row: Row) -> ResultRow:
@@ -190,11 +197,11 @@ def drawn_of(row: Row) -> Drawn | None:
     def most(name: str) -> int | None:
         return max((each[name] for each in rows if each.get(name) is not None), default=None)
 
-    seconds = [each["seconds"] for each in rows if "seconds" in each]
+    seconds = [each["seconds"] for each in rows if each.get("seconds") is not None]
     return Drawn(
         spec=row.run.spec,
         packages=rows[-1].get("versions", {}) if rows else {},
-        devices=sorted({each["device"] for each in rows if "device" in each}),
+        devices=sorted({each["device"] for each in rows if each.get("device")}),
         seconds=round(float(np.mean(seconds)), 4) if seconds else None,
         peak_mib=most("peak_mib"),
         peak_device_mib=most("peak_device_mib"),

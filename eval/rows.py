@@ -127,7 +127,7 @@ def check_alike(rows: Sequence[Row]) -> None:
     for judge in dict.fromkeys(row.score.judge for row in rows):
         for field in ("identity", "score_size"):
             judged = [row.score for row in rows if row.score.judge == judge]
-            values = dict.fromkeys(str(getattr(score, field))[:12] for score in judged)
+            values = dict.fromkeys(str(getattr(score, field)) for score in judged)
             if len(values) > 1:
                 shown = " and ".join(values)
                 raise InputError(

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from tcig.data.files import sole_writer, write_whole
+from tcig.data.files import read_file, sole_writer, write_whole
 from tcig.data.layout import Layout
 from tcig.data.png import sound_png, whole_png
 from tcig.data.shards import Shard
@@ -93,6 +93,7 @@ def score_folder(
         samples=tuple(hashes),
     )
     set_tf32(False)  # whatever the profile allows the networks that draw
+    classes = {layout.id: list(layout.classes) for layout in layouts}
     place = folder / "scores" / name
     (place / "labels").mkdir(parents=True, exist_ok=True)
     with sole_writer(place, shard):
@@ -100,6 +101,7 @@ def score_folder(
             pair: kept
             for pair, kept in stored_rows(place, score).items()
             if kept["image_sha256"] == hashes.get(pair, kept["image_sha256"])
+            and kept["classes"] == classes.get(pair[0], kept["classes"])
             and whole_png(label_path(place, *pair))
         }
         pending = [pair for pair in pairs if (pair[0].id, pair[1]) not in rows]
@@ -163,7 +165,7 @@ def _read(paths: dict[tuple[str, int], Path], size: int) -> tuple[dict, set[Path
     """The images' SHA-256, and which may be others than `open_image` takes."""
     hashes, doubtful = {}, set()
     for pair, path in paths.items():
-        content = path.read_bytes()
+        content = read_file(path)
         hashes[pair] = hashlib.sha256(content).hexdigest()
         if not sound_png(content, size):
             doubtful.add(path)

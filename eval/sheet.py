@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tcig.data.files import write_whole
 from tcig.data.layout import Layout
 from tcig.data.masks import load_label_map
+from tcig.data.pictures import open_picture
 from tcig.data.voc import BY_LABEL, COLOURS
 
 CELL, TEXT = 160, 15
@@ -30,9 +31,8 @@ def write_sheet(
     font = ImageFont.load_default(TEXT - 3)
     for column, (layout, image, labels, ious) in enumerate(samples):
         left = column * (CELL + 4)
-        with Image.open(image) as file:
-            photograph = file.convert("RGB").resize((CELL, CELL), Image.Resampling.LANCZOS)
-        sheet.paste(photograph, (left, 0))
+        shown = open_picture(image).convert("RGB").resize((CELL, CELL), Image.Resampling.LANCZOS)
+        sheet.paste(shown, (left, 0))
         sheet.paste(_coloured(layout.class_map(CELL)), (left, CELL + 4))
         sheet.paste(_coloured(load_label_map(labels)), (left, 2 * (CELL + 4)))
         top = 3 * (CELL + 4)

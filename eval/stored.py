@@ -4,14 +4,17 @@
 maps (palette PNG): every reduction and overlay derives from these without the judge.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated, Literal, NotRequired
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from tcig.data.errors import InputError
+from tcig.data.files import read_file
+from tcig.data.records import Count, LayoutId, read_records
 from tcig.data.shards import Shard
 from tcig.data.voc import LABELS
 from tcig.eval.iou import Samples
@@ -21,12 +24,46 @@ COUNTS = {"none": "confusion", "dropped": "confusion_ignoring_dropped"}
 """`--ignore` -> the counts in a row."""
 
 
+Label = Annotated[int, Field(ge=0, lt=len(LABELS))]
+
+
+class InstanceRecord(TypedDict):
+    """An object that a judge found: its class, its confidence 0..1, its mask as RLE."""
+
+    label: str
+    score: FiniteFloat
+    mask: dict
+
+
+class ScoreRecord(TypedDict):
+    """A line of `rows.jsonl`: the pixels of a sample, counted."""
+
+    __pydantic_config__ = ConfigDict(extra="allow", strict=True)
+
+    layout: LayoutId
+    sample: Count
+    classes: list[Label]
+    """Of the layout."""
+    confusion: list[tuple[Label, Label, Count]]
+    """True class, predicted class, pixels; only where there are some."""
+    confusion_ignoring_dropped: list[tuple[Label, Label, Count]]
+    """The same without the pixels of dropped objects."""
+    iou: dict[str, FiniteFloat | None]
+    """By class of the layout; None where it is wholly covered."""
+    image_sha256: str
+    instances: NotRequired[list[InstanceRecord]]
+    """The most confident first."""
+
+
+SCORE_RECORD = TypeAdapter(ScoreRecord)
+
+
 class Score(BaseModel):
     """`score.json`: what a folder's rows count. Rows under another `key` are dropped."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: int = SCHEMA
+    schema_version: Literal[SCHEMA] = SCHEMA
     row: str
     judge: str
     identity: str
@@ -67,23 +104,19 @@ def score_files(place: Path, shard: Shard | None) -> tuple[Path, Path]:
     return place / f"score{suffix}.json", place / f"rows{suffix}.jsonl"
 
 
-def stored_rows(place: Path, score: Score) -> dict[tuple[str, int], dict]:
-    """The rows of earlier scorings under the same key, shards' too; torn lines are left out."""
+def stored_rows(place: Path, score: Score) -> dict[tuple[str, int], ScoreRecord]:
+    """The rows of earlier scorings under the same key, shards' too, those that fit alone."""
     rows = {}
     for record in [place / "score.json", *_shards(place)]:
         lines = record.with_name(record.stem.replace("score", "rows", 1) + ".jsonl")
         try:
-            if Score.model_validate_json(record.read_bytes()).key != score.key:
+            if Score.model_validate_json(read_file(record)).key != score.key:
                 continue
-            stored = lines.read_bytes().splitlines()
-        except (OSError, ValueError):
+        except (InputError, ValidationError):
             continue
-        for line in stored:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            rows[row["layout"], row["sample"]] = row
+        for row in read_records(lines, SCORE_RECORD):
+            if sum(pixels for _, _, pixels in row["confusion"]) == score.score_size**2:
+                rows[row["layout"], row["sample"]] = row
     return rows
 
 
@@ -112,13 +145,13 @@ def dense(entries: list[list[int]]) -> np.ndarray:
     return counts
 
 
-def samples_of(rows: Sequence[dict], ignore: str) -> Samples:
+def samples_of(rows: Sequence[ScoreRecord], ignore: str) -> Samples:
     """The counts of stored rows, `ignore` one of `COUNTS`."""
     counts = [dense(row[COUNTS[ignore]]) for row in rows]
     return Samples.of(counts, [row["classes"] for row in rows])
 
 
-def read_scores(folder: Path) -> Iterator[tuple[Score, list[dict]]]:
+def read_scores(folder: Path) -> Iterator[tuple[Score, list[ScoreRecord]]]:
     """Every judge's score of a folder of images, with the rows of the samples it names.
 
     Raises:
@@ -132,7 +165,7 @@ def read_scores(folder: Path) -> Iterator[tuple[Score, list[dict]]]:
             )
     for path in sorted(folder.glob("scores/*/score.json")):
         try:
-            score = Score.model_validate_json(path.read_bytes())
+            score = Score.model_validate_json(read_file(path))
         except ValidationError:
             raise InputError(f"{path} is no score of this version: score {folder} again.") from None
         rows = stored_rows(path.parent, score)

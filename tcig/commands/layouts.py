@@ -112,7 +112,12 @@ def _check(options: Options) -> int:
     ]
     differences += [f"layout {i} is not given" for i in theirs if i not in ours]
     differences += [f"layout {i} is not in it" for i in ours if i not in theirs]
-    both = [i for i in theirs if i in ours and theirs[i] != ours[i]]
+    # Manifests of before have no sizes of photographs.
+    both = [
+        i
+        for i, layout in theirs.items()
+        if i in ours and layout not in (ours[i], ours[i].model_copy(update={"size": None}))
+    ]
     differences += [f"layout {i} is another" for i in both]
     if header.counts != found.counts and not differences:
         differences = ["its counts are others"]
@@ -158,8 +163,6 @@ def _export(options: Options) -> int:
         raise InputError("--export needs --layouts FILE, a manifest.")
     if options.samples < 1 or (options.limit is not None and options.limit < 1):
         raise InputError("--samples and --limit count from 1.")
-    if options.export.exists() and any(options.export.iterdir()):
-        raise InputError(f"{options.export} is not empty: export to a new folder.")
     layouts = hash_order(read_manifest(options.layouts)[1])[: options.limit]
     size = load_profile(options.profile).size
     export_layouts(layouts, options.export, size, options.samples, seed_of)

@@ -143,26 +143,25 @@ def _few(row: str, profile) -> list[str]:
 
 
 def _report(runs: Path, manifest: Path, options: Options, seconds: list[float]) -> None:
-    import json
-
     from tabulate import tabulate
 
     from tcig.data.files import write_whole
+    from tcig.eval.images import read_run, run_rows
     from tcig.eval.table import measured
     from tcig.run.folders import find_runs
 
     found = find_runs(runs, manifest)
     lines = []
     for row in options.methods:
-        spec = json.loads((found[row] / "run.json").read_bytes())["spec"]
-        for record in map(json.loads, (found[row] / "rows.jsonl").open()):
+        spec = read_run(found[row]).spec
+        for record in run_rows(found[row]):
             peak = record["peak_device_mib"]
             lines.append(
                 {
                     "row": row,
                     "layout": record["layout"],
-                    "pixels": spec["size"],
-                    "arithmetic": spec["arithmetic"],
+                    "pixels": spec.size,
+                    "arithmetic": spec.arithmetic,
                     "seconds": record["seconds"],
                     "memory, GiB": round(record["peak_mib"] / 1024, 1),
                     "GPU, GiB": "" if peak is None else round(peak / 1024, 1),

@@ -1,6 +1,5 @@
 """What a source of weights has to offer: the hub, addresses, or a folder."""
 
-import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ import huggingface_hub
 from huggingface_hub import errors
 
 from tcig.data.errors import InputError
+from tcig.data.parsing import parse_json
 from tcig.data.transfer import TIMEOUT, open_session
 from tcig.models.catalogue import Entry
 
@@ -178,8 +178,8 @@ def gated(entry: Entry, name: str) -> str:
 def _index(content: bytes) -> dict:
     """`model_index.json`; empty where it is none."""
     try:
-        found = json.loads(content)
-    except ValueError:
+        found = parse_json(content, "model_index.json")
+    except InputError:
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -215,10 +215,13 @@ def _pipeline(entry: Entry, paths: Sequence[str], index: dict, source: str) -> l
     parts = [
         part
         for part, kind in index.items()
-        if isinstance(kind, list) and kind[0] and part not in (*WITHOUT, *entry.without)
+        if isinstance(kind, list) and kind and kind[0] and part not in (*WITHOUT, *entry.without)
     ]
     if not parts:
         raise InputError(f"{source} is no pipeline of diffusers': it has no model_index.json.")
+    for part in parts:
+        if not re.fullmatch(r"\w+", part, re.ASCII):
+            raise InputError(f"{source}: model_index.json has the part {part!r}; expected a name.")
     chosen = ["model_index.json"]
     for part in parts:
         here = [path for path in paths if str(PurePosixPath(path).parent) == part]

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tcig.data.errors import InputError
 from tcig.data.files import sha256, write_whole
+from tcig.data.parsing import read_json
 
 VARIABLE = "TCIG_WEIGHTS"
 """Environment variable: the folder."""
@@ -70,9 +71,9 @@ def read_lock() -> dict[str, Locked]:
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
         return {name: Locked.model_validate(entry) for name, entry in content.items()}
-    except (ValueError, AttributeError, ValidationError):
+    except (InputError, AttributeError, ValidationError):
         raise InputError(
             f"{path} is no lock file of weights: restore it, or move it away and fetch again."
         ) from None

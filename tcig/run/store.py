@@ -15,9 +15,11 @@ from typing import IO
 
 from tcig.data.errors import InputError
 from tcig.data.files import sole_writer, write_whole
+from tcig.data.parsing import read_json
 from tcig.data.png import whole_png
+from tcig.data.records import SAMPLE_RECORD, SampleRecord, read_records
 from tcig.data.shards import Shard
-from tcig.eval.images import parsed_rows, rows_files, run_rows
+from tcig.eval.images import rows_files, run_rows
 from tcig.run.spec import RunSpec
 
 
@@ -72,8 +74,8 @@ class RunStore:
         if not path.exists():
             return
         try:
-            stored = RunSpec.model_validate(json.loads(path.read_bytes())["spec"])
-        except (ValueError, KeyError, TypeError):
+            stored = RunSpec.model_validate(read_json(path)["spec"])
+        except (InputError, ValueError, KeyError, TypeError):
             raise InputError(f"{path} is not a run's record: move the folder away.") from None
         if stored.hash != self.spec.hash:
             raise InputError(f"{path} is the record of another run: move the folder away.")
@@ -85,9 +87,9 @@ class RunStore:
         """
         files = rows_files(self.folder)
         mine = [path for path in files if self._shard is None or path == self.rows]
-        kept: dict[tuple[str, int], dict] = {}
+        kept: dict[tuple[str, int], SampleRecord] = {}
         for path in [*mine, *(path for path in files if path not in mine)]:
-            for row in parsed_rows(path):
+            for row in read_records(path, SAMPLE_RECORD):
                 pair = row["layout"], row["sample"]
                 if pair not in self.done and row["error"] is None and whole_png(self.image(*pair)):
                     self.done.add(pair)
@@ -106,7 +108,8 @@ class RunStore:
     def seconds(self) -> float:
         """Mean seconds an image of those that are there."""
         rows = [row for row in run_rows(self.folder) if row["error"] is None]
-        return sum(row["seconds"] for row in rows) / max(len(rows), 1)
+        seconds = [row["seconds"] for row in rows if row.get("seconds") is not None]
+        return sum(seconds) / max(len(seconds), 1)
 
     def image(self, layout: str, sample: int) -> Path:
         """Where the image of a sample is."""

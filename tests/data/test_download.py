@@ -262,7 +262,7 @@ def test_at_most_four_connections(server, tmp_path):
         (None, "answers 404"),
         (jpeg(30, 41), r"its size is \(30, 41\), not \(41, 30\)"),
         (jpeg(41, 30)[:1500], "truncated"),
-        (b"<html>not an image</html>", "cannot identify"),
+        (b"<html>not an image</html>", "not a picture"),
     ],
     ids=["missing", "wrong size", "truncated", "no image"],
 )

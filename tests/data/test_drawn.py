@@ -145,9 +145,9 @@ def test_json_of_coco_segmentations(tmp_path):
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ("{", "cannot be read as JSON"),
-        ("[1]", "mask 1 is none"),
-        ('[{"label": "cat"}]', "mask 1 is none .*segmentation"),
+        ("{", "is not JSON"),
+        ("[1]", "mask 1: expected an object"),
+        ('[{"label": "cat"}]', "mask 1: .*segmentation"),
         ('[{"label": "yak", "segmentation": {"size": [2, 2], "counts": [0, 4]}}]', "'yak'"),
         ('[{"label": "cat", "segmentation": {"size": [2, 2], "counts": [0, 9]}}]', "runs are 9"),
         ('[{"category_id": 999, "segmentation": {"size": [2, 2], "counts": [4]}}]', "999"),
@@ -163,7 +163,7 @@ def test_json_that_is_no_mask(tmp_path, refuse, content, match):
 def test_what_cannot_be_a_mask_is_refused(save, tmp_path, refuse):
     legend = parse_legend(RED_CAT)
     refuse("give --mask FILE", [], legend)
-    refuse("cannot be read as a picture", [tmp_path / "none.png"], legend)
+    refuse("cannot be read", [tmp_path / "none.png"], legend)
     refuse("no object: all of it is background", [save(picture())], legend)
     wide = picture(64, red=(4, 8, 20, 30)).resize((64, 48))
     refuse("is 64x48: a mask is a square", [save(wide)], legend)

@@ -160,10 +160,10 @@ def test_bad_manifests_are_refused_by_file_and_line(
     ("keep", "words"),
     [
         (lambda text: text[: text[:-1].rindex("\n") + 1], ["7 layouts", "counts 8", "truncated"]),
-        (lambda text: text[:-40], ["line 9:", "not JSON"]),
+        (lambda text: text[:-40], ["line 9 ", "not JSON"]),
         (lambda text: text[: text.index("\n")], ["no layouts"]),
         (lambda text: "", ["no layouts"]),
-        (lambda text: "\x89PNG", ["line 1:", "not JSON"]),
+        (lambda text: "\x89PNG", ["line 1 ", "not JSON"]),
     ],
     ids=["a line lost", "half a line lost", "the header alone", "empty", "an image"],
 )

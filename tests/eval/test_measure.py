@@ -218,7 +218,7 @@ def garble(folder):
         (repaint, 3),
         (unrow, 3),
         (lose_features, 3),
-        (tear_rows, 6 + CROPS),
+        (tear_rows, 5),  # the torn one alone
         (tear_features, 6 + CROPS + 6),
         (garble, 6 + CROPS + 6),
     ],

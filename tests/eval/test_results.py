@@ -92,10 +92,10 @@ def test_images_from_elsewhere_have_no_run(scored):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (None, "cannot be read as a result"),
-        ("{", "cannot be read as a result"),
-        ("[1]", "cannot be read as a result"),
-        ('{"schema_version": 7}', "schema 7, 1 is read here"),
+        (None, "cannot be read"),
+        ("{", "is not JSON"),
+        ("[1]", "not a result of schema"),
+        ('{"schema_version": 7}', "not a result of schema 1 (but 7)"),
         ('{"schema_version": 1, "manifest": "m", "rows": []}', "no result (made: Field required)"),
     ],
 )

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
-from tcig.data.errors import InputError
 from tcig.data.layout import Layout
+from tcig.data.pictures import eight_bits, open_picture
 from tcig.methods.guides import Over, Prediction, Views, prepare_guides, summed_loss
 from tcig.methods.two_stage.cutouts import Augmentations, augmented, draw_augmentations
 from tcig.methods.two_stage.descent import Term, optimise
@@ -83,14 +83,8 @@ def start_image(start: str) -> Path:
     Raises:
         InputError: it is none that can be opened.
     """
-    try:
-        with Image.open(start):
-            return Path(start)
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(
-            f"first.start {start!r} is none of {', '.join(STARTS)} and no image ({reason})."
-        ) from None
+    open_picture(Path(start), fix=f"first.start is one of {', '.join(STARTS)}, or a picture")
+    return Path(start)
 
 
 def start_latents(vqgan: VQGAN, start: str, side: int, draws: Sequence[Generator]) -> Tensor:
@@ -113,8 +107,8 @@ def start_latents(vqgan: VQGAN, start: str, side: int, draws: Sequence[Generator
     elif start == "pixels":
         images = torch.stack([torch.rand(shape, generator=draw) for draw in draws]) * 2 - 1
     else:
-        with Image.open(start_image(start)) as file:
-            resized = file.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+        picture = eight_bits(open_picture(start_image(start)), Path(start)).convert("RGB")
+        resized = picture.resize((side, side), Image.Resampling.LANCZOS)
         images = torch.from_numpy(np.array(resized)).movedim(-1, 0)[None] / 127.5 - 1
     latents = vqgan.quantise(vqgan.encode(images.to(vqgan.codebook.device)))
     return latents.expand(len(draws), -1, -1, -1)
