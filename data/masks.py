@@ -115,6 +115,8 @@ def resize_nearest(pixels: np.ndarray, size: int) -> np.ndarray:
     the array itself.
     """
     side = pixels.shape[0]
+    if pixels.shape[1] != side:
+        raise ValueError(f"{pixels.shape[1]}x{side} pixels are no square")
     if side == size:
         return pixels
     index = (2 * np.arange(size) + 1) * side // (2 * size)

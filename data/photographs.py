@@ -22,10 +22,10 @@ def open_photograph(layout: Layout, coco: Path, size: int) -> Image.Image:
     picture = open_picture(path, fix=fix)
     photograph = as_annotated(picture, layout.size)
     if photograph is None or min(photograph.size) != layout.side:
-        wanted = "{}x{}".format(*layout.size) if layout.size else f"of side {layout.side}"
+        masks = "{}x{}".format(*layout.size) if layout.size else f"side {layout.side}"
         raise InputError(
-            f"{path} is {picture.width}x{picture.height}, layout {layout.id} has masks of a "
-            f"photograph {wanted}: the photograph is not the annotated one."
+            f"{path} is {picture.width}x{picture.height}, layout {layout.id} has masks of {masks}: "
+            "the photograph is not the annotated one."
         )
     top, left, side = centre_square(photograph.height, photograph.width)
     square = eight_bits(photograph, path).crop((left, top, left + side, top + side))

@@ -4,11 +4,14 @@ MultiDiffusion (arXiv 2302.08113, Table 2) re-segmented real COCO images and pri
 bound" without its formula, its judge's checkpoint, or what the ± runs over.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from tcig.data.layout import Layout
+from tcig.data.masks import resize_nearest
 from tcig.eval.iou import NAMES, reduce
 from tcig.eval.published import cited
 from tcig.eval.stored import COUNTS, read_scores, samples_of
@@ -23,29 +26,66 @@ def ceiling() -> tuple[float, float]:
     return float(row.mean), float(row.std)
 
 
-def calibration(folder: Path, readings: Mapping[str, set[str]]) -> pd.DataFrame:
+def visible_shares(layout: Layout, size: int) -> dict[int, float]:
+    """Of each class of a layout the share of its own pixels that no smaller object covers.
+
+    Args:
+        layout: its regions.
+        size: side at which the class map is compared, pixels.
+    """
+    labels, shares = layout.class_map(size), {}
+    for index in layout.classes:
+        own = np.zeros((size, size), bool)
+        for region in layout.regions:
+            if region.index == index:
+                own |= resize_nearest(region.pixels, size)
+        shares[index] = float((labels[own] == index).mean()) if own.any() else 0.0
+    return shares
+
+
+def calibration(
+    folder: Path,
+    readings: Mapping[str, set[str]],
+    layouts: Sequence[Layout] = (),
+    sliver: float = 0.0,
+) -> pd.DataFrame:
     """Every reading, judge, treatment of dropped objects and reduction of scored photographs.
 
     Args:
         folder: the scored row `real` of a manifest that has the layouts of all readings.
         readings: name -> ids of its layouts.
+        layouts: of the manifest; needed for slivers.
+        sliver: a class of which less than this share is visible under smaller objects is left out.
 
     Returns:
-        `reading`, `judge`, `ignore`, `reduction`, `n` (of values that the mean is of), `mean`,
-        `std`, `distance` (the larger of both differences from the published figures) and
-        `lands` (both are equal to them when rounded as they are), the nearest first.
+        `reading`, `judge`, `ignore`, `reduction`, `n` (of values that the mean is of), `slivers`
+        (classes of layouts that were left out), `mean`, `std`, `mean_distance` and `std_distance`
+        (from the published figures), `distance` (the larger of both) and `lands` (both are equal to
+        them when rounded as they are), the nearest first.
     """
     mean, std = ceiling()
     records = []
     for score, rows in read_scores(folder):
+        hidden = {
+            (layout.id, index)
+            for layout in (layouts if sliver else ())
+            for index, share in visible_shares(layout, score.score_size).items()
+            if share < sliver
+        }
         for reading, ids in readings.items():
-            chosen = [row for row in rows if row["layout"] in ids]
+            chosen, slivers = [], 0
+            for row in rows:
+                kept = [index for index in row["classes"] if (row["layout"], index) not in hidden]
+                if row["layout"] in ids:
+                    slivers += len(row["classes"]) - len(kept)
+                    chosen += [row | {"classes": kept}] if kept else []
             if not chosen:
                 continue
             for ignore in COUNTS:
                 samples = samples_of(chosen, ignore)
                 for name in NAMES:
                     found = reduce(samples, name)
+                    apart = abs(found.mean - mean), abs(found.std - std)
                     records.append(
                         {
                             "reading": reading,
@@ -53,9 +93,12 @@ def calibration(folder: Path, readings: Mapping[str, set[str]]) -> pd.DataFrame:
                             "ignore": ignore,
                             "reduction": name,
                             "n": found.n,
+                            "slivers": slivers,
                             "mean": found.mean,
                             "std": found.std,
-                            "distance": max(abs(found.mean - mean), abs(found.std - std)),
+                            "mean_distance": apart[0],
+                            "std_distance": apart[1],
+                            "distance": max(apart),
                             "lands": (round(found.mean, 2), round(found.std, 2)) == (mean, std),
                         }
                     )

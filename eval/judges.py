@@ -1,18 +1,25 @@
 """Judges: they segment an image again into the 21 VOC labels.
 
-`load_judge` takes a name, or name=PATH for weights from disk:
+`load_judge` takes
 
-- `miniature`, `guide`: the two segmenters shipped for the embedded data;
-- `deeplabv3_resnet101`: torchvision's, the network that guides TCIG in the paper;
-- `mask2former`, `mask2former-instance`: transformers', MultiDiffusion's judge, at the input size
+- a name of `JUDGES`, or NAME=PATH for weights from disk:
+  `miniature`, `guide`: the two segmenters shipped for the embedded data;
+  `deeplabv3_resnet101`: torchvision's, the network that guides TCIG in the paper;
+  `mask2former`, `mask2former-instance`: transformers', MultiDiffusion's judge, at the input size
   that the hub's preprocessor says; with `-800` at the size of its published evaluation;
-- `colours`: reads flat colours of the VOC palette exactly, for checking the plumbing.
+  `colours`: reads flat colours of the VOC palette exactly, for checking the plumbing;
+- the name of an installed package's entry point;
+- path/to/file.py:Class, a `Judge` of your own.
 """
 
 import difflib
+import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,15 +27,150 @@ from PIL import Image
 from torch import Tensor
 
 from tcig.data.errors import InputError
-from tcig.data.voc import COLOURS
-from tcig.eval.mask2former import Mask2FormerJudge
-from tcig.eval.segmented import Judge, Segmentation
+from tcig.data.voc import COLOURS, NUM_LABELS
 from tcig.models import segmentation
 from tcig.models.devices import PLAIN
+from tcig.models.plugins import PluginError, class_in_file, load_class, refusing, source_of
 from tcig.models.weights import locate
 
+GROUP = "tcig.judges"
+"""Entry points by which an installed package adds judges, as `name = "module:Class"`."""
+Kind = Literal["built-in", "plug-in", "label maps"]
+"""Where a judge comes from: tcig, a class from outside, a folder of maps made elsewhere."""
 
-class SemanticJudge(Judge):
+
+@dataclass(frozen=True)
+class Instance:
+    """One object that an instance judge found: class, confidence 0..1, mask as RLE."""
+
+    label: str
+    score: float
+    mask: dict
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A label map, (H, W) uint8 of 0..20, and the objects found; `instances` None if unknown."""
+
+    labels: np.ndarray
+    instances: tuple[Instance, ...] | None = None
+
+
+class Judge(ABC):
+    """Segments images into VOC's classes: what generated images are scored by.
+
+    A subclass of your own is called without arguments, sets `identity` and defines `segment`; then
+    `--judge path/to/file.py:Class` takes it wherever a judge is named. `tcig check` tries it.
+    """
+
+    identity: str
+    """Its weights and settings, as a text: scores under another identity are not reused."""
+    kind: Kind = "plug-in"
+
+    @abstractmethod
+    def segment(self, images: Sequence[Image.Image]) -> Sequence[np.ndarray]:
+        """Segments a batch of images; each map depends on its image alone.
+
+        Args:
+            images: RGB, all of one size.
+
+        Returns:
+            For each image its label map, an (H, W) array of integers: 0 for background, 1 to 20 for
+            the classes of `tcig.data.voc.CLASSES`. It has the image's size, or another of the same
+            shape, which is brought to the size of the comparison by nearest neighbour. In place of
+            an array it may be a `Segmentation`, with the objects found.
+        """
+
+
+class StagedJudge(Judge):
+    """A judge in three steps, of which the first and the last can stand beside others'."""
+
+    kind = "built-in"
+
+    def prepare(self, images: Sequence[Image.Image]) -> Any:
+        """RGB images of one size as `look` takes them."""
+        return images
+
+    @abstractmethod
+    def look(self, prepared: Any) -> Any:
+        """What its network finds in them."""
+
+    def read(self, found: Any) -> list[Segmentation]:
+        """That, image by image."""
+        return found
+
+    def segment(self, images: Sequence[Image.Image]) -> list[Segmentation]:
+        """All three."""
+        return self.read(self.look(self.prepare(images)))
+
+
+class PluginJudge(StagedJudge):
+    """A judge from outside, called under guard, its maps checked."""
+
+    kind = "plug-in"
+
+    def __init__(self, name: str, judge: Judge, identity: str):
+        self.name, self.judge, self.identity = name, judge, identity
+        self._source = source_of(judge.segment)
+
+    def look(self, prepared: Sequence[Image.Image]) -> list[Segmentation]:
+        """Its `segment`.
+
+        Raises:
+            PluginError: it raises something, or gives no label maps.
+        """
+        with refusing(f"the judge {self.name}", "failed", self._source):
+            maps = self.judge.segment(list(prepared))
+            return check_maps(self.name, maps, prepared)
+
+
+def check_maps(
+    name: str, maps: Sequence[np.ndarray | Segmentation], images: Sequence[Image.Image]
+) -> list[Segmentation]:
+    """What a judge gave for images, checked.
+
+    Raises:
+        PluginError: too few or many, or one that is no (H, W) array of integers 0..20 in the
+            image's shape.
+    """
+    where = f"the judge {name}"
+    if isinstance(maps, str | bytes) or not hasattr(maps, "__len__") or len(maps) != len(images):
+        count = len(maps) if hasattr(maps, "__len__") else f"a {type(maps).__name__}"
+        raise PluginError(
+            f"{where} gave {count} label maps for {len(images)} images; expected one for each."
+        )
+    checked = []
+    for found, image in zip(maps, images, strict=True):
+        segmented = isinstance(found, Segmentation)
+        labels = np.asarray(found.labels if segmented else found)
+        check_labels(where, labels, image.size)
+        labels = labels.astype(np.uint8)
+        checked.append(Segmentation(labels, found.instances if segmented else None))
+    return checked
+
+
+def check_labels(where: str, labels: np.ndarray, size: tuple[int, int]) -> None:
+    """Checks one label map of an image of `size`, width and height in pixels.
+
+    Raises:
+        PluginError: it is no (H, W) array of integers 0..20 in the image's shape.
+    """
+    width, height = size
+    if labels.ndim != 2 or not labels.size or labels.shape[0] * width != labels.shape[1] * height:
+        raise PluginError(
+            f"{where} gave a label map of shape {labels.shape} for an image of {width}x{height}; "
+            f"expected ({height}, {width}), one label a pixel."
+        )
+    if labels.dtype.kind not in "iu":
+        raise PluginError(f"{where} gave labels of type {labels.dtype}; expected integers.")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= NUM_LABELS:
+        worst = low if low < 0 else high
+        hint = "; map 255, VOC's unlabelled border, to 0, the background" if worst == 255 else ""
+        raise PluginError(f"{where} gave the label {worst}; expected integers from 0 to 20{hint}.")
+
+
+class SemanticJudge(StagedJudge):
     """A network of `tcig.models.segmentation`: the argmax of its logits at its input size."""
 
     def __init__(self, network: segmentation.Network):
@@ -55,7 +197,7 @@ class SemanticJudge(Judge):
 
 
 @dataclass(frozen=True)
-class ColourJudge(Judge):
+class ColourJudge(StagedJudge):
     """Each pixel is the class whose VOC palette colour it has, background where it has none."""
 
     identity: str = field(default="VOC palette", init=False)
@@ -72,48 +214,108 @@ class ColourJudge(Judge):
         return found
 
 
+def _mask2former(name: str, path: Path | None) -> StagedJudge:
+    from tcig.eval.mask2former import Mask2FormerJudge
+
+    return Mask2FormerJudge(name, path)
+
+
 JUDGES = {
     "miniature": lambda name, path: SemanticJudge(segmentation.miniature("judge")),
     "guide": lambda name, path: SemanticJudge(segmentation.miniature("guide")),
     "deeplabv3_resnet101": lambda name, path: SemanticJudge(segmentation.deeplabv3_resnet101(path)),
-    **dict.fromkeys(segmentation.MASK2FORMER, Mask2FormerJudge),
+    **dict.fromkeys(segmentation.MASK2FORMER, _mask2former),
     "colours": lambda name, path: ColourJudge(),
 }
 WITHOUT_PATH = ("miniature", "guide", "colours")
 """Judges that have no other weights than their own."""
-
-
 SOURCES = {"deeplabv3_resnet101": segmentation.DEEPLABV3} | segmentation.MASK2FORMER
 """Judge -> the weights that it takes where no path is given."""
 
 
 def check_judge(spec: str) -> None:
-    """Fetches the weights of a judge where they lack.
+    """Fetches the weights of a judge where they lack; loads the code of one from outside.
 
     Raises:
-        InputError: no such name, a path where none is taken, or weights that cannot be had.
+        InputError: no such judge, a path where none is taken, or weights that cannot be had.
     """
-    name, path = _parsed(spec)
-    if path is None and name in SOURCES:
+    name, target, path = _find(spec)
+    if target:
+        load_class(target, Judge)
+    elif path is None and name in SOURCES:
         locate(SOURCES[name])
 
 
-def load_judge(spec: str) -> tuple[str, Judge]:
-    """The judge of `NAME` or `NAME=PATH`, with its name.
+def load_judge(spec: str) -> tuple[str, StagedJudge]:
+    """A judge and its name, see this module's text.
 
     Raises:
-        InputError: no such name, a path where none is taken, or weights that cannot be loaded.
+        InputError: no such judge, a path where none is taken, or weights that cannot be loaded.
+        PluginError: a judge from outside cannot be set up, or has no identity.
     """
-    name, path = _parsed(spec)
-    return name, JUDGES[name](name, path)
+    name, target, path = _find(spec)
+    PLAIN.check_device()
+    if not target:
+        return name, JUDGES[name](name, path)
+    kind, code = load_class(target, Judge)
+    with refusing(f"the judge {name}", "cannot be set up", source_of(kind.segment)):
+        judge = kind()
+        identity = judge.identity
+    if not isinstance(identity, str) or not identity:
+        raise PluginError(f"the judge {name} has the identity {identity!r}; expected a text.")
+    return name, PluginJudge(name, judge, f"{identity} code {code}")
 
 
-def _parsed(spec: str) -> tuple[str, Path | None]:
+def load_judges(specs: Sequence[str]) -> list[tuple[str, StagedJudge]]:
+    """Several judges, each with its name.
+
+    Raises:
+        InputError: see `load_judge`; two have the same name.
+    """
+    names = [judge_name(spec) for spec in specs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"the judge {twice} is named twice, of {', '.join(specs)}; rename one.")
+    return [load_judge(spec) for spec in specs]
+
+
+def judge_name(spec: str) -> str:
+    """The name under which a judge's scores are kept.
+
+    Raises:
+        InputError: no such judge, or a path where none is taken.
+    """
+    return _find(spec)[0]
+
+
+def _find(spec: str) -> tuple[str, str | None, Path | None]:
+    """Name, `module:Class` or `file.py:Class` of a judge from outside, and path of weights."""
+    if name := class_in_file(spec):
+        if name in JUDGES:
+            raise InputError(f"{spec}: tcig has a judge {name} of its own, rename the class.")
+        return check_name(name), spec, None
     name, _, path = spec.partition("=")
-    if name not in JUDGES:
-        near = difflib.get_close_matches(name, JUDGES, 1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise InputError(f"no judge {name!r}{hint}: there are {', '.join(JUDGES)}.")
-    if path and name in WITHOUT_PATH:
-        raise InputError(f"the judge {name} takes no weights from {path}: leave out ={path}.")
-    return name, Path(path) if path else None
+    if name in JUDGES:
+        if path and name in WITHOUT_PATH:
+            raise InputError(f"the judge {name} takes no weights from {path}: leave out ={path}.")
+        return name, None, Path(path) if path else None
+    installed = {point.name: point.value for point in entry_points(group=GROUP)}
+    if spec in installed:
+        return check_name(spec), installed[spec], None
+    known = [*JUDGES, *installed]
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise InputError(
+        f"no judge {spec!r}{hint}: there are {', '.join(known)}, or path/to/file.py:Class."
+    )
+
+
+def check_name(name: str) -> str:
+    """A judge's name, which also names the folder of its scores.
+
+    Raises:
+        InputError: it has other characters than letters, digits, _, - and dots.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+        raise InputError(f"judge {name!r}: expected a name of letters, digits, _, - and dots.")
+    return name

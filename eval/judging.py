@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from math import isnan
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from tcig.data.layout import Layout
 from tcig.data.masks import encode_label_map, resize_nearest
 from tcig.data.voc import LABELS
 from tcig.eval.images import open_image
 from tcig.eval.iou import Samples, class_iou, confusion
-from tcig.eval.segmented import Judge, Segmentation
+from tcig.eval.judges import Segmentation, StagedJudge
+from tcig.eval.label_maps import LabelMaps
 from tcig.eval.stored import sparse
 
 
@@ -45,22 +45,25 @@ class Seen(NamedTuple):
     """The label map, a palette PNG."""
 
 
-def judged(judge: Judge, sizes: Sizes, batch: Sequence[Shown]) -> list[Seen]:
+def judged(judge: StagedJudge, sizes: Sizes, batch: Sequence[Shown]) -> list[Seen]:
     """Segments a batch of images and counts each against its layout.
 
     Raises:
         InputError: an image cannot be read, see `open_image`.
     """
-    return counted(sizes, batch, judge.segment(opened(sizes, batch)))
+    return counted(sizes, batch, judge.read(judge.look(prepared(judge, sizes, batch))))
 
 
-def opened(sizes: Sizes, batch: Sequence[Shown]) -> list[Image.Image]:
-    """The images of a batch.
+def prepared(judge: StagedJudge, sizes: Sizes, batch: Sequence[Shown]) -> Any:
+    """A batch as a judge looks at it: the images, or the label maps that were made of them.
 
     Raises:
-        InputError: one cannot be read, see `open_image`.
+        InputError: one cannot be read, see `open_image` and `LabelMaps`.
     """
-    return [open_image(each.path, sizes.image, sizes.resize, each.content) for each in batch]
+    if isinstance(judge, LabelMaps):
+        return judge.maps([(each.layout.id, each.sample) for each in batch], sizes.image)
+    images = [open_image(each.path, sizes.image, sizes.resize, each.content) for each in batch]
+    return judge.prepare(images)
 
 
 def counted(sizes: Sizes, batch: Sequence[Shown], segmented: Sequence[Segmentation]) -> list[Seen]:

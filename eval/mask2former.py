@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from tcig.data.errors import InputError
 from tcig.data.masks import encode
 from tcig.data.voc import BY_LABEL, VOC_WORDS
-from tcig.eval.segmented import Instance, Judge, Segmentation
+from tcig.eval.judges import Instance, Segmentation, StagedJudge
 from tcig.models import segmentation
 from tcig.models.devices import PLAIN
 
 
-class Mask2FormerJudge(Judge):
+class Mask2FormerJudge(StagedJudge):
     """Mask2Former, its COCO categories mapped to VOC's classes by name.
 
     Segments below `THRESHOLD` are dropped; for the panoptic output, so are those of which less

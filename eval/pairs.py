@@ -46,7 +46,8 @@ def leakages(rows: Sequence[Row]) -> pd.DataFrame:
     """
     independent = {}
     for row in rows:
-        if row.score.judge not in GUIDES:
+        known = row.score.kind == "built-in" or row.independence == "independent"
+        if row.score.judge not in GUIDES and known and not row.guided:
             independent.setdefault((row.folder, row.ignore), row)
     found = []
     for row in rows:

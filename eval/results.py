@@ -17,7 +17,7 @@ from tcig.eval.images import RunRecord, run_rows
 from tcig.eval.iou import NAMES, REDUCTIONS, reduce
 from tcig.eval.provenance import Provenance, provenance
 from tcig.eval.quality_table import DEFINITIONS, quality_columns
-from tcig.eval.rows import Ignore, Row, read_rows
+from tcig.eval.rows import Ignore, Independence, Row, read_rows
 from tcig.eval.statistics import by_layout, interval, parts
 
 SCHEMA = 1
@@ -51,6 +51,8 @@ class Judged(_Record):
     resized: bool
     guided: bool
     """Whether the judge's own network guided the images."""
+    independence: Independence = "unknown"
+    """Of the judge, as far as the run's record says."""
 
 
 class Drawn(_Record):
@@ -156,7 +158,9 @@ def _row(row: Row) -> ResultRow:
     values = {name: REDUCTIONS[name](row.samples) for name in VALUED}
     return ResultRow(
         row=row.name,
-        judged=Judged(**judged, ignore=row.ignore, guided=row.guided),
+        judged=Judged(
+            **judged, ignore=row.ignore, guided=row.guided, independence=row.independence
+        ),
         drawn=drawn_of(row),
         failed=score.failed,
         figures={name: _figure(row, name) for name in NAMES} | _quality(row),

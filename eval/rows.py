@@ -11,6 +11,8 @@ from tcig.eval.stored import Score, read_scores, samples_of
 
 Ignore = Literal["none", "dropped"]
 """Whether pixels of the objects that the filter dropped count, or not at all."""
+Independence = Literal["independent", "guide", "unknown"]
+"""Of a judge, from what generated the images that it scores."""
 CEILING = "real"
 """The photographs' row, shown with the dropped objects counted and ignored: how far the judge can
 agree with the truth."""
@@ -57,11 +59,24 @@ class Row(NamedTuple):
         return [layout for layout, _ in self.score.samples]
 
     @property
+    def independence(self) -> Independence:
+        """Whether the judge's own network guided the images, as far as the run's record says.
+
+        Identities of judges from outside cannot be compared with those of guides: where there are
+        guides it is unknown.
+        """
+        if self.run is None:
+            return "unknown"
+        weights = self.run.spec.weights
+        guides = {each for part, each in weights.items() if part.startswith(GUIDE)}
+        if self.score.identity in guides:
+            return "guide"
+        return "independent" if not guides or self.score.kind == "built-in" else "unknown"
+
+    @property
     def guided(self) -> bool:
         """Whether the judge's own network guided the images."""
-        weights = self.run.spec.weights if self.run else {}
-        guides = {each for part, each in weights.items() if part.startswith(GUIDE)}
-        return self.score.identity in guides
+        return self.independence == "guide"
 
     @property
     def is_method(self) -> bool:
@@ -101,6 +116,20 @@ def read_rows(folders: Sequence[Path], ignore: Ignore) -> list[Row]:
     rows = _told_apart(rows)
     judges = list(dict.fromkeys(row.score.judge for row in rows))
     return sorted(rows, key=lambda r: (r.score.judge in GUIDES, judges.index(r.score.judge)))
+
+
+def judged_by(rows: Sequence[Row], judge: str) -> list[Row]:
+    """The rows of one judge, given by its name in the table, or as path/to/file.py:Class.
+
+    Raises:
+        InputError: it scored none of them.
+    """
+    name = judge.rpartition(":")[2]
+    found = [row for row in rows if row.score.judge == name]
+    if not found:
+        there = ", ".join(dict.fromkeys(row.score.judge for row in rows))
+        raise InputError(f"no row was scored by {judge!r}; there are {there}.")
+    return found
 
 
 def _told_apart(rows: Sequence[Row]) -> list[Row]:

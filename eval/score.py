@@ -20,8 +20,8 @@ from tcig.data.png import sound_png, whole_png
 from tcig.data.shards import Shard
 from tcig.eval.ahead import ahead
 from tcig.eval.images import find_images, open_image
-from tcig.eval.judging import Seen, Shown, Sizes, counted, opened
-from tcig.eval.segmented import Judge
+from tcig.eval.judges import Judge, Kind, PluginJudge, StagedJudge
+from tcig.eval.judging import Seen, Shown, Sizes, counted, prepared
 from tcig.eval.sheet import write_sheet
 from tcig.eval.stored import Score, label_path, remove_shards, score_files, stored_rows
 from tcig.models.devices import set_tf32
@@ -40,6 +40,7 @@ class Identified(Protocol):
     """A judge, or what stands for one that is elsewhere."""
 
     identity: str
+    kind: Kind
 
 
 def score_folder(
@@ -81,10 +82,13 @@ def score_folder(
     paths = {(layout.id, sample): folder / f"{layout.id}-{sample}.png" for layout, sample in pairs}
     hashes, doubtful = _read(paths, sizes.image)
     name, network = judge
+    if isinstance(network, Judge) and not isinstance(network, StagedJudge):
+        network = PluginJudge(name, network, network.identity)
     score = Score(
         row=row or found.row,
         judge=name,
         identity=network.identity,
+        kind=network.kind,
         manifest=manifest,
         image_size=sizes.image,
         score_size=sizes.score,
@@ -100,7 +104,8 @@ def score_folder(
         rows = {
             pair: kept
             for pair, kept in stored_rows(place, score).items()
-            if kept["image_sha256"] == hashes.get(pair, kept["image_sha256"])
+            if score.kind != "label maps"
+            and kept["image_sha256"] == hashes.get(pair, kept["image_sha256"])
             and kept["classes"] == classes.get(pair[0], kept["classes"])
             and whole_png(label_path(place, *pair))
         }
@@ -135,7 +140,7 @@ def score_folder(
             return len(results)
 
         def prepare(batch: list[Shown]) -> tuple[list[Shown], Any]:
-            return batch, network.prepare(opened(sizes, batch))
+            return batch, prepared(network, sizes, batch)
 
         def finish(looked: tuple[list[Shown], Any]) -> int:
             batch, found = looked

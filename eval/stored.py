@@ -68,6 +68,8 @@ class Score(BaseModel):
     judge: str
     identity: str
     """Of the judge's weights and settings."""
+    kind: Literal["built-in", "plug-in", "label maps"] = "built-in"
+    """Where the judge comes from, see `tcig.eval.judges.Kind`."""
     manifest: str
     """SHA-256 of the manifest."""
     score_size: int

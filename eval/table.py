@@ -25,8 +25,13 @@ from tcig.eval.statistics import METHOD, Method, by_layout, interval, parts
 CONDITIONS = ("row", "judge", "identity", "manifest", "image_size", "score_size", "resized")
 """What of a score goes into a record as it is."""
 SHARE, LEAKAGE = "of ceiling", "guide - judge"
+INDEPENDENT = "independent"
+INDEPENDENCE = {"independent": "yes", "guide": "no", "unknown": "unknown"}
+"""`tcig.eval.rows.Independence` -> as people read it."""
 STD = "± is the standard deviation (divided by n) over the values that the mean is of: "
 NOTES = (
+    f"{INDEPENDENT}: whether the judge is none of the guides that the run records; unknown without "
+    "such a record, and of a judge from outside where there are guides. "
     "[low, high] is the 95% interval of the mean, by layout. "
     f"{SHARE}: {HEADLINE} as a share of the photographs' under the same judge. "
     f"{LEAKAGE}: {HEADLINE} under this judge, which guides TCIG, minus that of the same images "
@@ -50,11 +55,11 @@ def tabulated(rows: Sequence[Row], method: Method = METHOD) -> pd.DataFrame:
     """A record for each row, in their order, its intervals by `method`.
 
     Returns:
-        Columns `CONDITIONS`, `samples` (a hash of which they are), `ignore`, `guided` (whether the
-        judge's own network guided the images), `n`, `failed`, `told` of `tcig.eval.rows.Row` if a
-        row has one; for every name of `tcig.eval.iou.NAMES` its mean, `{name}_std`, `{name}_n`, and
-        `{name}_low` and `{name}_high`, the 95% interval; `ceiling_share`, `p_best` and the columns
-        of `leakages` (all of `tcig.eval.pairs`); those of
+        Columns `CONDITIONS`, `samples` (a hash of which they are), `ignore`, `n`, `failed`;
+        `guided`, `independence` and, if a row has one, `told`, of `tcig.eval.rows.Row`; for every
+        name of `tcig.eval.iou.NAMES` its mean, `{name}_std`, `{name}_n`, and the ends `{name}_low`
+        and `{name}_high` of the 95% interval; `ceiling_share`, `p_best` and the columns of
+        `leakages` (all of `tcig.eval.pairs`); those of
         `tcig.eval.quality_table.quality_columns` where there are some.
     """
     frame = pd.DataFrame([_record(row, method) for row in rows])
@@ -69,6 +74,7 @@ def _record(row: Row, method: Method) -> dict:
     pairs = repr(sorted(row.score.samples)).encode()
     record |= {"samples": hashlib.sha256(pairs).hexdigest()[:8], "ignore": row.ignore}
     record |= {"n": len(row.layouts), "failed": row.score.failed, "guided": row.guided}
+    record |= {"independence": row.independence}
     for name in NAMES:
         mean, std, n = reduce(row.samples, name)
         low, high = interval(by_layout(parts(row.samples, name), row.layouts), method=method)
@@ -90,7 +96,8 @@ def figures(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     unmeasured = [row for row in named if row not in set(frame["row"])]
     lines = []
     for record in frame.to_dict("records"):
-        line = {"row": _label(record), "judge": record["judge"], "n": _n(record)}
+        line = {"row": _label(record), "judge": record["judge"]}
+        line |= {INDEPENDENT: INDEPENDENCE[record["independence"]], "n": _n(record)}
         for name in names:
             cell = quality_cell if name in DEFINITIONS else _cell
             line[name] = cell(record, name)
@@ -99,7 +106,8 @@ def figures(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
             line | {column: rows.get(record["row"], "") for column, rows in columns.items()}
         )
     for row in unmeasured:
-        blank = {"row": row, "judge": "", "n": ""} | dict.fromkeys((*names, SHARE, LEAKAGE), "")
+        left = ("judge", INDEPENDENT, "n", *names, SHARE, LEAKAGE)
+        blank = {"row": row} | dict.fromkeys(left, "")
         lines.append(blank | {column: rows.get(row, "") for column, rows in columns.items()})
     return pd.DataFrame(lines)
 
@@ -188,6 +196,8 @@ def render(frame: pd.DataFrame, names: Sequence[str], form: str) -> str:
         below = "".join(f"{note}  \n" for note in notes)
         texts = [table.columns.get_loc(name) for name in (SHARE, LEAKAGE)]
         return f"{table.to_markdown(index=False, disable_numparse=texts)}\n\n{below}"
-    text = table.to_latex(index=False, escape=True, column_format="ll" + "r" * (table.shape[1] - 2))
+    text = table.to_latex(
+        index=False, escape=True, column_format="lll" + "r" * (table.shape[1] - 3)
+    )
     text = re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", text)
     return text.replace("±", r"$\pm$") + "".join(f"% {note}\n" for note in notes)

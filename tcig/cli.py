@@ -1,7 +1,9 @@
 """`tcig`: hands over to a subcommand, whose modules are loaded only then."""
 
 import difflib
+import errno
 import importlib
+import io
 import os
 import signal
 import sys
@@ -16,7 +18,7 @@ COMMANDS = {
     "sweep": "measure a row under combinations of its options, on layouts for tuning",
     "claims": "the paper's claims, each put to a test of its own",
     "calibrate": "which definition gives real photographs the published 0.43 ± 0.09",
-    "check-method": "whether a method of your own keeps what the benchmark builds on",
+    "check": "whether a method or judge of your own keeps what the benchmark builds on",
     "score": "score a folder of images, anyone's",
     "quality": "CLIP scores, boundary IoU, diversity and KID of scored folders",
     "plan": "what a run will cost: evaluations, hours, downloads, disk",
@@ -41,9 +43,13 @@ Exit status: 0 all well; 1 some samples failed, the rest is written; 2 unusable 
 def main(argv: list[str] | None = None) -> int:
     """Runs a subcommand; a user's mistake is one sentence on standard error and status 2."""
     argv = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack a character, such as ±
+        sys.stdout.reconfigure(errors="backslashreplace")
     warnings.formatwarning = lambda message, *_: f"tcig: warning: {message}\n"
     # diffusers' Kolors, which comes with every AutoPipeline, uses a deprecated part of torch.
     warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)
+    # Pillow's own bound is below that of tcig.data.pictures.
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit")
     try:
         status = _main(argv)
         sys.stdout.flush()
@@ -52,13 +58,33 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:
-        return _refuse(str(error))
+        return _refuse(_told(error))
+    except MemoryError:
+        return _refuse("the memory does not suffice for this input")
     except KeyboardInterrupt:
         print("tcig: stopped; the same command goes on from here", file=sys.stderr)
         return 128 + signal.SIGINT
 
 
+def _told(error: OSError) -> str:
+    """An error of the system with its file and, where there is one, the remedy."""
+    remedies = {
+        errno.ENOSPC: "free some space, then run the same command again",
+        errno.EDQUOT: "free some of your quota, then run the same command again",
+        errno.EROFS: "write to another folder",
+        errno.EACCES: "check its permissions",
+    }
+    place = f"{error.filename}: " if error.filename else ""
+    remedy = remedies.get(error.errno)
+    return f"{place}{error.strerror or error}{f'; {remedy}' if remedy else ''}"
+
+
 def _main(argv: list[str]) -> int:
+    for argument in argv:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            return _refuse(f"argument {argument!r} is not UTF-8; rename the file or type it again")
     if not argv or argv[0] in ("-h", "--help"):
         lines = [f"  {name:<13}{what}" for name, what in COMMANDS.items()]
         print(USAGE.format(commands="\n".join(lines)), end="")

@@ -10,9 +10,8 @@ from tcig.data.files import sha256
 from tcig.data.layout import Layout, Region
 from tcig.data.masks import encode
 from tcig.methods.base import Context, Method, NoOptions
-from tcig.methods.loading import load_method
 from tcig.methods.references import Empty, Paste, Real
-from tcig.methods.registry import find_row
+from tcig.methods.registry import find_row, load_method
 from tcig.profiles import load_profile
 from tcig.run.spec import prepare
 
@@ -88,7 +87,7 @@ def test_real_says_what_is_wrong(real, tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     layout = layout_of(7, cat=(0, 1, 0, 1))
     method = Real(Context(8, tmp_path), NoOptions())
-    with pytest.raises(InputError, match=r"1\.png of layout 1 cannot be read \(.+\): fetch"):
+    with pytest.raises(InputError, match=r"1\.png cannot be read .+layout 1 .+: fetch"):
         method.generate([layout], [0])
     path.unlink()
     with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\)"):

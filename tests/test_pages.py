@@ -127,7 +127,7 @@ def test_the_method_of_the_readme_is_scored_beside_the_references(tmp_path, caps
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     Path("stripes.py").write_text(code)
-    assert main(["check-method", "stripes.py:Stripes"]) == 0
+    assert main(["check", "stripes.py:Stripes"]) == 0
     capsys.readouterr()
     methods = ["paste", "stripes.py:Stripes"]
     assert main(["run", "--methods", *methods, "--limit", "3", "--no-score"]) == 0

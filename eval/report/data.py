@@ -78,6 +78,9 @@ def _judges(rows: Sequence[Row]) -> list[dict]:
             "identity": score.identity,
             "guide": name in GUIDES,
             "guided": [r.name for r in rows if r.score.judge == name and r.guided],
+            "unknown": [
+                r.name for r in rows if r.score.judge == name and r.independence == "unknown"
+            ],
             "score_size": score.score_size,
         }
         for name, score in judges.items()

@@ -46,8 +46,10 @@ const listed = (words) => words.length < 2 ? words.join("")
 /** Whether a judge can be taken at its word; `few` where there is room for few words. */
 function judgeNote(judge, few = false) {
   if (judge.guide) return "guides TCIG";
-  if (!judge.guided.length) return "independent";
-  return `guided ${few ? count(judge.guided.length, "row") : listed(judge.guided)}`;
+  const rows = (names) => (few ? count(names.length, "row") : listed(names));
+  if (judge.guided.length) return `guided ${rows(judge.guided)}`;
+  if (!judge.unknown.length) return "independent";
+  return `${few ? "" : "independence "}unknown for ${rows(judge.unknown)}`;
 }
 
 function head() {
@@ -133,7 +135,8 @@ function judgeSwitch() {
 function showJudge() {
   const judge = data.judges.find((each) => each.name === state.judge);
   find("judged").textContent = `Under ${judge.name}, which guided ` +
-    `${judge.guided.length ? listed(judge.guided) : "none of these rows"}.`;
+    `${judge.guided.length ? listed(judge.guided) : "none of these rows"}` +
+    `${judge.unknown.length ? `; unknown for ${listed(judge.unknown)}` : ""}.`;
   showTable();
   showIntervals();
   showClasses();

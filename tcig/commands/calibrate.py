@@ -2,21 +2,25 @@
 
     tcig calibrate --coco coco --download --out calibration
     tcig calibrate --coco coco --year 2014 --profile paper --out calibration-2014
+    tcig calibrate --coco coco --judge path/to/file.py:MyJudge --sliver 0.1
 
-Scores COCO's own photographs by the profile's judges, under both readings of the filter, with
-dropped objects counted and ignored, by every reduction. Mask2Former also sees them at the input
-size of its published evaluation, 800 px. Prints the combinations nearest to the published ceiling,
-and the readings that leave nearest to 1,000 images. Everything is in OUT/calibration.csv. A stopped
-calibration goes on where it was.
+Scores COCO's own photographs by the profile's judges or others, under both readings of the filter,
+with and without images of people, with dropped objects counted and ignored, by every reduction.
+Mask2Former also sees them at the input size of its published evaluation, 800 px. Prints the
+combinations nearest to the published ceiling, and the readings that leave nearest to 1,000 images.
+No captions are needed. Everything is in OUT/calibration.csv. A stopped calibration goes on where it
+was.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from tabulate import tabulate
 
-from tcig.commands.parsing import parse
+from tcig.commands.parsing import check_counts, parse
+from tcig.data.errors import InputError
 
 SHOWN = 12
 """Combinations printed; ours."""
@@ -34,6 +38,11 @@ class Options:
     """Of the validation set."""
     profile: str = "paper"
     """Sizes and judges."""
+    judge: tuple[str, ...] = ()
+    """Judges by name, or path/to/file.py:Class (default: the profile's)."""
+    sliver: float = 0.0
+    """Share of its own pixels, 0 to 1: a class of a layout of which less is visible under smaller
+    objects is left out; 0 leaves out none."""
     limit: int | None = None
     """The first N layouts in the order of a hash of their ids."""
     out: Path = Path("calibration")
@@ -43,35 +52,32 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig calibrate`."""
     options = parse(Options, argv, "calibrate", __doc__)
-    from tcig.commands import layouts, run, score
+    check_counts(limit=options.limit)
+    if not 0 <= options.sliver <= 1:
+        raise InputError(f"--sliver {options.sliver}: expected a share from 0 to 1.")
+    from tcig.commands import layouts, run
     from tcig.data.coco import read_instances
     from tcig.data.files import write_whole
     from tcig.data.filters import Filter, count_table
     from tcig.data.layout import read_manifest
     from tcig.eval.calibrate import NEAREST, calibration, ceiling, nearest_subsets
-    from tcig.eval.judges import JUDGES
-    from tcig.profiles import load_profile
     from tcig.run.folders import find_runs
 
     options.out.mkdir(parents=True, exist_ok=True)
-    shared = ["--coco", str(options.coco), "--year", str(options.year)]
-    manifests = {name: options.out / f"{name}.jsonl" for name in ("masks", "images")}
-    for reading, path in manifests.items():
-        more = ["--download"] if options.download else []
-        layouts.main([*shared, *more, "--reading", reading, "--out", str(path)])
-    # The layouts of `images` are among those of `masks`, the same ones: judged once.
-    ids = {name: {each.id for each in read_manifest(p)[1]} for name, p in manifests.items()}
+    manifest = options.out / "masks.jsonl"
+    arguments = ["--coco", str(options.coco), "--year", str(options.year), "--caption", "None"]
+    arguments += ["--download"] if options.download else []
+    layouts.main([*arguments, "--out", str(manifest)])
+    _, chosen = read_manifest(manifest)
+    ids = _readings(options, {layout.id for layout in chosen})
     arguments = ["--profile", options.profile, "--methods", "real", "--out", str(options.out)]
-    arguments += ["--layouts", str(manifests["masks"]), "--coco", str(options.coco)]
-    limit = ["--limit", str(options.limit)] if options.limit else []
-    status = run.main(arguments + limit)
-    real = find_runs(options.out, manifests["masks"])["real"]
-    larger = [f"{judge}-800" for judge in load_profile(options.profile).judges]
-    larger = [judge for judge in larger if judge in JUDGES]
-    if larger:
-        arguments = [str(real), "--layouts", str(manifests["masks"]), *limit]
-        score.main([*arguments, "--judge", *larger])
-    frame = calibration(real, ids)
+    arguments += ["--layouts", str(manifest), "--coco", str(options.coco)]
+    arguments += ["--limit", str(options.limit)] if options.limit else []
+    status = run.main([*arguments, "--judge", *_judges(options)])
+    real = find_runs(options.out, manifest)["real"]
+    if not any(real.glob("scores/*/score.json")):
+        raise InputError(f"{options.coco}: no photograph could be scored, see {real}/rows.jsonl.")
+    frame = calibration(real, ids, chosen, options.sliver)
     write_whole(options.out / "calibration.csv", frame.to_csv(index=False))
     mean, std = ceiling()
     print(f"\nReal photographs against the published {mean} ± {std} (MultiDiffusion, Table 2):\n")
@@ -79,7 +85,43 @@ def main(argv: list[str]) -> int:
     print(tabulate(shown, headers="keys", showindex=False, floatfmt=".3f"))
     landed = int(frame["lands"].sum())
     print(f"\n{landed} of {len(frame)} combinations land on it, rounded to two decimals.")
+    near = frame.loc[frame["mean_distance"].idxmin()]
+    print(
+        f"The nearest mean alone is {near['mean']:.3f} ± {near['std']:.3f}: reading "
+        f"{near['reading']}, judge {near['judge']}, {near['reduction']}, ignore {near['ignore']}."
+    )
     print(f"\nReadings of the filter that leave nearest to {NEAREST} images of {options.year}:\n")
     counts = count_table(read_instances(options.coco, options.year), Filter(year=options.year))
     print(tabulate(nearest_subsets(counts), headers="keys"))
     return status
+
+
+def _readings(options: Options, everything: set[str]) -> dict[str, set[str]]:
+    """The ids of the layouts that each reading of the filter leaves.
+
+    They are among those of the first reading, the same ones, so that all are judged once.
+    """
+    from tcig.data.build import build_layouts
+    from tcig.data.filters import Filter
+
+    found = {"masks": everything}
+    for reading, people in (("images", "ignore"), ("masks", "drop"), ("images", "drop")):
+        name = reading if people == "ignore" else f"{reading}, people dropped"
+        filtered = Filter(year=options.year, reading=reading, people=people, caption=None)
+        try:
+            found[name] = {layout.id for layout in build_layouts(options.coco, filtered)[1]}
+        except InputError:  # the files were read before
+            print(f"the reading {name} leaves no layouts", file=sys.stderr)
+    return found
+
+
+def _judges(options: Options) -> list[str]:
+    """Those asked for, or the profile's, with the larger input of those that have one."""
+    from tcig.eval.judges import JUDGES
+    from tcig.profiles import load_profile
+
+    if options.judge:
+        return list(options.judge)
+    judges = load_profile(options.profile).judges
+    larger = [f"{judge}-800" for judge in judges]
+    return [*judges, *(judge for judge in larger if judge in JUDGES)]

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 import tyro
 
-from tcig.commands.parsing import parse
+from tcig.commands.parsing import check_counts, parse
 from tcig.data.errors import InputError
 from tcig.data.imperfect import KINDS, TRUE
 
@@ -117,8 +117,7 @@ def main(argv: list[str]) -> int:
     """Runs `tcig claims`; 1 if a sample failed."""
     options = parse(Options, argv, "claims", __doc__)
     claim = CLAIMS[options.claim]
-    if options.limit is not None and options.limit < 1:
-        raise InputError("--limit counts from 1.")
+    check_counts(limit=options.limit)
     import pandas as pd
 
     from tcig.commands.inputs import manifest_of
@@ -132,7 +131,7 @@ def main(argv: list[str]) -> int:
     from tcig.methods.settings import parse_settings
     from tcig.models.weights import locate
     from tcig.profiles import load_profile
-    from tcig.run.spec import choose
+    from tcig.run.spec import check_captions, choose
     from tcig.run.trials import METRICS, Data, Eyes, compare, measure
 
     profile = load_profile(options.profile)
@@ -144,6 +143,7 @@ def main(argv: list[str]) -> int:
     shared = parse_settings(options.set, claim.rows)
     trials = list(_trials(claim, profile))
     chosen = [choose(row, profile, shared[row] | _own(row, given)) for row, _, given in trials]
+    check_captions(chosen, data.drawn)
     for source in dict.fromkeys(source for each in chosen for source in each.sources):
         locate(source)
     names = profile.judges if "leakage" in claim.metrics else profile.judges[:1]
@@ -164,7 +164,7 @@ def main(argv: list[str]) -> int:
         )
     records, table = [], options.out / f"{options.claim}.csv"
     for (row, masks, given), each in zip(trials, chosen, strict=True):
-        cost = each.kind.cost(each.options, data.drawn)
+        cost = each.cost(data.drawn)
         record = {"row": row, "masks": masks} | given
         record |= {"evaluations": cost.unet / len(data.drawn)}
         record |= measure(each, profile, data, eyes, runs, masks, claim.samples)

@@ -5,16 +5,19 @@
     tcig draw --prompt "two cats" --mask cat-1.png cat-2.png --method multidiffusion --out cats.png
     tcig draw --prompt "a dog" --mask masks.json --samples 3 --outputs 2 --out dog.png
 
-A mask is a coloured picture (VOC's palette, or --legend), or pictures named after their classes, or
-a JSON of COCO segmentations. Edges may be soft: they take the nearest colour of the legend. With
+A mask is a coloured picture (VOC's palette, or --legend), or pictures named after their classes, of
+one object each, or what `tcig layouts --export` wrote, or a JSON of COCO segmentations. What is
+transparent is background. In a picture of one object, the object is what differs from the colour of
+the border, be it lighter or darker. Edges may be soft: they take the nearest colour. With
 --samples N the files are numbered; for tcig the image of stage 1 stands beside as NAME-stage1.png,
 and --outputs M draws stage 2 that often from each.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tcig.commands.parsing import assignment, parse
+from tcig.commands.parsing import assignment, check_counts, parse
 from tcig.data.errors import InputError
 
 
@@ -45,17 +48,16 @@ class Options:
 
 
 def main(argv: list[str]) -> int:
-    """Runs `tcig draw`."""
+    """Runs `tcig draw`; 1 if an image failed."""
     options = parse(Options, argv, "draw", __doc__)
-    if options.samples < 1 or options.outputs < 1:
-        raise InputError("--samples and --outputs count from 1.")
+    check_counts(samples=options.samples, outputs=options.outputs)
     if options.out.suffix != ".png":
         raise InputError(f"--out {options.out}: images are PNG.")
     from tcig.data.drawn import drawn_layout, parse_legend
     from tcig.methods.two_stage.method import TwoStage
     from tcig.profiles import load_profile
+    from tcig.run.generate import Ledger
     from tcig.run.spec import prepare
-    from tcig.seeds import seed_of
 
     layout = drawn_layout(options.prompt, options.mask, parse_legend(options.legend))
     profile = load_profile(options.profile)
@@ -64,24 +66,65 @@ def main(argv: list[str]) -> int:
     staged = isinstance(method, TwoStage) and method.options.stages == "both"
     if options.outputs > 1 and not staged:
         raise InputError(f"--outputs: {options.method} has no two stages.")
-    layouts = [layout] * options.samples
-    numbers = range(options.seed, options.seed + options.samples)
-    seeds = [seed_of("drawn", number) for number in numbers]
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    if not staged:
-        for number, image in enumerate(method.generate(layouts, seeds)):
-            _save(image, options.out, number, options.samples)
-        return 0
-    placed = method.place(layouts, seeds)
-    for number, (image, seed) in enumerate(zip(placed, seeds, strict=True)):
-        _save(image, options.out, number, options.samples, "-stage1")
-        again = [seed_of(f"drawn {seed}", n) for n in range(options.outputs - 1)]
-        copies = [image] * options.outputs
-        refined = method.refine([layout] * options.outputs, copies, [seed, *again])
-        for output, each in enumerate(refined):
-            suffix = f"-{output}" if options.outputs > 1 else ""
-            _save(each, options.out, number, options.samples, suffix)
-    return 0
+    images = options.samples * options.outputs
+    with Ledger(images, options.method.rpartition(":")[2]) as ledger:
+        failed = (_in_stages if staged else _at_once)(options, method, layout, ledger)
+    if failed:
+        print(f"tcig: error: {options.method}: {failed}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _at_once(options: Options, method, layout, ledger) -> str | None:
+    """Draws and saves all samples; why it failed, if it did."""
+    from tcig.data.errors import describe
+    from tcig.models.plugins import source_of
+    from tcig.run.calls import call
+
+    count, seeds = options.samples, _seeds(options)
+    try:
+        images = call(
+            method, [layout] * count, seeds, lambda share: ledger.under_way(share * count)
+        )
+    except Exception as error:
+        return describe(error, source_of(method.generate))
+    for number, image in enumerate(images):
+        _save(image, options.out, number, count)
+    return None
+
+
+def _in_stages(options: Options, method, layout, ledger) -> str | None:
+    """Draws stage 1 of all samples, and from each the outputs of stage 2; saves all; why it failed,
+    if it did."""
+    from tcig.data.errors import describe
+    from tcig.methods.base import Progress
+    from tcig.seeds import seed_of
+
+    seeds, images = _seeds(options), options.samples * options.outputs
+    steps = method.options.first.iterations, method.stage2_steps() * options.samples
+    progress = Progress(lambda event, done: ledger.under_way(done * images), sum(steps))
+    try:
+        placed = method.place([layout] * options.samples, seeds, progress=progress)
+        for number, (image, seed) in enumerate(zip(placed, seeds, strict=True)):
+            _save(image, options.out, number, options.samples, "-stage1")
+            again = [seed_of(f"drawn {seed}", n) for n in range(options.outputs - 1)]
+            copies = [layout] * options.outputs, [image] * options.outputs
+            refined = method.refine(*copies, [seed, *again], progress)
+            for output, each in enumerate(refined):
+                suffix = f"-{output}" if options.outputs > 1 else ""
+                _save(each, options.out, number, options.samples, suffix)
+    except InputError:
+        raise
+    except Exception as error:
+        return describe(error, "")
+    return None
+
+
+def _seeds(options: Options) -> list[int]:
+    from tcig.seeds import seed_of
+
+    numbers = range(options.seed, options.seed + options.samples)
+    return [seed_of("drawn", number) for number in numbers]
 
 
 def _save(image, out: Path, number: int, count: int, suffix: str = "") -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import tyro
 
-from tcig.commands.parsing import parse
+from tcig.commands.parsing import check_counts, parse
 from tcig.data.errors import InputError
 
 SYSTEMS = (
@@ -57,6 +57,7 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig figures`."""
     options = parse(Options, argv, "figures", __doc__)
+    check_counts(count=options.count)
     from tcig.commands.inputs import manifest_of
     from tcig.data.files import sha256
     from tcig.data.layout import hash_order, read_manifest
@@ -96,14 +97,19 @@ def main(argv: list[str]) -> int:
 def _stages(path: Path, method, layouts: list) -> None:
     """Samples 0 and 1 of stage 1, each refined twice."""
     from tcig.eval.figures import stages_figure
+    from tcig.methods.base import Progress
+    from tcig.run.generate import Ledger
     from tcig.seeds import seed_of
 
     pairs = [(layout, sample) for layout in layouts for sample in (0, 1)]
     drawn = [layout for layout, _ in pairs]
     seeds = [seed_of(layout.id, sample) for layout, sample in pairs]
-    first = method.place(drawn, seeds)
     others = [seed_of(layout.id, sample + 2) for layout, sample in pairs]
-    once, twice = (method.refine(drawn, first, each) for each in (seeds, others))
+    steps = method.options.first.iterations + 2 * method.stage2_steps()
+    with Ledger(len(pairs), path.name) as ledger:
+        progress = Progress(lambda event, done: ledger.under_way(done * len(pairs)), steps)
+        first = method.place(drawn, seeds, progress=progress)
+        once, twice = (method.refine(drawn, first, each, progress) for each in (seeds, others))
     outputs = list(zip(once, twice, strict=True))
     stages_figure(path, layouts, _in_twos(first), _in_twos(outputs))
 
@@ -137,7 +143,9 @@ def _course(path: Path, profile, layout) -> None:
 
 def _watched(method, layout) -> tuple[dict, dict]:
     """Images of stage 1 by iteration, and its losses and its guide's IoU."""
+    from tcig.methods.base import Progress
     from tcig.models.images import to_pil
+    from tcig.run.generate import Ledger
     from tcig.seeds import seed_of
 
     total = method.options.first.iterations
@@ -153,7 +161,9 @@ def _watched(method, layout) -> tuple[dict, dict]:
         if iteration in wanted:
             frames[iteration] = to_pil(found["images"].mul(255))[0]
 
-    method.place([layout], [seed_of(layout.id, 0)], watch)
+    with Ledger(1, "course.png") as ledger:
+        progress = Progress(lambda event, done: ledger.under_way(done), total)
+        method.place([layout], [seed_of(layout.id, 0)], watch, progress)
     return frames, curves
 
 

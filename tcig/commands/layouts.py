@@ -18,7 +18,7 @@ from typing import Annotated
 import tyro
 from tabulate import tabulate
 
-from tcig.commands.parsing import parse
+from tcig.commands.parsing import check_counts, parse
 from tcig.data.errors import InputError
 from tcig.data.filters import Filter
 
@@ -161,8 +161,7 @@ def _export(options: Options) -> int:
 
     if options.layouts is None:
         raise InputError("--export needs --layouts FILE, a manifest.")
-    if options.samples < 1 or (options.limit is not None and options.limit < 1):
-        raise InputError("--samples and --limit count from 1.")
+    check_counts(samples=options.samples, limit=options.limit)
     layouts = hash_order(read_manifest(options.layouts)[1])[: options.limit]
     size = load_profile(options.profile).size
     export_layouts(layouts, options.export, size, options.samples, seed_of)

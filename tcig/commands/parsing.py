@@ -15,6 +15,17 @@ def parse(options: type[T], argv: list[str], command: str, doc: str) -> T:
     return tyro.cli(options, args=argv, prog=f"tcig {command}", description=doc, config=config)
 
 
+def check_counts(**counts: int | None) -> None:
+    """Checks numbers of things.
+
+    Raises:
+        InputError: one is below 1; None stands for no bound.
+    """
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise InputError(f"--{name} must be at least 1, got {count}.")
+
+
 def assignment(text: str) -> tuple[str, str]:
     """`OPTION=VALUE` as a pair."""
     option, equals, value = text.partition("=")

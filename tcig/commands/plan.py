@@ -14,8 +14,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
+from tcig.commands.parsing import check_counts, parse
 
 PNG = 1.7
 """Bytes a pixel of a photograph as PNG; assumed."""
@@ -44,8 +43,7 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig plan`."""
     options = parse(Options, argv, "plan", __doc__)
-    if options.samples < 1 or (options.limit is not None and options.limit < 1):
-        raise InputError("--samples and --limit count from 1.")
+    check_counts(samples=options.samples, limit=options.limit)
     from tempfile import TemporaryDirectory
 
     from tcig.commands.inputs import manifest_of
@@ -69,7 +67,7 @@ def main(argv: list[str]) -> int:
     images = len(layouts) * options.samples
     lines, costs = [], []
     for each in chosen:
-        cost = Cost(*(count * options.samples for count in each.kind.cost(each.options, layouts)))
+        cost = Cost(*(count * options.samples for count in each.cost(layouts)))
         costs.append(cost)
         counts = {"UNet evaluations": cost.unet, "steps": cost.iterations}
         lines.append({"row": each.row, "images": images, **counts})
@@ -84,7 +82,7 @@ def main(argv: list[str]) -> int:
         from tcig.run.probe import probe_judge
 
         for judge in profile.judges:
-            judging[judge] = probe_judge(judge.partition("=")[0], profile.size, profile.compute)
+            judging[judge] = probe_judge(judge, profile.size, profile.compute)
     print(tabulate(lines, headers="keys", floatfmt=".2f", missingval="unknown"))
     if judging:
         each = ", ".join(f"{judge} {_duration(s * total)}" for judge, s in judging.items())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tyro
 
-from tcig.commands.parsing import parse
+from tcig.commands.parsing import check_counts, parse
 from tcig.data.errors import InputError
 
 
@@ -40,6 +40,7 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig quality`."""
     options = parse(Options, argv, "quality", __doc__)
+    check_counts(limit=options.limit)
     if not options.folders:
         raise InputError("give a folder of images.")
     from functools import cache
@@ -50,7 +51,9 @@ def main(argv: list[str]) -> int:
     from tcig.eval.features import ClipEncoder, load_features, photograph_features
     from tcig.eval.measure import Networks, measure_folder
     from tcig.eval.score import Sizes
+    from tcig.models.devices import PLAIN
 
+    PLAIN.check_device()
     profiles = {folder: profile_of(folder, options.profile) for folder in options.folders}
     for folder, profile in profiles.items():
         if profile.scorer is None:

@@ -33,6 +33,8 @@ class Options:
     """Manifest of the images, where it does not lie in the folders or beside them."""
     out: Path = Path("report.html")
     """File to write."""
+    judge: str | None = None
+    """Only this judge's rows: its name in the table, or path/to/file.py:Class (default: all)."""
     ignore: Literal["none", "dropped"] = "none"
     """Pixels of the objects that the filter dropped count as errors, or not at all."""
     thumbnail: int = 128
@@ -46,13 +48,14 @@ def main(argv: list[str]) -> int:
     from tcig.eval.report.data import report_data
     from tcig.eval.report.page import write_page
     from tcig.eval.report.pictures import draw_pictures
-    from tcig.eval.rows import read_rows
+    from tcig.eval.rows import judged_by, read_rows
 
     if not options.folders:
         raise InputError("give a folder of scored images.")
     if not SIDES[0] <= options.thumbnail <= SIDES[1]:
         raise InputError(f"--thumbnail {options.thumbnail}: give {SIDES[0]} to {SIDES[1]} pixels.")
     rows = read_rows(options.folders, options.ignore)
+    rows = judged_by(rows, options.judge) if options.judge else rows
     path = _manifest(options.layouts, options.folders, rows[0].score.manifest)
     manifest = read_manifest(path)
     command = ["tcig", "report", *argv]

@@ -10,7 +10,7 @@
     tcig run --methods si bld tcig --shard 2/8             # 8 such jobs, then once without --shard
 
 Each method's images lie in OUT/METHOD-HASH; a stopped run goes on where it was. Without --layouts
-the profile's embedded data set is used, and its manifest written to OUT. `tcig check-method` says
+the profile's embedded data set is used, and its manifest written to OUT. `tcig check` says
 what keeps a method of your own from being compared.
 """
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from tcig.commands.parsing import parse
+from tcig.commands.parsing import check_counts, parse
 from tcig.data.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class Options:
     """The first N layouts in the order of a hash of their ids."""
     out: Path = Path("runs")
     """Where the runs' folders are."""
+    judge: tuple[str, ...] = ()
+    """Who scores: judges by name, or path/to/file.py:Class (default: the profile's)."""
     masks: str = "true"
     """As the methods see them: true, eroded, dilated, shifted, polygon or scribble, maybe with an
     amount, as dilated:0.1. They are scored against the true ones."""
@@ -71,10 +73,11 @@ class Options:
     def __post_init__(self):
         if not self.methods:
             raise InputError("give --methods one or more names, or path/to/file.py:Class.")
-        if self.samples < 1 or (self.limit is not None and self.limit < 1):
-            raise InputError("--samples and --limit count from 1.")
-        if self.threads < 1 or (self.workers is not None and self.workers < 1):
-            raise InputError("--workers and --threads count from 1.")
+        check_counts(
+            samples=self.samples, limit=self.limit, workers=self.workers, threads=self.threads
+        )
+        if self.judge and self.no_score:
+            raise InputError("--judge scores, --no-score does not: leave one of them out.")
         ray = self.engine == "ray"
         if not ray and (self.workers, self.threads, self.address) != (None, 1, None):
             raise InputError("--workers, --threads and --address are of --engine ray: give it too.")
@@ -93,6 +96,8 @@ class Work(NamedTuple):
     """All of the manifest."""
     chosen: "Sequence[Layout]"
     """To draw, with their masks as the methods see them."""
+    judges: tuple[str, ...]
+    """Who scores; none: nobody."""
 
 
 def main(argv: list[str]) -> int:
@@ -108,7 +113,7 @@ def main(argv: list[str]) -> int:
     from tcig.methods.settings import parse_settings
     from tcig.models.weights import locate
     from tcig.profiles import load_profile
-    from tcig.run.spec import choose
+    from tcig.run.spec import check_captions, choose
 
     shard = Shard.parse(options.shard) if options.shard else None
     profile = load_profile(options.profile)
@@ -127,11 +132,13 @@ def main(argv: list[str]) -> int:
     manifest, coco = manifest_of(profile, options.layouts, options.coco, options.out)
     _, layouts = read_manifest(manifest)
     chosen = imperfect(hash_order(layouts)[: options.limit], options.masks)
-    work = Work(profile, sha256(manifest), coco, layouts, chosen)
+    check_captions(picked.values(), chosen)
+    judges = () if options.no_score else options.judge or profile.judges
+    work = Work(profile, sha256(manifest), coco, layouts, chosen, judges)
     for each in picked.values():  # what is wrong or lacks is said before anything is drawn
         for source in each.sources:
             locate(source)
-    for judge in () if options.no_score else profile.judges:
+    for judge in judges:
         check_judge(judge)
     if options.engine == "ray":
         return _on_workers(options, work, {method: given[row] for method, row in rows.items()})
@@ -140,7 +147,7 @@ def main(argv: list[str]) -> int:
 
 def _here(options: Options, work: Work, picked: "list[Chosen]", shard: "Shard | None") -> int:
     """Draws and scores in this process."""
-    from tcig.eval.judges import load_judge
+    from tcig.eval.judges import load_judges
     from tcig.eval.score import Sizes, score_folder
     from tcig.models.kept import release
     from tcig.run.generate import generate, samples_of, samples_of_shard
@@ -175,7 +182,7 @@ def _here(options: Options, work: Work, picked: "list[Chosen]", shard: "Shard | 
         del method
     release()
     sizes = Sizes(profile.size, profile.score_size)
-    for judge in () if options.no_score else map(load_judge, profile.judges):
+    for judge in load_judges(work.judges):
         for folder in folders:
             images = folder, work.layouts, work.manifest
             score_folder(*images, judge, sizes, shard=shard, only=own)
@@ -184,6 +191,7 @@ def _here(options: Options, work: Work, picked: "list[Chosen]", shard: "Shard | 
 
 def _on_workers(options: Options, work: Work, given: dict[str, dict]) -> int:
     """Draws and scores on Ray's workers; `given` are settings by method."""
+    from tcig.eval.judges import judge_name
     from tcig.eval.score import Sizes, score_folder
     from tcig.methods.registry import find_row
     from tcig.run.engines import Pool
@@ -195,10 +203,8 @@ def _on_workers(options: Options, work: Work, given: dict[str, dict]) -> int:
     coco = work.coco and work.coco.resolve()
     recipes = []
     for method, settings in given.items():
-        file, colon, kind = method.rpartition(":")
-        name = f"{Path(file).resolve()}:{kind}" if colon else method
         shared = profile, settings, coco, work.manifest, options.masks
-        recipes.append(Recipe(find_row(method)[0], name, *shared))
+        recipes.append(Recipe(find_row(method)[0], _absolute(method), *shared))
     asked = {"limit": options.limit, "samples": options.samples}
     with Pool(options.workers, options.threads, options.address, gpus) as pool:
         samples = samples_of(work.chosen, options.samples)
@@ -206,10 +212,15 @@ def _on_workers(options: Options, work: Work, given: dict[str, dict]) -> int:
         for folder in folders:
             print(folder)
         sizes = Sizes(profile.size, profile.score_size)
-        for judge in () if options.no_score else profile.judges:
-            network, spread = judge_of(pool, judge, sizes)
+        for judge in work.judges:
+            network, spread = judge_of(pool, _absolute(judge), sizes)
             for folder in folders:
                 images = folder, work.layouts, work.manifest
-                name = judge.partition("=")[0]
-                score_folder(*images, (name, network), sizes, spread=spread)
+                score_folder(*images, (judge_name(judge), network), sizes, spread=spread)
     return 1 if failed else 0
+
+
+def _absolute(target: str) -> str:
+    """path/to/file.py:Class as a worker elsewhere on this machine finds it; else the name."""
+    file, colon, kind = target.rpartition(":")
+    return f"{Path(file).resolve()}:{kind}" if colon and file.endswith(".py") else target

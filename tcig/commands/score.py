@@ -3,10 +3,12 @@
     tcig score my-images --layouts layouts.jsonl --judge mask2former --profile paper
     tcig score runs/real-1a2b3c4d --layouts runs/layouts-mini.jsonl --judge colours
     tcig score my-images --layouts layouts.jsonl --judge deeplabv3_resnet101=FILE --name mine
+    tcig score my-images --layouts layouts.jsonl --judge path/to/file.py:MyJudge
+    tcig score my-images --layouts layouts.jsonl --label-maps my-label-maps
 
 FOLDER holds LAYOUT-SAMPLE.png, samples counted from 0. Judges: miniature, guide,
 deeplabv3_resnet101, mask2former, mask2former-800, mask2former-instance, mask2former-instance-800,
-colours; =PATH takes weights from disk.
+colours, or one of your own, see `tcig.eval.judges.Judge`; =PATH takes weights from disk.
 """
 
 from dataclasses import dataclass
@@ -14,7 +16,8 @@ from pathlib import Path
 
 import tyro
 
-from tcig.commands.parsing import parse
+from tcig.commands.parsing import check_counts, parse
+from tcig.data.errors import InputError
 
 
 @dataclass
@@ -26,7 +29,10 @@ class Options:
     layouts: Path
     """Manifest that the images were made for."""
     judge: tuple[str, ...] = ()
-    """One or more judges (default: the profile's)."""
+    """One or more judges by name, or path/to/file.py:Class (default: the profile's)."""
+    label_maps: Path | None = None
+    """Folder of LAYOUT-SAMPLE.png with a label 0 to 20 at each pixel, made elsewhere, in place of a
+    judge; the folder's name is the judge's in the table."""
     name: str | None = None
     """The row's name in the table (default: the run's method, or the folder's name)."""
     profile: str | None = None
@@ -46,19 +52,28 @@ def main(argv: list[str]) -> int:
     from tcig.data.files import sha256
     from tcig.data.layout import read_manifest
     from tcig.data.shards import Shard
-    from tcig.eval.judges import load_judge
+    from tcig.eval.judges import load_judges
+    from tcig.eval.label_maps import LabelMaps
     from tcig.eval.score import Sizes, score_folder
 
+    check_counts(limit=options.limit)
+    if options.judge and options.label_maps:
+        raise InputError("--label-maps stands for a judge: leave out --judge.")
     shard = Shard.parse(options.shard) if options.shard else None
     profile = profile_of(options.folder, options.profile)
     _, layouts = read_manifest(options.layouts)
     sizes = Sizes(profile.size, profile.score_size, options.resize)
-    for name in options.judge or profile.judges:
+    if options.label_maps:
+        maps = LabelMaps(options.label_maps)
+        judges = [(maps.name, maps)]
+    else:
+        judges = load_judges(options.judge or profile.judges)
+    for judge in judges:
         place = score_folder(
             options.folder,
             layouts,
             sha256(options.layouts),
-            load_judge(name),
+            judge,
             sizes,
             options.name,
             options.limit,

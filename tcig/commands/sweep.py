@@ -15,7 +15,7 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
-from tcig.commands.parsing import assignment, parse
+from tcig.commands.parsing import assignment, check_counts, parse
 from tcig.data.errors import InputError
 
 TUNING = 64
@@ -50,6 +50,7 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig sweep`; 1 if a sample failed."""
     options = parse(Options, argv, "sweep", __doc__)
+    check_counts(limit=options.limit)
     axes = [_axis(text) for text in options.vary]
     shared = dict(assignment(text) for text in options.set)
     from tcig.data.files import sha256
@@ -58,7 +59,7 @@ def main(argv: list[str]) -> int:
     from tcig.methods.registry import find_row
     from tcig.models.weights import locate
     from tcig.profiles import load_profile
-    from tcig.run.spec import choose
+    from tcig.run.spec import check_captions, choose
     from tcig.run.trials import Data, Eyes, measure
 
     profile = load_profile(options.profile)
@@ -76,6 +77,7 @@ def main(argv: list[str]) -> int:
     table = options.table or options.out / f"{row}.csv"
     trials = [dict(itertools.chain(*settings)) for settings in itertools.product(*axes)]
     picked = [choose(options.row, profile, shared | trial) for trial in trials]
+    check_captions(picked, data.drawn)
     for source in dict.fromkeys(source for each in picked for source in each.sources):
         locate(source)  # what is wrong or lacks is said before anything is drawn
     records, failed = [], 0

@@ -35,7 +35,7 @@ class Options:
     reductions: tuple[str, ...] = ("iou_image", "iou_region", "iou_dataset", "iou_foreground")
     """Columns; each of IoU also as NAME_with_background, and those of `tcig quality`."""
     judge: str | None = None
-    """Only this judge's rows."""
+    """Only this judge's rows: its name in the table, or path/to/file.py:Class."""
     ignore: Literal["none", "dropped"] = "none"
     """Pixels of the objects that the filter dropped count as errors, or not at all."""
     quality: bool = False
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
     from tcig.eval import pairs
     from tcig.eval.iou import NAMES
     from tcig.eval.quality_table import DEFINITIONS, check_quality
-    from tcig.eval.rows import read_rows
+    from tcig.eval.rows import judged_by, read_rows
     from tcig.eval.table import render, tabulated
 
     known = (*NAMES, *DEFINITIONS)
@@ -81,10 +81,8 @@ def main(argv: list[str]) -> int:
     rows = read_rows(options.folders, options.ignore)
     frame = tabulated(rows, options.interval)
     if options.judge:
-        frame = frame[frame["judge"] == options.judge]
-        rows = [row for row in rows if row.score.judge == options.judge]
-        if not rows:
-            raise InputError(f"no row was scored by {options.judge!r}.")
+        rows = judged_by(rows, options.judge)
+        frame = frame[frame["judge"] == rows[0].score.judge]
     names = _quality(frame) if options.quality else options.reductions
     if not names:
         raise InputError("no row's quality was measured: run `tcig quality` first.")

@@ -14,7 +14,7 @@ from diffusers import DDIMScheduler
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from tcig.methods.base import Cost
+from tcig.methods.base import Cost, Progress
 from tcig.methods.draws import gaussian, generators
 from tcig.methods.regions import Order, grid_masks, passes
 from tcig.methods.sampling import SamplingMethod, SamplingOptions, evaluations
@@ -92,6 +92,7 @@ def sample(
     calls: Calls,
     guidance: float,
     after: bool,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Denoises N latents, outside the mask kept at the source noised to each timestep.
 
@@ -107,9 +108,11 @@ def sample(
         calls: of each latent under its prompt.
         guidance: its scale.
         after: whether to blend after each step or before it.
+        progress: is told of each step.
     """
     interval = len(timesteps) // len(masks) + 1
-    for step, (t, noise) in enumerate(zip(timesteps, noises, strict=True)):
+    steps = zip((progress or Progress()).over(timesteps), noises, strict=True)
+    for step, (t, noise) in enumerate(steps):
         mask = masks[step // interval]
         if not after:
             latents = _blend(schedule, latents, source, mask, noise, t)
@@ -162,7 +165,11 @@ class Blended(SamplingMethod):
         """Draws all layouts at once, pass by pass."""
         draws = generators(seeds)
         masks = [grid_masks(layout, self.side, self.options.coverage) for layout in layouts]
-        latents = self.text_to_image(draws, [layout.caption for layout in layouts])
+        options, most = self.options, max(len(layout.regions) for layout in layouts)
+        kept = options.steps - int(options.steps * VARIANTS[options.variant].skip)
+        progress = Progress(callback, options.steps + kept * most)
+        captions = [layout.caption for layout in layouts]
+        latents = self.text_to_image(draws, captions, progress=progress)
         for painted in passes(layouts, self.options.order):
             rows = torch.tensor([n for n, _ in painted])
             mask = torch.stack([masks[n][r] for n, r in painted]).to(self.model.device)
@@ -170,13 +177,19 @@ class Blended(SamplingMethod):
             if self.options.handover == "pixels":
                 source = self.model.encode(self.model.decode(source))
             prompts = [layouts[n].regions[r].prompt for n, r in painted]
-            latents[rows] = self._paint([draws[n] for n, _ in painted], source, mask, prompts)
+            own = [draws[n] for n, _ in painted]
+            latents[rows] = self._paint(own, source, mask, prompts, progress)
             if callback:
                 callback("pass", rows=rows.tolist(), latents=latents)
         return to_images(self.model.decode(latents))
 
     def _paint(
-        self, draws: list[Generator], source: Tensor, mask: Tensor, prompts: list[str]
+        self,
+        draws: list[Generator],
+        source: Tensor,
+        mask: Tensor,
+        prompts: list[str],
+        progress: Progress,
     ) -> Tensor:
         """One pass over N latents, the best of the candidates of each."""
         variant, count = VARIANTS[self.options.variant], self.options.candidates
@@ -202,6 +215,7 @@ class Blended(SamplingMethod):
             calls,
             self.options.guidance,
             variant.after,
+            progress,
         )
         if self.clip is None:
             return found

@@ -16,9 +16,10 @@ from torch import Tensor
 from tcig.data.errors import InputError
 from tcig.data.layout import Layout
 from tcig.data.palettes import Palette, painted
-from tcig.methods.base import Cost
+from tcig.methods.base import Cost, Progress
 from tcig.methods.draws import generators
 from tcig.methods.sampling import SamplingMethod, SamplingOptions, evaluations
+from tcig.methods.settings import OpenOptionError
 from tcig.models.control import load_steering
 from tcig.models.diffusion import Control, to_images
 
@@ -42,7 +43,7 @@ class ControlOptions(SamplingOptions):
     def __post_init__(self):
         super().__post_init__()
         if not self.control:
-            raise ValueError(
+            raise OpenOptionError(
                 "control is empty: name a network, as this profile has none for the row"
             )
         if not 0 <= self.share <= 1:
@@ -96,6 +97,6 @@ class Controlled(SamplingMethod):
         """Draws all layouts at once."""
         captions = [layout.caption for layout in layouts]
         control = self.control(self.maps(layouts))
-        share = self.options.share
-        latents = self.text_to_image(generators(seeds), captions, control, share)
+        share, progress = self.options.share, Progress(callback, self.options.steps)
+        latents = self.text_to_image(generators(seeds), captions, control, share, progress)
         return to_images(self.model.decode(latents))

@@ -13,7 +13,7 @@ from diffusers import DDIMScheduler
 from torch import Generator, Tensor
 
 from tcig.data.errors import InputError
-from tcig.methods.base import Cost
+from tcig.methods.base import Cost, Progress
 from tcig.methods.draws import gaussian, generators
 from tcig.methods.guides import (
     Guided,
@@ -25,6 +25,7 @@ from tcig.methods.guides import (
     summed_loss,
 )
 from tcig.methods.sampling import SamplingMethod, SamplingOptions, evaluations
+from tcig.methods.settings import OpenOptionError
 from tcig.models.devices import DEVICE
 from tcig.models.diffusion import Diffusion, to_images
 from tcig.models.images import check_finite
@@ -55,7 +56,7 @@ class DirectOptions(SamplingOptions):
         if self.recurrence < 1:
             raise ValueError(f"recurrence {self.recurrence}: it counts from 1")
         if not self.guides:
-            raise ValueError("guides is empty: name one or more")
+            raise OpenOptionError("guides is empty: name one or more")
 
 
 class DirectGuidance(SamplingMethod):
@@ -107,11 +108,12 @@ class DirectGuidance(SamplingMethod):
             return self.model.guided(latents, timestep, texts, calls, options.guidance)
 
         def loss(images: Tensor) -> Tensor:
-            return self._loss(guided, images, draws, callback)
+            return self._loss(guided, images, draws)
 
         noises = self._noises(draws, latents)
         schedule = self.model.schedule(options.steps)
-        latents = sample(self.model, schedule, latents, predict, loss, noises, options)
+        progress = Progress(callback, options.steps * options.recurrence)
+        latents = sample(self.model, schedule, latents, predict, loss, noises, options, progress)
         with torch.inference_mode():
             return to_images(self.model.decode(latents))
 
@@ -120,21 +122,12 @@ class DirectGuidance(SamplingMethod):
         guided: Sequence[Guided],
         images: Tensor,
         draws: Sequence[Generator],
-        callback: Callable[..., None] | None,
     ) -> Tensor:
-        options, measured = self.options, callback is not None
-        found, iou = summed_loss(
-            guided,
-            images,
-            options.prediction,
-            self.context.compute,
-            measured,
-            options.views,
-            draws,
+        options, compute = self.options, self.context.compute
+        losses, _ = summed_loss(
+            guided, images, options.prediction, compute, False, options.views, draws
         )
-        if callback:
-            callback("guide", loss=found.detach(), iou=iou)
-        return found
+        return losses
 
     def _noises(self, draws, latents: Tensor) -> Iterable[Tensor]:
         """Noise of each repetition, from the samples' own generators."""
@@ -150,6 +143,7 @@ def sample(
     loss: Callable[[Tensor], Tensor],
     noises: Iterable[Tensor],
     options: DirectOptions,
+    progress: Progress | None = None,
 ) -> Tensor:
     """DDIM under forward universal guidance (Algorithm 1 without backward guidance).
 
@@ -161,15 +155,16 @@ def sample(
         loss: images (N, 3, H, W) around [0, 1] -> losses (N,).
         noises: (N, C, h, w) each, one for each repetition of a step but its last.
         options: `weight` and `recurrence`.
+        progress: is told of each repetition of a step.
 
     Returns:
         Clean latents, (N, C, h, w).
     """
-    noises = iter(noises)
+    noises, progress = iter(noises), progress or Progress()
     for timestep in schedule.timesteps:
         kept = schedule.alphas_cumprod[timestep].to(latents.device)
         before = _before(schedule, timestep).to(latents.device)
-        for repetition in range(options.recurrence):
+        for repetition in progress.over(range(options.recurrence)):
             if repetition:
                 share = kept / before  # back from the step before
                 latents = share.sqrt() * latents + (1 - share).sqrt() * next(noises)

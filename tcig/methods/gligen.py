@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tcig.data.errors import InputError
 from tcig.data.layout import Layout
-from tcig.methods.base import Cost
+from tcig.methods.base import Cost, Progress
 from tcig.methods.draws import generators
 from tcig.methods.sampling import SamplingMethod, SamplingOptions
 from tcig.models.diffusion import Calls, Control, plan, to_images
@@ -69,7 +69,8 @@ class Gligen(SamplingMethod):
         """Draws all layouts at once."""
         captions = [layout.caption for layout in layouts]
         control, share = self.control(layouts), self.options.grounded
-        latents = self.text_to_image(generators(seeds), captions, control, share)
+        progress = Progress(callback, self.options.steps)
+        latents = self.text_to_image(generators(seeds), captions, control, share, progress)
         return to_images(self.model.decode(latents))
 
     def control(self, layouts: Sequence[Layout]) -> Control:

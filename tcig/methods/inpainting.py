@@ -15,7 +15,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 from torch.nn import functional as F
 
-from tcig.methods.base import Cost
+from tcig.methods.base import Cost, Progress
 from tcig.methods.draws import generators
 from tcig.methods.regions import Order, grid_masks, passes
 from tcig.methods.sampling import SamplingMethod, SamplingOptions, evaluations
@@ -48,6 +48,7 @@ def sample(
     texts: Tensor,
     calls: Calls,
     guidance: float,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Inpaints N latents (N, C, h, w) from noise; all of the image is sampled, nothing is pasted.
 
@@ -60,9 +61,10 @@ def sample(
         texts: (K, L, D).
         calls: of each latent under its prompt.
         guidance: its scale.
+        progress: is told of each step.
     """
     extra = torch.cat([mask, masked], 1)
-    for t in schedule.timesteps:
+    for t in (progress or Progress()).over(schedule.timesteps):
         noise = model.guided(latents, t, texts, calls, guidance, extra)
         latents = schedule.step(noise, t, latents).prev_sample
     return latents
@@ -89,7 +91,10 @@ class Inpainting(SamplingMethod):
         blank = self.model.encode(torch.zeros(1, 3, self.context.size, self.context.size))
         whole = torch.ones(len(layouts), 1, self.side, self.side)
         captions = [layout.caption for layout in layouts]
-        latents = self._paint(draws, whole, blank.expand(len(layouts), -1, -1, -1), captions)
+        most = max(len(layout.regions) for layout in layouts)
+        progress = Progress(callback, self.options.steps * (1 + most))
+        empty = blank.expand(len(layouts), -1, -1, -1)
+        latents = self._paint(draws, whole, empty, captions, progress)
         images = None if self.options.handover == "latent" else self.model.decode(latents)
         for painted in passes(layouts, self.options.order):
             rows = torch.tensor([n for n, _ in painted])
@@ -100,7 +105,7 @@ class Inpainting(SamplingMethod):
             else:
                 hole = F.interpolate(mask, scale_factor=self.model.factor)
                 masked = self.model.encode(images[rows] * (1 - hole))
-            new = self._paint([draws[n] for n, _ in painted], mask, masked, prompts)
+            new = self._paint([draws[n] for n, _ in painted], mask, masked, prompts, progress)
             latents[rows] = new
             if images is not None:
                 decoded = self.model.decode(new)
@@ -111,10 +116,13 @@ class Inpainting(SamplingMethod):
                 callback("pass", rows=rows.tolist(), latents=latents)
         return to_images(self.model.decode(latents) if images is None else images)
 
-    def _paint(self, draws, mask: Tensor, masked: Tensor, prompts: list[str]) -> Tensor:
+    def _paint(
+        self, draws, mask: Tensor, masked: Tensor, prompts: list[str], progress: Progress
+    ) -> Tensor:
         texts, calls = self.prompted(prompts)
         schedule = self.model.schedule(self.options.steps)
         start = self.start(draws)
         mask = mask.to(self.model.device)
         guidance = self.options.guidance
-        return sample(self.model, schedule, start, mask, masked, texts, calls, guidance)
+        latents = start, mask, masked
+        return sample(self.model, schedule, *latents, texts, calls, guidance, progress)

@@ -10,7 +10,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from tcig.methods.base import Cost
+from tcig.methods.base import Cost, Progress
 from tcig.methods.draws import generators
 from tcig.methods.regions import grid_masks
 from tcig.methods.sampling import SamplingMethod, SamplingOptions, evaluations
@@ -89,7 +89,7 @@ def sample(
         backdrops: latents of constant colours, (P, C, h, w).
         colours: for each bootstrapped step and region the backdrop that it sees, (steps, N); those
             of the backgrounds are not read.
-        callback: called with `step` and `latents` after each step.
+        callback: called with `step` and `latents` after each step, and as in `Method.generate`.
 
     Returns:
         (B, C, h, w).
@@ -101,6 +101,7 @@ def sample(
     start = latents[of]
     weight = torch.zeros_like(latents[:, :1]).index_add_(0, of, masks).clamp(min=1)
     # Where nothing lies (never, as backgrounds fill) the published code leaves 0 as well (l. 157).
+    progress = Progress(callback, len(schedule.timesteps))
     for step, t in enumerate(schedule.timesteps):
         current = latents[of]
         if step < len(colours):
@@ -113,6 +114,7 @@ def sample(
         latents = torch.zeros_like(latents).index_add_(0, of, denoised * masks) / weight
         if callback:
             callback("step", step=step, latents=latents)
+            progress.step()
     return latents
 
 

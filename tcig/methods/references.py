@@ -12,6 +12,8 @@ from tcig.methods.base import Method
 class Real(Method):
     """The photographs, cropped to the centre square and resized (Lanczos): the upper bound."""
 
+    reads_captions = False
+
     def __init__(self, context, options):
         super().__init__(context, options)
         if context.coco is None:
@@ -26,6 +28,8 @@ class Real(Method):
 class Paste(Method):
     """The truth in flat VOC colours: an oracle for the plumbing, no method."""
 
+    reads_captions = False
+
     def generate(self, layouts, seeds, callback=None):
         """Paints the layouts' class maps."""
         palette = np.array(COLOURS, np.uint8)
@@ -37,6 +41,8 @@ class Empty(Method):
 
     Not (128, 128, 128), which is the car of the VOC palette.
     """
+
+    reads_captions = False
 
     def generate(self, layouts, seeds, callback=None):
         """Paints every layout grey."""

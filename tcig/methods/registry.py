@@ -1,6 +1,7 @@
 """Rows by name: tcig's own, those of installed packages, classes by file."""
 
 import difflib
+import importlib
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import entry_points
@@ -8,6 +9,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tcig.data.errors import InputError
+from tcig.methods.base import Method
+from tcig.models.plugins import class_in_file, load_class
 
 GROUP = "tcig.methods"
 """Entry points by which an installed package adds methods, as `name = "module:Class"`."""
@@ -81,12 +84,9 @@ def find_row(name: str) -> tuple[str, Row]:
             text = f"{name} is tcig's own row, not the installed {hidden.value}: rename its entry."
             warnings.warn(text, stacklevel=2)
         return name, ROWS[name]
-    if name.removesuffix(":").endswith(".py"):
-        raise InputError(f"{name} names no class: give it as {name.removesuffix(':')}:Class.")
-    file, _, attribute = name.rpartition(":")
-    if file.endswith(".py") and attribute in ROWS:
-        raise InputError(f"{name}: tcig has a row {attribute} of its own, rename the class.")
-    if file.endswith(".py"):
+    if attribute := class_in_file(name):
+        if attribute in ROWS:
+            raise InputError(f"{name}: tcig has a row {attribute} of its own, rename the class.")
         return attribute, Row(attribute, name)
     others = installed()
     if name in others:
@@ -96,3 +96,15 @@ def find_row(name: str) -> tuple[str, Row]:
     hint = f" (did you mean {near[0]}?)" if near else ""
     known = ", ".join([*ROWS, *others])
     raise InputError(f"no method {name!r}{hint}: there are {known}, or path/to/file.py:Class.")
+
+
+def load_method(row: Row) -> tuple[type[Method], str | None]:
+    """The row's class, and the SHA-256 of its code where it is none of tcig's own.
+
+    Raises:
+        InputError: see `tcig.models.plugins.load_class`.
+    """
+    if row not in ROWS.values():
+        return load_class(row.target, Method)
+    place, _, attribute = row.target.rpartition(":")
+    return getattr(importlib.import_module(place), attribute), None

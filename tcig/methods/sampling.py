@@ -8,8 +8,9 @@ import torch
 from torch import Generator, Tensor
 
 from tcig.data.errors import InputError
-from tcig.methods.base import Method
+from tcig.methods.base import Method, Progress
 from tcig.methods.draws import gaussian
+from tcig.methods.settings import OpenOptionError
 from tcig.models.diffusion import Calls, Control, Diffusion, load_diffusion, plan
 
 
@@ -28,7 +29,7 @@ class SamplingOptions:
 
     def __post_init__(self):
         if not self.weights:
-            raise ValueError("weights is empty: name a model, as this profile has none for it")
+            raise OpenOptionError("weights is empty: name a model, as this profile has none for it")
         if self.steps < 1:
             raise ValueError(f"steps {self.steps}: they count from 1")
         coverage = getattr(self, "coverage", None)
@@ -89,6 +90,7 @@ class SamplingMethod(Method):
         prompts: Sequence[str],
         control: Control | None = None,
         share: float = 1.0,
+        progress: Progress | None = None,
     ) -> Tensor:
         """Latents of the prompts, from noise by DDIM, (len(draws), C, side, side).
 
@@ -97,12 +99,14 @@ class SamplingMethod(Method):
             prompts: of each latent.
             control: what else steers them, if anything.
             share: of the steps, the first ones, in which it does.
+            progress: is told of each step.
         """
         latents = self.start(draws)
         texts, calls = self.prompted(prompts)
         schedule, guidance = self.model.schedule(self.options.steps), self.options.guidance
         steered = int(share * self.options.steps)
-        for step, t in enumerate(schedule.timesteps):
+        progress = progress or Progress()
+        for step, t in enumerate(progress.over(schedule.timesteps)):
             steering = control if step < steered else None
             noise = self.model.guided(latents, t, texts, calls, guidance, control=steering)
             latents = schedule.step(noise, t, latents).prev_sample

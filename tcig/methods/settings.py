@@ -5,11 +5,22 @@ import difflib
 import math
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from tcig.data.errors import InputError
+from tcig.models.plugins import PluginError
+
+
+class OpenOptionError(ValueError):
+    """An option that the method leaves to the profile, and the profile has not."""
+
+
+class OpenRowError(InputError):
+    """`OpenOptionError`, as a sentence."""
 
 
 def build_options(kind: type, name: str, *layers: Mapping[str, Any]) -> Any:
@@ -22,7 +33,10 @@ def build_options(kind: type, name: str, *layers: Mapping[str, Any]) -> Any:
 
     Raises:
         InputError: an option that does not exist, or a value that it cannot take.
+        OpenRowError: an option that a profile must give, see `OpenOptionError`.
     """
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        raise InputError(f"{name}: Options is {kind!r}; expected a frozen dataclass.")
     merged: dict[str, Any] = {}
     for layer in layers:
         for option, value in _flat(layer):
@@ -33,17 +47,62 @@ def build_options(kind: type, name: str, *layers: Mapping[str, Any]) -> Any:
         problem = error.errors()[0]
         option = ".".join(_option(kind, problem["loc"]))
         reason = problem["msg"].removeprefix("Value error, ")
-        raise InputError(f"{name}: {f'{option}: ' if option else ''}{reason}.") from None
-    for option, value in _flat(dataclasses.asdict(options)):
+        left_open = isinstance(problem.get("ctx", {}).get("error"), OpenOptionError)
+        kind_of_error = OpenRowError if left_open else InputError
+        raise kind_of_error(f"{name}: {f'{option}: ' if option else ''}{reason}.") from None
+    recorded(options, name)
+    return options
+
+
+def recorded(options: Any, name: str) -> dict[str, Any]:
+    """Options as a run's record has them: plain numbers, texts, lists and dictionaries.
+
+    Args:
+        options: a dataclass.
+        name: of the row, for messages.
+
+    Raises:
+        InputError: a number that is not finite.
+        PluginError: a value that JSON cannot hold.
+    """
+
+    def plain(value: Any, option: str) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = (field.name for field in dataclasses.fields(value))
+            return {f: plain(getattr(value, f), f"{option}.{f}".strip(".")) for f in fields}
+        if isinstance(value, Enum):
+            return plain(value.value, option)
+        if isinstance(value, Path):
+            return str(value)
+        if isinstance(value, set | frozenset):
+            return sorted((plain(each, option) for each in value), key=repr)
+        if isinstance(value, list | tuple):
+            plains = (plain(each, option) for each in value)
+            return list(plains) if isinstance(value, list) else tuple(plains)
+        if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+            return {key: plain(each, f"{option}.{key}") for key, each in value.items()}
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{name}: {option} must be a finite number, got {value}.")
-    return options
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        raise PluginError(
+            f"{name}: {option} cannot be written as JSON, {type(value).__name__}; expected "
+            "numbers, texts, paths, enums, or tuples or sets of these."
+        )
+
+    return plain(options, "")
+
+
+def _types(kind: type) -> dict[str, Any]:
+    """The type of each field; of postponed annotations what they mean."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def _option(kind: type, place: Sequence) -> Iterable[str]:
     """The names of options at the head of pydantic's place; then come branches of unions."""
     for part in place:
-        fields = {field.name: field.type for field in dataclasses.fields(kind)}
+        fields = _types(kind)
         if part not in fields:
             return
         yield part
@@ -61,9 +120,9 @@ def _flat(layer: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any
 
 
 def _put(merged: dict, kind: type, path: Sequence[str], value: Any, complaint: str) -> None:
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+    fields = _types(kind)
     first, *rest = path
-    nested = first in fields and dataclasses.is_dataclass(fields[first].type)
+    nested = first in fields and dataclasses.is_dataclass(fields[first])
     if first not in fields or bool(rest) != nested:
         near = difflib.get_close_matches(first, fields, 1)
         hint = f" (did you mean {near[0]}?)" if near and near[0] != first else ""
@@ -72,11 +131,15 @@ def _put(merged: dict, kind: type, path: Sequence[str], value: Any, complaint: s
         )
         raise InputError(f"{complaint}{hint}: there are {there}.")
     if rest:
-        _put(merged.setdefault(first, {}), fields[first].type, rest, value, complaint)
+        _put(merged.setdefault(first, {}), fields[first], rest, value, complaint)
     else:
-        if isinstance(value, str) and typing.get_origin(fields[first].type) is tuple:
+        if isinstance(value, str) and typing.get_origin(fields[first]) in SEVERAL:
             value = [part.strip() for part in value.split(",") if part.strip()]
         merged[first] = value
+
+
+SEVERAL = (tuple, list, set, frozenset)
+"""Types whose values the command line separates by commas."""
 
 
 def parse_settings(assignments: Sequence[str], rows: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -2,7 +2,7 @@
 
 import torch
 
-from tcig.methods.base import Cost
+from tcig.methods.base import Cost, Progress
 from tcig.methods.draws import generators
 from tcig.methods.sampling import SamplingMethod, evaluations
 from tcig.models.diffusion import to_images
@@ -22,5 +22,6 @@ class TextOnly(SamplingMethod):
     def generate(self, layouts, seeds, callback=None):
         """Draws the captions."""
         captions = [layout.caption for layout in layouts]
-        latents = self.text_to_image(generators(seeds), captions)
+        progress = Progress(callback, self.options.steps)
+        latents = self.text_to_image(generators(seeds), captions, progress=progress)
         return to_images(self.model.decode(latents))

@@ -73,7 +73,7 @@ class Compute(BaseModel):
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
     def check_device(self) -> None:
-        """Refuses a missing GPU where one is required, and one that this torch has no kernels for.
+        """Refuses a device that is not there, and a GPU that this torch has no kernels for.
 
         Raises:
             InputError: either is the case.
@@ -85,7 +85,14 @@ class Compute(BaseModel):
                 "install torch for an older CUDA (results/paper.md). To run on the CPU all the "
                 f"same, which takes weeks, set {DEVICE}=cpu."
             )
-        if self.device.type != "cuda" or not torch.cuda.is_available():
+        there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+        kind = self.device.type
+        if kind in there and not there[kind]():
+            raise InputError(
+                f"the device {kind} was asked for, and torch finds none: {build}; set {DEVICE}=cpu "
+                "or choose another device."
+            )
+        if kind != "cuda":
             return
         major, minor = torch.cuda.get_device_capability()
         kernels = [re.search(r"sm_(\d+)", each) for each in torch.cuda.get_arch_list()]

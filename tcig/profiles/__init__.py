@@ -3,7 +3,7 @@
 `base = "NAME"` in one takes from another what it does not say itself.
 """
 
-import tomllib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tcig.data.emoji import FOLDER as EMOJI
 from tcig.data.errors import InputError
+from tcig.data.parsing import read_toml
+from tcig.data.pictures import MAX_PIXELS
 from tcig.models.devices import PLAIN, Compute
 
 SCORER = "scorer"
+LARGEST = math.isqrt(MAX_PIXELS)
 _FOLDER = Path(__file__).parent
 
 
@@ -24,9 +27,9 @@ class Profile(BaseModel):
 
     name: str
     """The file's."""
-    size: int = Field(gt=0)
+    size: int = Field(gt=0, le=LARGEST)
     """Side of the images, pixels."""
-    score_size: int = Field(gt=0)
+    score_size: int = Field(gt=0, le=LARGEST)
     """Side at which label maps are compared with the truth."""
     judges: tuple[str, ...] = Field(min_length=1)
     scorer: str | None = None
@@ -62,6 +65,8 @@ def load_profile(name: str) -> Profile:
         InputError: no such profile, or a setting that does not belong.
     """
     path, settings = _read(name)
+    if not isinstance(settings.get("base", ""), str):
+        raise InputError(f"{path}: base must be the name of a profile, got {settings['base']!r}.")
     if "base" in settings:
         base_path, base = _read(settings.pop("base"))
         if "base" in base:
@@ -79,13 +84,20 @@ def _read(name: str) -> tuple[Path, dict[str, Any]]:
     path = Path(name) if name.endswith(".toml") else _FOLDER / f"{name}.toml"
     if not path.exists():
         raise InputError(f"no profile {name!r}: there are {', '.join(names())}, or give a .toml.")
-    try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not TOML ({error}).") from None
+    settings = read_toml(path)
+    judges = settings.get("judges")
+    if isinstance(judges, list):
+        settings["judges"] = [_from(path.parent, judge) for judge in judges]
     if "name" in settings:
         raise InputError(f"{path}: name is the file's own, leave it out.")
     return path, settings
+
+
+def _from(folder: Path, judge: Any) -> Any:
+    """A judge's file, relative to the profile's folder, as an absolute path."""
+    if isinstance(judge, str) and judge.rpartition(":")[0].endswith(".py"):
+        return str(folder.absolute() / judge)
+    return judge
 
 
 def _over(base: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:

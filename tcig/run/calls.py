@@ -1,7 +1,9 @@
 """A call of a method: a batch, in parts at once where that is faster; what it gave is checked."""
 
 import ctypes
+import inspect
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
@@ -11,12 +13,18 @@ from PIL import Image
 
 from tcig.data.layout import Layout
 from tcig.methods.base import Method
+from tcig.models.plugins import guard
 
 Images = list[Image.Image]
 T, R = TypeVar("T"), TypeVar("R")
 
 
-def call(method: Method, layouts: Sequence[Layout], seeds: Sequence[int]) -> Images:
+def call(
+    method: Method,
+    layouts: Sequence[Layout],
+    seeds: Sequence[int],
+    progress: Callable[[float], None] | None = None,
+) -> Images:
     """Draws a batch, in the parts that `[compute]`'s `lanes` asks for.
 
     The parts are the same on any number of torch's threads: each has its share of them, in a thread
@@ -27,6 +35,7 @@ def call(method: Method, layouts: Sequence[Layout], seeds: Sequence[int]) -> Ima
         method: one that is not `thread_safe`, or on a GPU, draws the batch as a whole.
         layouts: of the batch.
         seeds: of each.
+        progress: is told the share of the call that is done, again and again.
 
     Raises:
         Exception: what the method raised, see also `check_images`.
@@ -37,19 +46,37 @@ def call(method: Method, layouts: Sequence[Layout], seeds: Sequence[int]) -> Ima
     order = sorted(range(len(layouts)), key=lambda place: len(layouts[place].regions))
     parts = [sorted(order[lane::lanes]) for lane in range(lanes)]
 
-    def draw(part: list[int]) -> Images:
+    shares = [0.0] * lanes
+
+    def draw(lane: int) -> Images:
+        part = parts[lane]
         given = [layouts[place] for place in part], [seeds[place] for place in part]
-        images = method.generate(*given)
+
+        def watch(event: Any = None, *_: Any, **values: Any) -> None:
+            with suppress(TypeError, ValueError):  # of what a method from outside may tell
+                if event == "progress" and progress:
+                    shares[lane] = min(max(float(values["done"]), 0.0), 1.0) * len(part)
+                    progress(sum(shares) / len(layouts))
+
+        watched = {"callback": watch} if _takes_callback(method) else {}
+        images = method.generate(*given, **watched)
         check_images(images, len(part), method.context.size)
         return images
 
-    drawn = at_once(draw, parts) if 1 < lanes <= torch.get_num_threads() else map(draw, parts)
+    at_work = at_once if 1 < lanes <= torch.get_num_threads() else map
+    with guard(type(method).__name__):
+        drawn = list(at_work(draw, range(lanes)))
     images = {
         place: image
         for part, found in zip(parts, drawn, strict=True)
         for place, image in zip(part, found, strict=True)
     }
     return [images[place] for place in range(len(layouts))]
+
+
+def _takes_callback(method: Method) -> bool:
+    parameters = inspect.signature(method.generate).parameters.values()
+    return any(each.name == "callback" or each.kind is each.VAR_KEYWORD for each in parameters)
 
 
 def is_thread_safe(method: Method) -> bool:

@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib.metadata import version
 from typing import NamedTuple
@@ -18,8 +18,8 @@ from tcig.data.errors import DeviceLostError, describe
 from tcig.data.layout import Layout
 from tcig.eval.provenance import revision
 from tcig.methods.base import Method
-from tcig.methods.loading import source_of
 from tcig.models.devices import name_of
+from tcig.models.plugins import source_of
 from tcig.run.batches import Batches, context_lost, meter_of, out_of_memory
 from tcig.run.calls import call
 from tcig.seeds import seed_of
@@ -46,12 +46,18 @@ class Painter:
         self._batches = Batches(most, meter_of(compute), compute.fixed_batch)
         self._device = name_of(method.context.compute)
 
-    def draw(self, samples: Sequence[Sample]) -> Iterator[Drawn]:
+    def draw(
+        self, samples: Sequence[Sample], progress: Callable[[float], None] | None = None
+    ) -> Iterator[Drawn]:
         """Each sample's row and image.
 
         A batch that fails is tried again sample by sample, so that one bad layout costs no other;
         one that runs out of memory is halved, as are those after it. Where the first sample
         measures memory, that is one of the layout with the most regions.
+
+        Args:
+            samples: what to draw.
+            progress: is told how many samples of the call under way are done, a fraction too.
 
         Raises:
             DeviceLostError: a CUDA error has made the device unusable for this process.
@@ -61,18 +67,22 @@ class Painter:
             samples = [largest, *(pair for pair in samples if pair is not largest)]
         while samples:
             size = self._batches.size
-            yield from self._call(samples[:size])
+            yield from self._call(samples[:size], progress)
             samples = samples[size:]
 
-    def _call(self, samples: Sequence[Sample]) -> Iterator[Drawn]:
+    def _call(
+        self, samples: Sequence[Sample], progress: Callable[[float], None] | None
+    ) -> Iterator[Drawn]:
         seeds = [seed_of(layout.id, sample) for layout, sample in samples]
         started = time.perf_counter()
         self._batches.start()
         images, reason, halve = [None], None, False
+        layouts = [layout for layout, _ in samples]
         try:
-            images = call(self.method, [layout for layout, _ in samples], seeds)
+            tell = progress and (lambda share: progress(share * len(samples)))
+            images = call(self.method, layouts, seeds, tell)
         except Exception as error:
-            reason = describe(error, source_of(type(self.method)))
+            reason = describe(error, source_of(self.method.generate))
             if context_lost(error):
                 raise DeviceLostError(
                     f"the GPU failed ({reason}). What is finished is kept: run the same command "
@@ -84,7 +94,7 @@ class Painter:
             gc.collect()
             part = self._batches.halve(len(samples)) if halve else 1
             for first in range(0, len(samples), part):
-                yield from self._call(samples[first : first + part])
+                yield from self._call(samples[first : first + part], progress)
             return
         peak = self._batches.done(len(samples))
         seconds = round((time.perf_counter() - started) / len(samples), 4)

@@ -46,11 +46,22 @@ def _lacking(samples: Sequence[Sample], store: RunStore) -> list[Sample]:
     return [pair for pair in samples if (pair[0].id, pair[1]) not in store.done]
 
 
+class Bar(tqdm):
+    """A progress bar that counts fractions, to one decimal."""
+
+    @property
+    def format_dict(self) -> dict:
+        """See tqdm."""
+        found = super().format_dict
+        return found | {"n": round(found["n"], 1)}
+
+
 class Ledger:
     """Commits samples to their stores; counts what failed, and shows how far all of it is."""
 
     def __init__(self, total: int, title: str = ""):
-        self._bar = tqdm(total=total, desc=title, unit="image", disable=None, smoothing=0.05)
+        self._bar = Bar(total=total, desc=title, unit="image", disable=None, smoothing=0.05)
+        self._ahead = 0.0
         self._failures: Counter[tuple[str, str]] = Counter()
 
     def __enter__(self) -> "Ledger":
@@ -66,6 +77,12 @@ class Ledger:
             self._bar.n += count
             self._bar.refresh()
 
+    def under_way(self, samples: float) -> None:
+        """So many samples of the call under way are done, a fraction too."""
+        if samples > self._ahead:
+            self._bar.update(samples - self._ahead)
+            self._ahead = samples
+
     def add(self, store: RunStore, drawn: Drawn) -> None:
         """Commits a sample; an error is told the first time that it comes."""
         row, name = drawn.row, store.spec.method
@@ -76,7 +93,9 @@ class Ledger:
                 said = f"{name} {row['layout']}-{row['sample']} failed: {row['error']}"
                 tqdm.write(said, file=sys.stderr)
         store.add(row, drawn.png)
-        self._bar.update()
+        counted = min(self._ahead, 1.0)
+        self._ahead -= counted
+        self._bar.update(1 - counted)
 
     def failed(self, store: RunStore, asked: int) -> int:
         """How many samples of a run failed, said in a sentence if their errors were not."""
@@ -85,7 +104,7 @@ class Ledger:
         if failed > len(errors) or 0 < failed == asked:
             print(
                 f"{store.spec.method}: {failed} of {asked} samples failed; each one's error is in "
-                f"{store.rows}, and `tcig check-method` tries a method alone.",
+                f"{store.rows}, and `tcig check` tries a method alone.",
                 file=sys.stderr,
             )
         return failed
@@ -123,6 +142,7 @@ def generate(
         ledger.there(total - sum(map(len, pending)))
         if shard is None:  # at once: no batch is cut short where memory allows less than asked for
             pending = [list(chain(*pending))]
-        for drawn in chain.from_iterable(map(painter.draw, pending)):
-            ledger.add(store, drawn)
+        for batch in pending:
+            for drawn in painter.draw(batch, ledger.under_way):
+                ledger.add(store, drawn)
     return ledger.failed(store, total)

@@ -148,8 +148,8 @@ def probe_judge(name: str, size: int, compute: Compute) -> float:
     """One image under a judge, in float32 without TF32."""
     set_tf32(False)
     plain = Compute(on=compute.on)
-    source = SOURCES.get(name)
-    if source is None or present(source):
+    source = SOURCES.get(name.partition("=")[0])
+    if source is None or "=" in name or present(source):
         from PIL import Image
 
         judge = load_judge(name)[1]

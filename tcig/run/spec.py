@@ -3,21 +3,21 @@
 import hashlib
 import inspect
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from tcig.data.errors import InputError, describe
+from tcig.data.errors import InputError
 from tcig.data.imperfect import TRUE
-from tcig.methods.base import Context, Method
-from tcig.methods.loading import load_method, source_of
-from tcig.methods.registry import ROWS, find_row
-from tcig.methods.settings import build_options
+from tcig.data.layout import Layout
+from tcig.methods.base import Context, Cost, Method
+from tcig.methods.registry import ROWS, find_row, load_method
+from tcig.methods.settings import OpenRowError, build_options, recorded
 from tcig.models.devices import set_tf32
+from tcig.models.plugins import PluginError, refusing, source_of
 from tcig.profiles import Profile
 from tcig.seeds import TASK
 
@@ -34,7 +34,7 @@ class RunSpec(BaseModel):
     version: int
     """The method's own."""
     code: str | None
-    """SHA-256 of the code of a method from outside, see `tcig.methods.loading`."""
+    """SHA-256 of the code of a method from outside, see `tcig.models.plugins`."""
     options: dict[str, Any]
     profile: str
     size: int
@@ -68,11 +68,17 @@ class Chosen(NamedTuple):
     options: Any
     code: str | None
     """See `RunSpec`."""
+    sources: tuple[str, ...]
+    """The weights that it will load."""
 
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """The weights that it will load."""
-        return self.kind.sources(self.options)
+    def cost(self, layouts: Sequence[Layout]) -> Cost:
+        """Of one sample of each layout.
+
+        Raises:
+            PluginError: a method from outside raises something.
+        """
+        with refusing(self.row, "cannot tell its cost", source_of(self.kind.generate)):
+            return Cost(*self.kind.cost(self.options, layouts))
 
 
 def choose(
@@ -86,6 +92,7 @@ def choose(
 
     Raises:
         InputError: see `find_row`, `load_method` and `build_options`.
+        PluginError: a method from outside declares something else than a method does.
     """
     row, entry = find_row(name)
     kind, code = load_method(entry)
@@ -95,8 +102,16 @@ def choose(
     layers.append(entry.preset)
     if row != entry.method:
         layers.append(profile.methods.get(row, {}))
-    options = build_options(kind.Options, row, *layers, settings)
-    return Chosen(row, kind, options, code)
+    source = source_of(kind.generate)
+    if type(kind.version) is not int:
+        raise PluginError(f"{row}: version is {kind.version!r}; expected an integer.")
+    with refusing(row, "cannot take its options", source):
+        options = build_options(kind.Options, row, *layers, settings)
+    with refusing(row, "cannot name its sources", source):
+        sources = kind.sources(options)
+    if not isinstance(sources, tuple | list) or not all(isinstance(s, str) for s in sources):
+        raise PluginError(f"{row}: sources() gave {sources!r}; expected a tuple of texts.")
+    return Chosen(row, kind, options, code, tuple(sources))
 
 
 def complete(
@@ -108,14 +123,32 @@ def complete(
 
     A profile leaves a row open by an option that refuses to be empty: `paper` names no two guides,
     `mini` no ControlNet.
+
+    Raises:
+        InputError: an option does not exist or cannot have its value.
     """
     found = []
     for row in rows:
         try:
             found.append(choose(row, profile, settings.get(row, {})))
-        except InputError:
+        except OpenRowError:
             continue
     return found
+
+
+def check_captions(chosen: Iterable[Chosen], layouts: Sequence[Layout]) -> None:
+    """Refuses layouts without captions for rows that need them.
+
+    Raises:
+        InputError: there is such a layout and such a row.
+    """
+    row = next((each.row for each in chosen if each.kind.reads_captions), None)
+    layout = next((each.id for each in layouts if not each.caption.strip()), None)
+    if row and layout:
+        raise InputError(
+            f"{row} needs captions, and layout {layout} has none: make the manifest again without "
+            "--caption None."
+        )
 
 
 def prepare(
@@ -143,30 +176,40 @@ def set_up(
 
     Raises:
         InputError: the method cannot be set up, or the device is not there.
+        PluginError: a method from outside raises something, or declares no weights as texts.
     """
-    row, kind, options, code = chosen
+    row, kind, options, code, _ = chosen
     profile.compute.check_device()
     set_tf32(profile.compute.tf32)
-    context = Context(profile.size, coco, profile.compute)
+    context = Context(profile.size, coco and coco.absolute(), profile.compute)
     try:
         inspect.signature(kind).bind(context, options)
     except TypeError:
         raise InputError(f"{row}: its __init__ must take (self, context, options).") from None
-    try:
+    source = source_of(kind.generate)
+    with refusing(row, "cannot be set up", source):
         method = kind(context, options)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"{row} cannot be set up: {describe(error, source_of(kind))}.") from error
+    if not isinstance(getattr(method, "context", None), Context):
+        raise PluginError(f"{row}: its __init__ must call super().__init__(context, options).")
+    with refusing(row, "cannot name its weights", source):
+        weights = method.weights
+    texts = (
+        (text for each in weights.items() for text in each) if isinstance(weights, dict) else (0,)
+    )
+    if not all(isinstance(text, str) for text in texts):
+        raise PluginError(
+            f"{row}: weights is {weights!r}; expected a dictionary from a part's name to its "
+            "identity, both texts."
+        )
     spec = RunSpec(
         method=row,
         version=kind.version,
         code=code,
-        options=asdict(options),
+        options=recorded(options, row),
         profile=profile.name,
         size=profile.size,
         arithmetic=profile.compute.arithmetic,
-        weights=method.weights,
+        weights=weights,
         manifest=manifest,
         masks=masks,
     )

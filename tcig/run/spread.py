@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tcig.data.errors import InputError
-from tcig.eval.judges import load_judge
+from tcig.eval.judges import Kind, StagedJudge, judge_name, load_judge
 from tcig.eval.judging import Seen, Shown, Sizes, judged
 from tcig.eval.score import Spread
-from tcig.eval.segmented import Judge
 from tcig.models.devices import set_tf32
 from tcig.models.kept import release
 from tcig.profiles import Profile
@@ -76,16 +75,17 @@ def draw(recipe: Recipe, run: str, samples: Sequence[Sample]) -> Iterator[Drawn]
 
 
 @cache
-def _judge(name: str) -> Judge:
+def _judge(name: str) -> StagedJudge:
     global _at_work
     _at_work = None
     release()
     return load_judge(name)[1]
 
 
-def identify(judge: str) -> str:
-    """Loads a judge; its identity."""
-    return _judge(judge).identity
+def identify(judge: str) -> "Elsewhere":
+    """Loads a judge; what it is."""
+    loaded = _judge(judge)
+    return Elsewhere(loaded.identity, loaded.kind)
 
 
 def look(judge: str, sizes: Sizes, batch: Sequence[Shown]) -> list[Seen]:
@@ -165,6 +165,7 @@ class Elsewhere(NamedTuple):
     """A judge that workers have loaded."""
 
     identity: str
+    kind: Kind
 
 
 def judge_of(pool: Pool, name: str, sizes: Sizes) -> tuple[Elsewhere, Spread]:
@@ -174,9 +175,11 @@ def judge_of(pool: Pool, name: str, sizes: Sizes) -> tuple[Elsewhere, Spread]:
         InputError: the judge cannot be loaded, or workers die with it.
     """
     tasks = [Task(identify, (name,))] * pool.size
-    identities = {_alive(name, found) for _, found in pool.run(_from(iter(tasks)))}
-    if len(identities) > 1:
-        raise InputError(f"workers have other weights of the judge {name}: install the same.")
+    found = {_alive(name, each) for _, each in pool.run(_from(iter(tasks)))}
+    if len(found) > 1:
+        raise InputError(
+            f"workers have other weights or code of the judge {judge_name(name)}: install the same."
+        )
 
     def spread(batches):
         read = ([each._replace(content=each.path.read_bytes()) for each in b] for b in batches)
@@ -184,7 +187,7 @@ def judge_of(pool: Pool, name: str, sizes: Sizes) -> tuple[Elsewhere, Spread]:
         for _, found in pool.run(_from(tasks)):
             yield _alive(name, found)
 
-    return Elsewhere(identities.pop()), spread
+    return found.pop(), spread
 
 
 def _from(tasks: Iterator[Task]) -> Callable[[], Task | None]:

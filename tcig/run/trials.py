@@ -9,11 +9,11 @@ import pandas as pd
 from tcig.data.imperfect import TRUE, imperfect
 from tcig.data.layout import Layout
 from tcig.eval.comparison import paired_test
+from tcig.eval.judges import Judge
 from tcig.eval.measure import Networks, Photographs, measure_folder
 from tcig.eval.pairs import values
 from tcig.eval.rows import read_rows
 from tcig.eval.score import Sizes, score_folder
-from tcig.eval.segmented import Judge
 from tcig.eval.table import measured
 from tcig.profiles import Profile
 from tcig.run.generate import generate

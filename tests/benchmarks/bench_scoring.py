@@ -24,9 +24,8 @@ from PIL import Image
 from tcig.cli import main as tcig
 from tcig.data.files import sha256
 from tcig.data.layout import Layout, read_manifest
-from tcig.eval.judges import load_judge
+from tcig.eval.judges import Segmentation, StagedJudge, load_judge
 from tcig.eval.score import Sizes, score_folder
-from tcig.eval.segmented import Judge, Segmentation
 from tcig.methods.base import Context, Method, NoOptions
 from tcig.run.generate import generate
 from tcig.run.spec import RunSpec
@@ -35,7 +34,7 @@ from tcig.run.store import RunStore
 COUNTS, SIDE = (1000, 10_000), 64
 
 
-class Labels(Judge):
+class Labels(StagedJudge):
     """A judge that takes no time."""
 
     identity = "red channel"
@@ -44,7 +43,7 @@ class Labels(Judge):
         return [Segmentation(np.asarray(image)[..., 0].copy()) for image in images]
 
 
-class Timed(Judge):
+class Timed(StagedJudge):
     """A judge, and the seconds that it looked."""
 
     def __init__(self, judge):

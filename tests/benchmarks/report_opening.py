@@ -29,9 +29,8 @@ from tcig.data.files import sha256
 from tcig.data.layout import Layout, read_manifest
 from tcig.data.masks import resize_nearest
 from tcig.data.voc import COLOURS
-from tcig.eval.judges import ColourJudge
+from tcig.eval.judges import ColourJudge, Segmentation, StagedJudge
 from tcig.eval.score import Sizes, score_folder
-from tcig.eval.segmented import Judge, Segmentation
 
 SIDE = 256
 BOUND = 2.0
@@ -70,14 +69,14 @@ TIMES = """
 """
 
 
-class Blurred(Judge):
+class Blurred(StagedJudge):
     """Sees an image at an eighth of its size: patches, as a trained judge's."""
 
     def __init__(self, identity: str):
         self.identity = identity
 
     def look(self, images: list[Image.Image]) -> list[Segmentation]:
-        """See `tcig.eval.segmented.Judge`."""
+        """See `tcig.eval.judges.StagedJudge`."""
         small = [image.resize((SIDE // 8,) * 2, Image.Resampling.BOX) for image in images]
         found = ColourJudge().segment(small)
         return [Segmentation(resize_nearest(each.labels, SIDE)) for each in found]

@@ -15,6 +15,7 @@ from tcig.eval.judges import JUDGES, SOURCES, ColourJudge
 from tcig.eval.stored import Score, sparse
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "coco-sample"
+READINGS = {"masks", "images", "masks, people dropped", "images, people dropped"}
 CAT, DOG = (BY_LABEL[label].index for label in ("cat", "dog"))
 
 
@@ -30,7 +31,8 @@ def photographs(tmp_path):
             counts = np.zeros((21, 21), np.int64)
             hit = round(100 * iou)
             counts[CAT, CAT], counts[CAT, 0], counts[0, 0] = hit, 100 - hit, 300
-            entry = {"layout": str(number), "sample": 0, "classes": [CAT]}
+            entry = {"layout": str(number), "sample": 0, "classes": [CAT], "iou": {}}
+            entry |= {"image_sha256": "0"}
             kept = {"confusion": sparse(counts), "confusion_ignoring_dropped": sparse(counts)}
             rows.append(json.dumps(entry | kept))
         (place / "rows.jsonl").write_text("\n".join(rows))
@@ -84,11 +86,12 @@ def test_the_real_sample_is_calibrated(tmp_path, capsys):
     assert "against the published 0.43 ± 0.09" in out
     assert "nearest to 1000 images of 2017" in out
     frame = pd.read_csv(tmp_path / "calibration.csv")
-    assert set(frame["reading"]) == {"masks", "images"}
+    assert set(frame["reading"]) == READINGS
     assert set(frame["judge"]) == {"miniature", "guide"}
-    assert len(frame) == 2 * 2 * 2 * 8
+    assert len(frame) == len(READINGS) * 2 * 2 * 8
     counted = frame[frame["reduction"] == "iou_image"].groupby("reading")["n"].first()
-    assert dict(counted) == {"masks": 6, "images": 4}
+    assert {name: counted[name] for name in ("masks", "images")} == {"masks": 6, "images": 4}
+    assert (frame["slivers"] == 0).all()
 
 
 def test_mask2former_is_asked_at_both_its_input_sizes(tmp_path, monkeypatch):

@@ -68,7 +68,10 @@ def test_steps_are_those_of_each_row(claims):
 
 
 def test_what_cannot_be_is_refused(claims):
-    for extra, said in [(("--limit", 0), "counts from 1"), (("--set", "si.steps=3"), "the rows")]:
+    for extra, said in [
+        (("--limit", 0), "must be at least 1"),
+        (("--set", "si.steps=3"), "the rows"),
+    ]:
         status, printed = claims("weights", *extra)
         assert status == 2
         assert said in printed.err

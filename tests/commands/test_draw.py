@@ -70,7 +70,7 @@ def test_options_reach_the_method(draw, tmp_path):
     ("extra", "said"),
     [
         (("--method", "multidiffusion", "--outputs", 2), "multidiffusion has no two stages"),
-        (("--samples", 0), "count from 1"),
+        (("--samples", 0), "must be at least 1"),
         (("--out", "cat.jpg"), "images are PNG"),
         (("--set", "strength"), "give OPTION=VALUE"),
         (("--set", "strength=1"), "no option 'strength'"),

@@ -1,11 +1,10 @@
-from tcig.eval.judges import ColourJudge
+from tcig.eval.judges import ColourJudge, StagedJudge
 from tcig.eval.score import Sizes
-from tcig.eval.segmented import Judge
 
 SIZES = Sizes(32, 32)
 
 
-class Counting(Judge):
+class Counting(StagedJudge):
     """Reads colours, counts the images it is asked about, and fails after so many."""
 
     def __init__(self, identity="one", fails_after=None):

@@ -16,10 +16,10 @@ from tcig.data.masks import encode, load_label_map
 from tcig.data.photographs import open_photograph
 from tcig.eval import measure as measure_module
 from tcig.eval.iou import Samples, class_iou, confusion
+from tcig.eval.judges import Instance, Segmentation, StagedJudge
 from tcig.eval.measured import Kept, read_quality
 from tcig.eval.quality import boundary_iou, bounding_square, kid, recall_iou
 from tcig.eval.score import Sizes, score_folder
-from tcig.eval.segmented import Instance, Judge, Segmentation
 
 CROPS = 15
 """Regions of the six layouts."""
@@ -89,7 +89,7 @@ CATS = np.zeros((2, 96, 96), bool)
 CATS[0, 10:50, 10:50] = CATS[1, 60:90, 60:90] = True
 
 
-class Finding(Judge):
+class Finding(StagedJudge):
     """Two cats, at its own output size, the second of them where layout 2.b has its second."""
 
     identity = "finding"

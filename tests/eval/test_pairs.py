@@ -9,7 +9,7 @@ import pytest
 from tcig.cli import main
 from tcig.eval.comparison import holm, paired_test
 from tcig.eval.iou import image_iou
-from tcig.eval.judges import ColourJudge
+from tcig.eval.judges import ColourJudge, Segmentation, StagedJudge
 from tcig.eval.pairs import (
     against_best,
     ceiling_shares,
@@ -21,10 +21,9 @@ from tcig.eval.pairs import (
 )
 from tcig.eval.rows import read_rows
 from tcig.eval.score import Sizes, score_folder
-from tcig.eval.segmented import Judge, Segmentation
 
 
-class Upside(Judge):
+class Upside(StagedJudge):
     """A judge that sees every image upside down."""
 
     identity = "upside down"

@@ -12,9 +12,8 @@ from tcig.cli import main
 from tcig.data.masks import decode, encode, load_label_map, resize_nearest
 from tcig.data.voc import COLOURS, LABELS
 from tcig.eval.iou import NAMES, Samples, confusion, reduce
-from tcig.eval.judges import ColourJudge
+from tcig.eval.judges import ColourJudge, Instance, Segmentation, StagedJudge
 from tcig.eval.score import Sizes, score_folder
-from tcig.eval.segmented import Instance, Judge, Segmentation
 from tcig.eval.stored import dense, read_scores
 from tcig.models.devices import set_tf32
 
@@ -139,7 +138,7 @@ def test_what_was_scored_is_recorded(paint, score, record_run, layouts, manifest
     assert read(folder)[0].row == "mine"
 
 
-class Finding(Judge):
+class Finding(StagedJudge):
     """Instances at its own output size, which is not the score's."""
 
     identity = "finding"

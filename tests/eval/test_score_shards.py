@@ -71,7 +71,7 @@ def test_batches_judged_elsewhere_in_any_order_give_the_same(paint, score, whole
     folder = paint("damaged")
 
     class Elsewhere:
-        identity = "one"
+        identity, kind = "one", "built-in"
 
     def spread(batches):
         moved = [[each._replace(content=each.path.read_bytes()) for each in b] for b in batches]

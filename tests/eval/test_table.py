@@ -61,7 +61,16 @@ def exact(folder, field="confusion"):
 
 def test_cited_figures_stand_in_their_columns_only(runs):
     rows = cells(render(measured([runs], "none"), MAIN, "md"))
-    assert list(rows[0]) == ["row", "judge", "n", *MAIN, "of ceiling", "guide - judge", *CITED]
+    assert list(rows[0]) == [
+        "row",
+        "judge",
+        "independent",
+        "n",
+        *MAIN,
+        "of ceiling",
+        "guide - judge",
+        *CITED,
+    ]
     printed = {" ± ".join(figure) for table in CITED.values() for figure in table.values()}
     for row in rows:
         method = row["row"].split(" (")[0]

@@ -1,4 +1,4 @@
-"""`tcig check-method` finds each way in which a method goes wrong, and says how to mend it."""
+"""`tcig check` finds each way in which a method goes wrong, and says how to mend it."""
 
 import random
 
@@ -9,8 +9,7 @@ from PIL import Image
 
 from tcig import cli
 from tcig.methods.base import Method
-from tcig.methods.loading import load_method
-from tcig.methods.registry import find_row
+from tcig.methods.registry import find_row, load_method
 
 HEAD = """
 import random
@@ -90,7 +89,7 @@ def checked(tmp_path, capsys):
     def check(body, *arguments):
         path = tmp_path / "mine.py"
         path.write_text(HEAD + "        " + body + "\n")
-        status = cli.main(["check-method", f"{path}:Mine", *arguments])
+        status = cli.main(["check", f"{path}:Mine", *arguments])
         out = capsys.readouterr().out
         lines = [
             line.split(maxsplit=2) for line in out.splitlines() if line and ":" not in line[:6]
@@ -104,7 +103,7 @@ def test_a_good_method_conforms(checked):
     status, found, out = checked(GOOD)
     assert status == 0
     assert {verdict for verdict, _ in found.values()} == {"ok"}
-    assert len(found) == 8
+    assert len(found) == 9
     assert out.endswith("Mine: conforms\n")
 
 
@@ -133,7 +132,7 @@ def test_threads_that_disturb_each_other_are_found_where_a_method_allows_them(
     text = HEAD.replace("    weights =", "    thread_safe = True\n    weights =")
     body = "self.own = seeds\n        import time; time.sleep(0.1)\n        " + GOOD
     path.write_text(text + "        " + body.replace("in seeds", f"in {own}") + "\n")
-    assert cli.main(["check-method", f"{path}:Mine"]) == status
+    assert cli.main(["check", f"{path}:Mine"]) == status
     (line,) = (s for s in capsys.readouterr().out.splitlines() if s.split()[1:2] == ["threads"])
     assert line.split()[0] == verdict
     assert said in line
@@ -145,14 +144,14 @@ def test_options_that_cannot_be_recorded(tmp_path, capsys):
     text = HEAD.replace("class Mine", "\n".join(lines) + "\nclass Mine")
     text = text.replace("    weights =", "    Options = Settings\n    weights =")
     path.write_text(text + "        " + GOOD + "\n")
-    assert cli.main(["check-method", f"{path}:Mine"]) == 1
+    assert cli.main(["check", f"{path}:Mine"]) == 1
     assert "cannot be written as JSON" in capsys.readouterr().out
 
 
 def test_weights_that_are_not_named_are_noted(checked, tmp_path, capsys):
     path = tmp_path / "mine.py"
     path.write_text(HEAD.replace('    weights = {"net": "1"}\n', "") + "        " + GOOD + "\n")
-    assert cli.main(["check-method", f"{path}:Mine"]) == 0
+    assert cli.main(["check", f"{path}:Mine"]) == 0
     assert "note record" in capsys.readouterr().out
 
 
@@ -169,9 +168,9 @@ def test_the_generators_of_the_process_are_as_random_as_before(checked):
 
 
 def test_what_cannot_be_checked_is_refused(capsys):
-    assert cli.main(["check-method", "paste", "--count", "1"]) == 2
-    assert "counts from 2" in capsys.readouterr().err
-    assert cli.main(["check-method", "si", "--set", "guidance"]) == 2
+    assert cli.main(["check", "paste", "--count", "1"]) == 2
+    assert "--count counts from 2" in capsys.readouterr().err
+    assert cli.main(["check", "si", "--set", "guidance"]) == 2
     assert "OPTION=VALUE" in capsys.readouterr().err
 
 
@@ -191,7 +190,7 @@ def test_an_installed_packages_method(package, tmp_path, capsys):
     row, entry = find_row("aside")
     kind, code = load_method(entry)
     assert (row, issubclass(kind, Method), len(code)) == ("aside", True, 64)
-    assert cli.main(["check-method", "aside"]) == 0
+    assert cli.main(["check", "aside"]) == 0
     with pytest.warns(UserWarning, match="tcig's own row, not the installed aside:Mine"):
         own = find_row("si")[1]
     assert load_method(own)[0].__name__ == "Inpainting", "tcig's own stays"
@@ -213,5 +212,5 @@ def test_an_installed_packages_method(package, tmp_path, capsys):
     ],
 )
 def test_a_packages_mistakes_are_named(name, said, package, capsys):
-    assert cli.main(["check-method", name]) == 2
+    assert cli.main(["check", name]) == 2
     assert said in capsys.readouterr().err

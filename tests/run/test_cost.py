@@ -7,7 +7,10 @@ from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
+from tcig.methods import direct
 from tcig.methods.registry import ROWS
+from tcig.methods.two_stage import descent
+from tcig.methods.two_stage import method as two_stage
 from tcig.methods.two_stage.first import FirstOptions
 from tcig.models.diffusion import Diffusion
 from tcig.profiles import load_profile
@@ -44,13 +47,13 @@ def layouts():
 
 
 @pytest.mark.parametrize(("row", "settings"), CASES, ids=str)
-def test_evaluations_and_steps_are_those_of_a_run(row, settings, layouts, open_rows):
+def test_evaluations_and_steps_are_those_of_a_run(row, settings, layouts, open_rows, monkeypatch):
     settings = open_rows.get(row, {}) | FEW.get(ROWS[row].method, {}) | settings
     chosen = choose(row, SMOKE, settings)
     expected = chosen.kind.cost(chosen.options, layouts)
+    monkeypatch.setattr(two_stage, "_kept", two_stage.OrderedDict())
     _, method = prepare(row, SMOKE, FOLDER, "0" * 64, settings)
     counted = {"unet": 0, "iterations": 0, "control": 0}
-    counts = "guide" if row.startswith("direct-guidance") else "iteration"
 
     def evaluated(part):
         def count(_, inputs, given):
@@ -58,9 +61,22 @@ def test_evaluations_and_steps_are_those_of_a_run(row, settings, layouts, open_r
 
         return count
 
-    def stepped(event, **_):
-        counted["iterations"] += len(layouts) * (event == counts)
+    def stepped(module, name):
+        call = getattr(module, name)
 
+        def count(*arguments):
+            counted["iterations"] += len(layouts)
+            return call(*arguments)
+
+        monkeypatch.setattr(module, name, count)
+
+    told = [0.0]
+
+    def tell(event, **values):
+        told.extend([values["done"]] if event == "progress" else [])
+
+    stepped(descent, "slopes")
+    stepped(direct, "differentiate")
     networks = [part for part in (getattr(method, "model", None), second(method)) if part]
     networks = [("unet", network.unet) for network in networks]
     if row == "controlnet":
@@ -70,13 +86,13 @@ def test_evaluations_and_steps_are_those_of_a_run(row, settings, layouts, open_r
         for part, network in networks
     ]
     try:
-        method.generate(layouts, [1, 2], stepped if expected.iterations else None)
+        method.generate(layouts, [1, 2], tell)
     finally:
         for handle in handles:
             handle.remove()
-    if expected.iterations and counts == "iteration":
-        counted["iterations"] -= len(layouts)  # the last event has no step
     assert counted == expected._asdict()
+    assert told == sorted(told), "the progress bar moves forward"
+    assert told[-1] == (1.0 if any(expected) else 0.0)
 
 
 def second(method) -> Diffusion | None:

@@ -88,7 +88,7 @@ def test_a_failing_sample_costs_no_other(open_store, noise, layouts, batch, caps
     assert "5-0" not in err, "the same error again is counted"
     assert "noise: 2 of 7 samples failed" in err
     assert "rows.jsonl" in err
-    assert "check-method" in err
+    assert "tcig check" in err
 
 
 def test_a_user_error_is_recorded_as_its_sentence(open_store, noise, layouts):

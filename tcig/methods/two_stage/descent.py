@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tcig.methods.base import Progress
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.vqgan import VQGAN
 
@@ -74,6 +75,7 @@ def optimise(
     rates: Sequence[float],
     callback: Callable[..., None] | None = None,
     compute: Compute = PLAIN,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Descends the sum of `terms` from `latents`, each sample as if alone.
 
@@ -87,6 +89,7 @@ def optimise(
         callback: called with each `iteration`, the `images` and `latents` before its step and its
             `losses`, and at the end with the last ones and no losses.
         compute: in what arithmetic the decoder runs.
+        progress: is told of each iteration.
 
     Returns:
         Images (B, 3, H, W) in [0, 1].
@@ -99,7 +102,7 @@ def optimise(
     latents = latents.clone().requires_grad_()
     adam = torch.optim.Adam([latents], lr=0.0)
     broken = torch.full((len(latents),), len(rates), device=latents.device)  # its first iteration
-    for iteration, rate in enumerate(rates):
+    for iteration, rate in enumerate((progress or Progress()).over(rates)):
         adam.param_groups[0]["lr"] = rate
         images = synthesise(vqgan, latents, compute)
         found, gradient = slopes(terms, images, iteration)

@@ -16,7 +16,9 @@ from torch import Generator, Tensor
 
 from tcig.data.layout import Layout
 from tcig.data.pictures import eight_bits, open_picture
+from tcig.methods.base import Progress
 from tcig.methods.guides import Over, Prediction, Views, prepare_guides, summed_loss
+from tcig.methods.settings import OpenOptionError
 from tcig.methods.two_stage.cutouts import Augmentations, augmented, draw_augmentations
 from tcig.methods.two_stage.descent import Term, optimise
 from tcig.models.clip import Clip
@@ -74,7 +76,7 @@ class FirstOptions:
         if self.guide_every > 1 and not self.clip_weight:
             raise ValueError("guide_every leaves iterations without a loss where clip_weight is 0")
         if self.guide_weight and not self.guides:
-            raise ValueError("guides is empty: name one or more")
+            raise OpenOptionError("guides is empty: name one or more")
 
 
 def start_image(start: str) -> Path:
@@ -145,11 +147,12 @@ class FirstStage:
         layouts: Sequence[Layout],
         draws: Sequence[Generator],
         callback: Callable[..., None] | None = None,
+        progress: Progress | None = None,
     ) -> Tensor:
         """Images (B, 3, side, side) in [0, 1]; all randomness from each sample's generator.
 
         `callback` is that of `optimise`, and called with "guide", each `iteration` and the `iou`
-        of the guides' masks, (B,).
+        of the guides' masks, (B,). `progress` is told of each iteration.
         """
         terms = {}
         if self.clip:
@@ -158,7 +161,7 @@ class FirstStage:
             terms["guide"] = self._guide_term(layouts, draws, callback)
         start = start_latents(self.vqgan, self.options.start, self.side, draws)
         rates = learning_rates(self.options)
-        return optimise(self.vqgan, start, terms, rates, callback, self.compute)
+        return optimise(self.vqgan, start, terms, rates, callback, self.compute, progress)
 
     def _clip_term(self, layouts: Sequence[Layout], draws: Sequence[Generator]) -> Term:
         options, size = self.options, self.clip.size

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tcig.data.errors import InputError
 from tcig.data.files import sha256
-from tcig.methods.base import Cost, Method
+from tcig.methods.base import Cost, Method, Progress
 from tcig.methods.draws import generators
 from tcig.methods.guides import load_guide
 from tcig.methods.two_stage.first import STARTS, FirstOptions, FirstStage, start_image
@@ -109,33 +109,46 @@ class TwoStage(Method):
 
     def generate(self, layouts, seeds, callback=None):
         """Draws all layouts at once, both stages."""
+        iterations = self.options.first.iterations if self._first else 0
+        progress = Progress(callback, max(iterations + self.stage2_steps(), 1))
         if self._first is None:
-            return self._second.draw([each.caption for each in layouts], generators(seeds))
-        images = self.place(layouts, seeds, callback)
+            captions = [each.caption for each in layouts]
+            return self._second.draw(captions, generators(seeds), progress)
+        images = self.place(layouts, seeds, progress=progress)
         if self._second is None:
             size = (self.context.size,) * 2
             lanczos = Image.Resampling.LANCZOS
             return [i if i.size == size else i.resize(size, lanczos) for i in images]
-        return self.refine(layouts, images, seeds)
+        return self.refine(layouts, images, seeds, progress)
 
-    def place(self, layouts, seeds, callback=None) -> list[Image.Image]:
-        """Stage 1 of each layout, at its own size; shared among rows that differ only later."""
+    def stage2_steps(self) -> int:
+        """Of a call of stage 2, if there is one."""
+        return self._second.steps(from_noise=self._first is None) if self._second else 0
+
+    def place(self, layouts, seeds, callback=None, progress=None) -> list[Image.Image]:
+        """Stage 1 of each layout, at its own size; shared among rows that differ only later.
+
+        `callback` watches it, see `FirstStage`; `progress` is told of each iteration.
+        """
         keys = [self._key(layout, seed) for layout, seed in zip(layouts, seeds, strict=True)]
         found = [None if callback else _kept.get(key) for key in keys]
         wanted = [n for n, image in enumerate(found) if image is None]
         if wanted:
             draws = generators([seeds[n] for n in wanted])
-            drawn = self._first([layouts[n] for n in wanted], draws, callback)
+            drawn = self._first([layouts[n] for n in wanted], draws, callback, progress)
             for n, image in zip(wanted, to_pil(drawn.mul(255)), strict=True):
                 found[n] = _kept[keys[n]] = image
+        elif progress:
+            progress.step(self.options.first.iterations)
         while len(_kept) > KEPT:
             _kept.popitem(last=False)
         return found
 
-    def refine(self, layouts, images, seeds) -> list[Image.Image]:
+    def refine(self, layouts, images, seeds, progress=None) -> list[Image.Image]:
         """Stage 2 of each image of stage 1; other seeds give other outputs of the same image."""
         draws = generators([_second_seed(seed) for seed in seeds])
-        return self._second.refine(images, [each.caption for each in layouts], draws)
+        captions = [each.caption for each in layouts]
+        return self._second.refine(images, captions, draws, progress or Progress())
 
     def _key(self, layout, seed: int) -> str:
         own = {k: v for k, v in self._identities.items() if k != "second"}

@@ -22,6 +22,7 @@ from PIL import Image
 from transformers import PreTrainedTokenizerBase
 
 from tcig.data.errors import InputError
+from tcig.methods.base import Progress
 from tcig.models.catalogue import entry_of
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.images import check_finite, to_pil
@@ -100,30 +101,41 @@ class SecondStage:
         used = (self.options.pipeline, self.options.upscaler)
         return " ".join(identity_of(source) for source in used if source)
 
+    def steps(self, from_noise: bool = False) -> int:
+        """Of the pipelines, for one call; about: a pipeline's schedule may take a step more."""
+        share = 1.0 if from_noise else min(self.options.strength, 1.0)
+        return int(self.options.steps * share) * (2 if self.upscaler else 1)
+
     def refine(
-        self, images: Sequence[Image.Image], prompts: Sequence[str], draws: list[torch.Generator]
+        self,
+        images: Sequence[Image.Image],
+        prompts: Sequence[str],
+        draws: list[torch.Generator],
+        progress: Progress,
     ) -> list[Image.Image]:
         """One output for each image; an image may be given more than once."""
         resample = Image.Resampling[self.options.resample.upper()]
         enlarged = [image.resize((self.side, self.side), resample) for image in images]
         strength, texts = self.options.strength, self._texts(prompts)
         inputs = {"image": enlarged, "strength": strength}
-        found = self._run(self.pipeline, draws, **texts, **inputs)
+        found = self._run(self.pipeline, draws, progress, **texts, **inputs)
         if self.upscaler:
             inputs = {"image": found, "original_image": enlarged, "strength": strength}
-            found = self._run(self.upscaler, draws, **texts, **inputs)
+            found = self._run(self.upscaler, draws, progress, **texts, **inputs)
         return self._sized(found)
 
-    def draw(self, prompts: Sequence[str], draws: list[torch.Generator]) -> list[Image.Image]:
+    def draw(
+        self, prompts: Sequence[str], draws: list[torch.Generator], progress: Progress
+    ) -> list[Image.Image]:
         """Images from noise alone."""
         plain = AutoPipelineForText2Image.from_pipe(self.pipeline)
         plain.set_progress_bar_config(disable=True)
         texts = self._texts(prompts)
-        found = self._run(plain, draws, **texts)
+        found = self._run(plain, draws, progress, **texts)
         if self.upscaler:
             larger = IFSuperResolutionPipeline(**self.upscaler.components)
             larger.set_progress_bar_config(disable=True)
-            found = self._run(larger, draws, **texts, image=found)
+            found = self._run(larger, draws, progress, **texts, image=found)
         return self._sized(found)
 
     @torch.inference_mode()
@@ -137,10 +149,10 @@ class SecondStage:
         return dict(zip(("prompt_embeds", "negative_prompt_embeds"), encoded, strict=True))
 
     @torch.inference_mode()
-    def _run(self, pipeline, draws, **inputs) -> list[Image.Image]:
+    def _run(self, pipeline, draws, progress: Progress, **inputs) -> list[Image.Image]:
         """Runs a pipeline with those of the options that its call has arguments for."""
         own = copy(pipeline)  # a run changes it and its scheduler, and threads may run it at once
-        own.scheduler = _checking(deepcopy(pipeline.scheduler))
+        own.scheduler = _checking(deepcopy(pipeline.scheduler), progress)
         for name, part in pipeline.components.items():
             if isinstance(part, PreTrainedTokenizerBase):  # padding is a setting of its own
                 setattr(own, name, deepcopy(part))
@@ -173,14 +185,15 @@ def _arguments(pipeline) -> Collection[str]:
     return inspect.signature(pipeline.__call__).parameters
 
 
-def _checking(scheduler):
-    """The scheduler, which refuses a prediction that is not finite."""
+def _checking(scheduler, progress: Progress):
+    """The scheduler, which refuses a prediction that is not finite, and tells of each step."""
     step, count = scheduler.step, itertools.count(1)
 
     @functools.wraps(step)  # pipelines look at its arguments
     def checked(*args, **kwargs):
         predicted = args[0] if args else kwargs["model_output"]
         check_finite(predicted, f"stage 2, step {next(count)}: the prediction")
+        progress.step()
         return step(*args, **kwargs)
 
     scheduler.step = checked

@@ -8,9 +8,8 @@ from PIL import Image
 from tcig.data.files import sha256
 from tcig.data.layout import write_manifest
 from tcig.data.voc import COLOURS
-from tcig.eval.judges import ColourJudge
+from tcig.eval.judges import ColourJudge, Segmentation
 from tcig.eval.score import Sizes, score_folder
-from tcig.eval.segmented import Segmentation
 
 EVIL = "</script><img src=x onerror=\"window.evil=1\"><!-- 'a' & \u2028 {{ 7 * 7 }}"
 SAMPLES, SIDE = 3, 32

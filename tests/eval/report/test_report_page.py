@@ -92,9 +92,8 @@ def test_the_judge_changes_all_that_is_shown(page):
     assert all(a != b for a, b in zip(before, shown(), strict=True))
     assert "guided tcig" in page.locator("#judged").inner_text()
     page.keyboard.press("ArrowLeft")
-    assert (
-        page.locator("#judged").inner_text() == "Under miniature, which guided none of these rows."
-    )
+    said = page.locator("#judged").inner_text()
+    assert said.startswith("Under miniature, which guided none of these rows; unknown for ")
     assert shown()[:-1] == before[:-1]
 
 
