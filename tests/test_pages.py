@@ -138,8 +138,8 @@ def test_the_method_of_the_readme_is_scored_beside_the_references(tmp_path, caps
     capsys.readouterr()
     assert main(["table", "runs"]) == 0
     table = capsys.readouterr().out
-    assert re.search(r"\| paste \(oracle\) +\| colours +\| +3 \| 1\.000 ± 0\.000", table)
-    assert re.search(r"\| Stripes +\| colours +\| +3 \| 0\.0", table)
+    assert re.search(r"\| paste \(oracle\) +\| colours +\| yes +\| +3 \| 1\.000 ± 0\.000", table)
+    assert re.search(r"\| Stripes +\| colours +\| yes +\| +3 \| 0\.0", table)
 
 
 def _links(page: Path) -> Iterator[tuple[Path, str]]:

@@ -49,7 +49,7 @@ function judgeNote(judge, few = false) {
   const rows = (names) => (few ? count(names.length, "row") : listed(names));
   if (judge.guided.length) return `guided ${rows(judge.guided)}`;
   if (!judge.unknown.length) return "independent";
-  return `${few ? "" : "independence "}unknown for ${rows(judge.unknown)}`;
+  return few ? "unknown" : `independence unknown for ${rows(judge.unknown)}`;
 }
 
 function head() {

@@ -81,6 +81,7 @@ def _findings(options: Options, caught: list) -> "Iterator[Finding]":
     from tcig.run.spec import prepare
 
     profile = load_profile(options.profile)
+    profile.compute.check_named()
     given = dict(assignment(text) for text in options.set)
     is_judge = _is_judge(options.target)
     with TemporaryDirectory() as folder:

@@ -135,6 +135,7 @@ def main(argv: list[str]) -> int:
     from tcig.run.trials import METRICS, Data, Eyes, compare, measure
 
     profile = load_profile(options.profile)
+    profile.compute.check_named()
     runs = options.out / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     manifest, coco = manifest_of(profile, options.layouts, None, runs)

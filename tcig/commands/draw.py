@@ -61,6 +61,7 @@ def main(argv: list[str]) -> int:
 
     layout = drawn_layout(options.prompt, options.mask, parse_legend(options.legend))
     profile = load_profile(options.profile)
+    profile.compute.check_named()
     given = dict(assignment(text) for text in options.set)
     _, method = prepare(options.method, profile, None, "drawn", given)
     staged = isinstance(method, TwoStage) and method.options.stages == "both"

@@ -68,6 +68,7 @@ def main(argv: list[str]) -> int:
     from tcig.run.spec import prepare
 
     profile = load_profile(options.profile)
+    profile.compute.check_named()
     if not options.folder.is_dir():
         raise InputError(f"{options.folder} is no folder of runs: make one with `tcig run`.")
     options.out.mkdir(parents=True, exist_ok=True)

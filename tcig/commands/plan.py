@@ -56,6 +56,7 @@ def main(argv: list[str]) -> int:
     from tcig.run.spec import choose, complete
 
     profile = load_profile(options.profile)
+    profile.compute.check_named()
     with TemporaryDirectory() as folder:
         manifest, _ = manifest_of(profile, options.layouts, None, Path(folder))
         layouts = hash_order(read_manifest(manifest)[1])[: options.limit]

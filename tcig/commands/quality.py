@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     from tcig.eval.score import Sizes
     from tcig.models.devices import PLAIN
 
-    PLAIN.check_device()
+    PLAIN.check_named()
     profiles = {folder: profile_of(folder, options.profile) for folder in options.folders}
     for folder, profile in profiles.items():
         if profile.scorer is None:

@@ -118,6 +118,7 @@ def main(argv: list[str]) -> int:
     shard = Shard.parse(options.shard) if options.shard else None
     profile = load_profile(options.profile)
     if options.engine == "serial":
+        profile.compute.check_named()
         profile.compute.check_device()
     methods = dict.fromkeys(options.methods)
     rows = {method: find_row(method)[0] for method in methods}

@@ -55,8 +55,10 @@ def main(argv: list[str]) -> int:
     from tcig.eval.judges import load_judges
     from tcig.eval.label_maps import LabelMaps
     from tcig.eval.score import Sizes, score_folder
+    from tcig.models.devices import PLAIN
 
     check_counts(limit=options.limit)
+    PLAIN.check_named()
     if options.judge and options.label_maps:
         raise InputError("--label-maps stands for a judge: leave out --judge.")
     shard = Shard.parse(options.shard) if options.shard else None

@@ -63,6 +63,7 @@ def main(argv: list[str]) -> int:
     from tcig.run.trials import Data, Eyes, measure
 
     profile = load_profile(options.profile)
+    profile.compute.check_named()
     row, _ = find_row(options.row)
     options.out.mkdir(parents=True, exist_ok=True)
     coco, manifest = _tuning(profile, options)

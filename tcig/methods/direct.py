@@ -108,7 +108,10 @@ class DirectGuidance(SamplingMethod):
             return self.model.guided(latents, timestep, texts, calls, options.guidance)
 
         def loss(images: Tensor) -> Tensor:
-            return self._loss(guided, images, draws)
+            losses = self._loss(guided, images, draws)
+            if callback:
+                callback("guide", loss=losses.detach())
+            return losses
 
         noises = self._noises(draws, latents)
         schedule = self.model.schedule(options.steps)

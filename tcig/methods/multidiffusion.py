@@ -73,6 +73,7 @@ def sample(
     backdrops: Tensor,
     colours: Tensor,
     callback: Callable[..., None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Samples B latents, each step fusing the denoised regions (l. 125-157).
 
@@ -89,7 +90,8 @@ def sample(
         backdrops: latents of constant colours, (P, C, h, w).
         colours: for each bootstrapped step and region the backdrop that it sees, (steps, N); those
             of the backgrounds are not read.
-        callback: called with `step` and `latents` after each step, and as in `Method.generate`.
+        callback: called with `step` and `latents` after each step.
+        progress: is told of each step.
 
     Returns:
         (B, C, h, w).
@@ -101,8 +103,7 @@ def sample(
     start = latents[of]
     weight = torch.zeros_like(latents[:, :1]).index_add_(0, of, masks).clamp(min=1)
     # Where nothing lies (never, as backgrounds fill) the published code leaves 0 as well (l. 157).
-    progress = Progress(callback, len(schedule.timesteps))
-    for step, t in enumerate(schedule.timesteps):
+    for step, t in enumerate((progress or Progress()).over(schedule.timesteps)):
         current = latents[of]
         if step < len(colours):
             noised = schedule.add_noise(backdrops[colours[step]], start, t[None])
@@ -114,7 +115,6 @@ def sample(
         latents = torch.zeros_like(latents).index_add_(0, of, denoised * masks) / weight
         if callback:
             callback("step", step=step, latents=latents)
-            progress.step()
     return latents
 
 
@@ -151,8 +151,9 @@ class MultiDiffusion(SamplingMethod):
         ]
         backdrops = self.backdrops() if steps else latents[:0]
         colours = torch.cat(picked, 1)
-        scale = options.guidance
-        fused = sample(model, schedule, latents, regions, scale, backdrops, colours, callback)
+        progress = Progress(callback, options.steps)
+        arguments = options.guidance, backdrops, colours, callback, progress
+        fused = sample(model, schedule, latents, regions, *arguments)
         return to_images(model.decode(fused))
 
     def regions(self, layouts: Sequence) -> Regions:

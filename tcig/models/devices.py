@@ -73,7 +73,7 @@ class Compute(BaseModel):
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
     def check_device(self) -> None:
-        """Refuses a device that is not there, and a GPU that this torch has no kernels for.
+        """Refuses a missing GPU where one is required, and one that this torch has no kernels for.
 
         Raises:
             InputError: either is the case.
@@ -85,14 +85,7 @@ class Compute(BaseModel):
                 "install torch for an older CUDA (results/paper.md). To run on the CPU all the "
                 f"same, which takes weeks, set {DEVICE}=cpu."
             )
-        there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-        kind = self.device.type
-        if kind in there and not there[kind]():
-            raise InputError(
-                f"the device {kind} was asked for, and torch finds none: {build}; set {DEVICE}=cpu "
-                "or choose another device."
-            )
-        if kind != "cuda":
+        if self.device.type != "cuda" or not torch.cuda.is_available():
             return
         major, minor = torch.cuda.get_device_capability()
         kernels = [re.search(r"sm_(\d+)", each) for each in torch.cuda.get_arch_list()]
@@ -102,6 +95,21 @@ class Compute(BaseModel):
                 f"{torch.cuda.get_device_name()} has compute capability {major}.{minor}, and this "
                 f"torch has kernels from {oldest // 10}.{oldest % 10} on: {build}. Install torch "
                 "for an older CUDA (results/paper.md)."
+            )
+
+    def check_named(self) -> None:
+        """Refuses a device that was named and is not there.
+
+        Raises:
+            InputError: so it is.
+        """
+        there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+        kind = self.requested
+        if kind in there and not there[kind]():
+            build = f"torch {torch.__version__} is built for {_cuda_of_build()}, {_driver()}"
+            raise InputError(
+                f"the device {kind} was asked for, and torch finds none: {build}; choose another "
+                f"one, or set {DEVICE}=cpu."
             )
 
     @property

@@ -148,7 +148,7 @@ class TwoStage(Method):
         """Stage 2 of each image of stage 1; other seeds give other outputs of the same image."""
         draws = generators([_second_seed(seed) for seed in seeds])
         captions = [each.caption for each in layouts]
-        return self._second.refine(images, captions, draws, progress or Progress())
+        return self._second.refine(images, captions, draws, progress)
 
     def _key(self, layout, seed: int) -> str:
         own = {k: v for k, v in self._identities.items() if k != "second"}

@@ -111,7 +111,7 @@ class SecondStage:
         images: Sequence[Image.Image],
         prompts: Sequence[str],
         draws: list[torch.Generator],
-        progress: Progress,
+        progress: Progress | None = None,
     ) -> list[Image.Image]:
         """One output for each image; an image may be given more than once."""
         resample = Image.Resampling[self.options.resample.upper()]
@@ -125,7 +125,10 @@ class SecondStage:
         return self._sized(found)
 
     def draw(
-        self, prompts: Sequence[str], draws: list[torch.Generator], progress: Progress
+        self,
+        prompts: Sequence[str],
+        draws: list[torch.Generator],
+        progress: Progress | None = None,
     ) -> list[Image.Image]:
         """Images from noise alone."""
         plain = AutoPipelineForText2Image.from_pipe(self.pipeline)
@@ -149,10 +152,10 @@ class SecondStage:
         return dict(zip(("prompt_embeds", "negative_prompt_embeds"), encoded, strict=True))
 
     @torch.inference_mode()
-    def _run(self, pipeline, draws, progress: Progress, **inputs) -> list[Image.Image]:
+    def _run(self, pipeline, draws, progress: Progress | None, **inputs) -> list[Image.Image]:
         """Runs a pipeline with those of the options that its call has arguments for."""
         own = copy(pipeline)  # a run changes it and its scheduler, and threads may run it at once
-        own.scheduler = _checking(deepcopy(pipeline.scheduler), progress)
+        own.scheduler = _checking(deepcopy(pipeline.scheduler), progress or Progress())
         for name, part in pipeline.components.items():
             if isinstance(part, PreTrainedTokenizerBase):  # padding is a setting of its own
                 setattr(own, name, deepcopy(part))
