@@ -14,6 +14,7 @@ the profile's embedded data set is used, and its manifest written to OUT. `tcig 
 what keeps a method of your own from being compared.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,9 @@ from tcig.data.errors import InputError
 if TYPE_CHECKING:
     from tcig.data.layout import Layout
     from tcig.data.shards import Shard
+    from tcig.methods.base import Method
     from tcig.profiles import Profile
-    from tcig.run.spec import Chosen
+    from tcig.run.spec import Chosen, RunSpec
 
 
 @dataclass
@@ -101,7 +103,7 @@ class Work(NamedTuple):
 
 
 def main(argv: list[str]) -> int:
-    """Runs `tcig run`; 1 if a sample failed."""
+    """Runs `tcig run`; 1 if a sample failed, or a method from outside could not be set up."""
     options = parse(Options, argv, "run", __doc__)
     from tcig.commands.inputs import manifest_of
     from tcig.data.files import sha256
@@ -152,28 +154,28 @@ def _here(options: Options, work: Work, picked: "list[Chosen]", shard: "Shard | 
     from tcig.eval.score import Sizes, score_folder
     from tcig.models.kept import release
     from tcig.run.generate import generate, samples_of, samples_of_shard
-    from tcig.run.spec import set_up
     from tcig.run.store import RunStore
 
     profile, masks, batch = work.profile, options.masks, work.profile.batch
-    ready = {  # no weights of ours: set up before anything is drawn
-        each.row: set_up(each, profile, work.coco, work.manifest, masks)
-        for each in picked
-        if not each.sources
-    }
+    failed, ready = 0, {}
+    for each in [each for each in picked if not each.sources]:  # quick to set up
+        ready[each.row] = _set_up(each, work, masks)
     asked = {"limit": options.limit, "samples": options.samples}
     settings = profile.model_dump(mode="json")
     own = None
     if shard:
         part = samples_of_shard(samples_of(work.chosen, options.samples), batch, shard)
         own = {(layout.id, sample) for layout, sample in part}
-    failed, folders, before = 0, [], None
+    folders, before = [], None
     for each in picked:
         if each.sources != before:  # one row's networks at a time are in memory
             release()
         before = each.sources
-        made = ready.pop(each.row, None)
-        spec, method = made or set_up(each, profile, work.coco, work.manifest, masks)
+        made = ready.pop(each.row) if each.row in ready else _set_up(each, work, masks)
+        if made is None:
+            failed += 1
+            continue
+        spec, method = made
         with RunStore(options.out, spec, asked, settings, shard) as store:
             drawn = work.chosen, options.samples, batch, store, shard
             failed += generate(method, *drawn)
@@ -188,6 +190,21 @@ def _here(options: Options, work: Work, picked: "list[Chosen]", shard: "Shard | 
             images = folder, work.layouts, work.manifest
             score_folder(*images, judge, sizes, shard=shard, only=own)
     return 1 if failed else 0
+
+
+def _set_up(chosen: "Chosen", work: Work, masks: str) -> "tuple[RunSpec, Method] | None":
+    """A row ready to generate; None of a method from outside that cannot be set up, which is said:
+    other rows do not suffer from it."""
+    from tcig.models.plugins import PluginError
+    from tcig.run.spec import set_up
+
+    try:
+        return set_up(chosen, work.profile, work.coco, work.manifest, masks)
+    except PluginError as error:
+        if chosen.code is None:
+            raise
+        print(f"tcig: error: {error}", file=sys.stderr)
+        return None
 
 
 def _on_workers(options: Options, work: Work, given: dict[str, dict]) -> int:

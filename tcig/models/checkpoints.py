@@ -1,5 +1,7 @@
 """Checkpoint files read without unpickling, and put into the network that they must fit."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,8 +11,13 @@ from torch import Tensor, nn
 from tcig.data.errors import InputError
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, allowed: Sequence = ()) -> dict[str, Tensor]:
     """The tensors of a `.safetensors`, or of a checkpoint of torch's that holds nothing else.
+
+    Args:
+        path: the file.
+        allowed: classes that a checkpoint may hold beside tensors, see
+            `torch.serialization.safe_globals`.
 
     Raises:
         InputError: it cannot be read as such.
@@ -18,9 +25,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(allowed)):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises nearly anything on what is no checkpoint
-        raise InputError(f"{path} cannot be read as weights ({first_line(error)}).") from None
+        held = re.search(r"GLOBAL (\S+)", str(error))
+        reason = (
+            f"it holds {held[1]} and only tensors are read, so save its state_dict alone"
+            if held
+            else first_line(error)[:200]
+        )
+        raise InputError(f"{path} cannot be read as weights ({reason}).") from None
 
 
 def fill(network: nn.Module, state: dict[str, Tensor], source: Path | str) -> None:

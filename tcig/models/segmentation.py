@@ -122,7 +122,7 @@ def mask2former(name: str, source: Path | None = None):
     place = source or locate(MASK2FORMER[name])
     try:
         size = PUBLISHED_SIZE if name.endswith("-800") else {}
-        processor = AutoImageProcessor.from_pretrained(place, **size)
+        processor = AutoImageProcessor.from_pretrained(place, trust_remote_code=False, **size)
         model, loading = Mask2FormerForUniversalSegmentation.from_pretrained(
             place, use_safetensors=True, output_loading_info=True
         )

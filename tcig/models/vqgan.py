@@ -4,6 +4,7 @@
 the parts it is made of do, and the names of its tensors are kept, so that its checkpoints load.
 """
 
+import argparse
 import contextlib
 import io
 from pathlib import Path
@@ -11,13 +12,14 @@ from pathlib import Path
 import torch
 import yaml
 from diffusers import VQModel
-from safetensors.torch import load_file
 from taming.modules.diffusionmodules import model as taming
 from taming.modules.vqvae.quantize import VectorQuantizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tcig.data.errors import InputError
+from tcig.data.files import read_file
+from tcig.models.checkpoints import read_state
 
 WEIGHT_FILES = ("model.safetensors", "last.ckpt")
 
@@ -149,16 +151,19 @@ def _read_taming(folder: Path) -> VQGAN:
     weights = next((p for n in WEIGHT_FILES if (p := folder / n).is_file()), None)
     if weights is None:
         raise InputError(f"{folder} holds no VQGAN weights: give {' or '.join(WEIGHT_FILES)}.")
-    try:
-        if weights.suffix == ".safetensors":
-            state = load_file(weights)
-        else:
-            with torch.serialization.safe_globals([(_Callback, CALLBACK)]):
-                state = torch.load(weights, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:  # torch raises nearly anything on what is no checkpoint
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"{weights} cannot be read as weights ({reason}).") from None
+    state = read_state(weights, [(_Callback, CALLBACK), argparse.Namespace])
+    if weights.suffix != ".safetensors":
+        state = state.get("state_dict") if isinstance(state, dict) else None
+        if not isinstance(state, dict):
+            raise InputError(f"{weights} has no state_dict; give a checkpoint of Lightning's.")
+    # As torch's DataParallel names the parts of what it wraps.
+    state = {str(key).removeprefix("module."): value for key, value in state.items()}
     state = {key: value for key, value in state.items() if not key.startswith("loss.")}
+    if "quantize.embed.weight" in state:
+        raise InputError(
+            f"{weights} is a Gumbel VQGAN; give one with taming's VectorQuantizer, such as "
+            "vqgan_imagenet_f16_16384."
+        )
     codes = tuple(state.get("quantize.embedding.weight", torch.empty(0)).shape)
     wanted = (settings["n_embed"], settings["embed_dim"])
     if codes != wanted:
@@ -176,11 +181,9 @@ def _read_taming(folder: Path) -> VQGAN:
 
 def _settings(path: Path) -> dict:
     try:
-        parameters = yaml.safe_load(path.read_text())["model"]["params"]
+        parameters = yaml.safe_load(read_file(path))["model"]["params"]
         return {key: parameters[key] for key in ("ddconfig", "n_embed", "embed_dim")}
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, KeyError, TypeError):
+    except (yaml.YAMLError, ValueError, RecursionError, KeyError, TypeError):
         raise InputError(
             f"{path} is no VQGAN configuration of taming's: it needs model.params with ddconfig, "
             "n_embed and embed_dim."

@@ -122,6 +122,9 @@ class RunStore:
         else:
             write_whole(self.image(row["layout"], row["sample"]), png)
             self.done.add((row["layout"], row["sample"]))
-        self._file.write(json.dumps(row).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.write(json.dumps(row).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:  # of a full disk it has no name
+            raise OSError(error.errno, error.strerror, str(self.rows)) from None

@@ -248,7 +248,12 @@ def _read(place: Path, compute: Compute) -> dict:
     """How networks are read from a folder."""
     variants = filter(None, map(variant_of, sorted(place.iterdir())))
     variant = next(variants, None)  # parts that lack it are read from their plain files
-    return {"dtype": compute.dtype, "variant": variant, "use_safetensors": True}
+    return {
+        "dtype": compute.dtype,
+        "variant": variant,
+        "use_safetensors": True,
+        "trust_remote_code": False,
+    }
 
 
 def _placed(pipeline, compute: Compute):
