@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import warnings
 
 COMMANDS = {
@@ -29,6 +30,10 @@ COMMANDS = {
     "compare": "two results lined up row by row, or refused with the reason",
 }
 """Subcommand, a module of `tcig.commands` with a function `main(argv) -> int`, and what it does."""
+
+STOPPED = "tcig: stopped; the same command goes on from here"
+GRACE = 0.7
+"""Seconds in which an interrupted command tidies up, before its process is ended; ours."""
 
 USAGE = """usage: tcig COMMAND [OPTIONS]     (tcig COMMAND --help has examples)
 
@@ -62,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     except MemoryError:
         return _refuse("the memory does not suffice for this input")
     except KeyboardInterrupt:
-        print("tcig: stopped; the same command goes on from here", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         return 128 + signal.SIGINT
 
 
@@ -116,5 +121,31 @@ def _refuse(reason: str) -> int:
     return 2
 
 
+def entry() -> None:
+    """Runs the command line as a process of its own, which Ctrl-C ends within a second.
+
+    An interrupt may be lost, as in a callback of C code, and freeing networks takes longer than a
+    second. What is finished is kept, as after a kill.
+    """
+    leave = os._exit  # as it is before a plug-in is under guard
+
+    def end() -> None:
+        os.write(2, f"{STOPPED}\n".encode())
+        leave(128 + signal.SIGINT)
+
+    def interrupt(*_) -> None:
+        if "ray" not in sys.modules:  # Ray's processes are to be shut down
+            watch = threading.Timer(GRACE, end)
+            watch.daemon = True
+            watch.start()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    status = main()
+    if status == 128 + signal.SIGINT:
+        leave(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()
