@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tcig.data.errors import InputError
+from tcig.data.errors import InputError, shown
 from tcig.data.masks import check_runs
 from tcig.data.pictures import check_size
 from tcig.data.voc import BY_COCO_ID, BY_LABEL, VOC_WORDS
@@ -69,9 +69,7 @@ def check_object(path: Path, annotation: dict, image: dict) -> None:
     """
     number, area = annotation["id"], annotation["area"]
     if type(area) not in (int, float) or not 0 <= area <= 2 * image["width"] * image["height"]:
-        raise refusal(
-            path, number, f"has the area {_shown(area)}", "pixels of its image are needed"
-        )
+        raise refusal(path, number, f"has the area {shown(area)}", "pixels of its image are needed")
     if annotation.get("iscrowd", 0) not in (0, 1):
         raise refusal(path, number, f"has iscrowd {annotation['iscrowd']!r}", "it is 0 or 1")
     try:
@@ -112,7 +110,7 @@ def _check_polygon(polygon: object, height: int, width: int) -> float:
     """Checks a polygon and bounds the length of its outline, pixels."""
     if type(polygon) is not list:
         raise ValueError(
-            f"a polygon is {_shown(polygon)}; expected a list of lists [x, y, x, y, ...]"
+            f"a polygon is {shown(polygon)}; expected a list of lists [x, y, x, y, ...]"
         )
     if len(polygon) < 6 or len(polygon) % 2:
         raise ValueError(
@@ -135,14 +133,6 @@ def _check_polygon(polygon: object, height: int, width: int) -> float:
         return longest
     points = np.array(polygon, float).reshape(-1, 2)
     return float(np.abs(points - np.roll(points, 1, 0)).max(1).sum())
-
-
-def _shown(value: object) -> str:
-    """A value, cut: a number may have thousands of digits."""
-    if type(value) is int and abs(value) > 10**20:
-        return "of too many digits"
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def refusal(path: Path, number: int, what: str, why: object) -> InputError:

@@ -8,7 +8,7 @@ from PIL import ImageColor
 from scipy.ndimage import binary_dilation, maximum_filter, minimum_filter
 
 from tcig.data.checks import check_category, check_segmentation, class_of, encodable
-from tcig.data.errors import InputError
+from tcig.data.errors import InputError, shown
 from tcig.data.layout import Layout, Region
 from tcig.data.masks import decode, encode, to_rle
 from tcig.data.parsing import read_json
@@ -274,7 +274,7 @@ def _from_json(path: Path) -> list[tuple[str, np.ndarray]]:
             size = segmentation.get("size")
         try:
             if not isinstance(size, list) or len(size) != 2:
-                raise ValueError(f"size {size!r}; expected [height, width]")
+                raise ValueError(f"size {shown(size)}; expected [height, width]")
             check_size(*size[::-1])
             _check_square(path, *size[::-1])
             check_segmentation(segmentation, *size)
@@ -314,7 +314,7 @@ def _label_in(where: str, record: dict) -> str:
         known = BY_COCO_ID.get(category) if type(category) is int else None
         if known is None:
             raise InputError(
-                f"{where}: category_id {_hashable(category)} is none of the VOC classes in COCO; "
+                f"{where}: category_id {shown(category)} is none of the VOC classes in COCO; "
                 f"give `label`, one of {', '.join(BY_LABEL)}."
             )
         return known.label

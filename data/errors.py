@@ -18,6 +18,15 @@ class DeviceLostError(Exception):
     """
 
 
+def shown(value: object) -> str:
+    """Any value in a message: at most 60 characters of it, whatever its own code does."""
+    try:
+        text = repr(value)
+    except Exception:  # also: an integer of too many digits
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
 def describe(error: BaseException, source: str | Path) -> str:
     """An exception in one line, with that of the file `source` which it came through last."""
     if isinstance(error, InputError):

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from tcig.data.errors import InputError
+from tcig.data.errors import InputError, shown
 from tcig.data.files import read_file, write_whole
 from tcig.data.filters import Filter
 from tcig.data.masks import area, check_runs, decode, decode_all, label_map
@@ -91,7 +91,9 @@ class Layout(_Record):
     @classmethod
     def _names_files(cls, value: str) -> str:
         if not value or not all(c.isascii() and (c.isalnum() or c in "_.") for c in value):
-            raise ValueError(f"id {value!r} must be letters, digits, '_' or '.': it names files")
+            raise ValueError(
+                f"id {shown(value)} must be letters, digits, '_' or '.': it names files"
+            )
         return value
 
     @field_validator("image")
@@ -99,7 +101,7 @@ class Layout(_Record):
     def _below_its_folder(cls, value: str) -> str:
         names = value.split("/")
         if value and any(not re.fullmatch(r"\w[\w.-]*", name, re.ASCII) for name in names):
-            raise ValueError(f"image {value!r} must be a path below the COCO folder")
+            raise ValueError(f"image {shown(value)} must be a path below the COCO folder")
         return value
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tcig.data.errors import InputError
+from tcig.data.errors import InputError, shown
 from tcig.data.files import read_file
 
 MAX_SIDE = 20_000
@@ -30,15 +30,9 @@ def check_size(width: object, height: object) -> None:
         width * height > MAX_PIXELS
     ):
         raise ValueError(
-            f"size {_short(width)} x {_short(height)}; expected integers from 1 to "
+            f"size {shown(width)} x {shown(height)}; expected integers from 1 to "
             f"{MAX_SIDE:,} and at most {MAX_PIXELS:,} pixels"
         )
-
-
-def _short(value: object) -> str:
-    if type(value) is int and abs(value) > 10**20:
-        return "of too many digits"
-    return repr(value)[:40]
 
 
 def open_picture(path: Path, content: bytes | None = None, fix: str = "") -> Image.Image:

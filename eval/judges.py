@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tcig.data.errors import InputError
+from tcig.data.errors import InputError, shown
 from tcig.data.voc import COLOURS, NUM_LABELS
 from tcig.models import segmentation
 from tcig.models.devices import PLAIN
@@ -261,7 +261,7 @@ def load_judge(spec: str) -> tuple[str, StagedJudge]:
         judge = kind()
         identity = judge.identity
     if not isinstance(identity, str) or not identity:
-        raise PluginError(f"the judge {name} has the identity {identity!r}; expected a text.")
+        raise PluginError(f"the judge {name} has the identity {shown(identity)}; expected a text.")
     return name, PluginJudge(name, judge, f"{identity} code {code}")
 
 

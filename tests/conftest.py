@@ -12,6 +12,12 @@ from tcig.data.layout import Layout, Region
 from tcig.data.masks import encode
 
 
+def pytest_addoption(parser):
+    """How long the fuzz test runs."""
+    parser.addoption("--fuzz", type=int, default=500, help="malformed inputs to try")
+    parser.addoption("--fuzz-seed", type=int, default=0, help="of their generator")
+
+
 @pytest.fixture(autouse=True)
 def weights_store(tmp_path, monkeypatch):
     """An empty folder of weights, no hub, and no waiting between retries."""

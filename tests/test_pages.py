@@ -124,7 +124,7 @@ def test_the_table_of_the_readme_is_the_committed_result():
 
 
 def test_the_method_of_the_readme_is_scored_beside_the_references(tmp_path, capsys, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
     monkeypatch.chdir(tmp_path)
     Path("stripes.py").write_text(code)
     assert main(["check", "stripes.py:Stripes"]) == 0
@@ -140,6 +140,23 @@ def test_the_method_of_the_readme_is_scored_beside_the_references(tmp_path, caps
     table = capsys.readouterr().out
     assert re.search(r"\| paste \(oracle\) +\| colours +\| yes +\| +3 \| 1\.000 ± 0\.000", table)
     assert re.search(r"\| Stripes +\| colours +\| yes +\| +3 \| 0\.0", table)
+
+
+def test_the_judge_of_the_readme_is_scored_and_shown(tmp_path, capsys, monkeypatch):
+    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    assert len(code.splitlines()) <= 20
+    monkeypatch.chdir(tmp_path)
+    Path("reddish.py").write_text(code)
+    assert main(["check", "reddish.py:Reddish"]) == 0
+    arguments = ["--limit", "6", "--judge", "colours", "reddish.py:Reddish"]
+    assert main(["run", "--methods", "paste", "empty", *arguments]) == 0
+    capsys.readouterr()
+    assert main(["table", "runs", "--judge", "reddish.py:Reddish"]) == 0
+    table = capsys.readouterr().out
+    assert re.search(r"\| paste \(oracle\) +\| Reddish +\| yes +\| +6 \| 0\.", table)
+    assert "colours" not in table.split("\n\n")[0]
+    assert main(["report", "runs", "--out", "report.html"]) == 0
+    assert "Reddish" in Path("report.html").read_text()
 
 
 def _links(page: Path) -> Iterator[tuple[Path, str]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from tcig.data.errors import InputError
+from tcig.data.errors import InputError, shown
 from tcig.models.plugins import PluginError
 
 
@@ -36,7 +36,7 @@ def build_options(kind: type, name: str, *layers: Mapping[str, Any]) -> Any:
         OpenRowError: an option that a profile must give, see `OpenOptionError`.
     """
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
-        raise InputError(f"{name}: Options is {kind!r}; expected a frozen dataclass.")
+        raise InputError(f"{name}: Options is {shown(kind)}; expected a frozen dataclass.")
     merged: dict[str, Any] = {}
     for layer in layers:
         for option, value in _flat(layer):
@@ -83,6 +83,8 @@ def recorded(options: Any, name: str) -> dict[str, Any]:
             return {key: plain(each, f"{option}.{key}") for key, each in value.items()}
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{name}: {option} must be a finite number, got {value}.")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise InputError(f"{name}: {option} must be below 2^63, got {shown(value)}.")
         if value is None or isinstance(value, bool | int | float | str):
             return value
         raise PluginError(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from tcig.data.errors import InputError
+from tcig.data.errors import InputError, shown
 from tcig.data.imperfect import TRUE
 from tcig.data.layout import Layout
 from tcig.methods.base import Context, Cost, Method
@@ -103,14 +103,14 @@ def choose(
     if row != entry.method:
         layers.append(profile.methods.get(row, {}))
     source = source_of(kind.generate)
-    if type(kind.version) is not int:
-        raise PluginError(f"{row}: version is {kind.version!r}; expected an integer.")
+    if type(kind.version) is not int or not 0 <= kind.version < 2**31:
+        raise PluginError(f"{row}: version is {shown(kind.version)}; expected an integer from 0.")
     with refusing(row, "cannot take its options", source):
         options = build_options(kind.Options, row, *layers, settings)
     with refusing(row, "cannot name its sources", source):
         sources = kind.sources(options)
     if not isinstance(sources, tuple | list) or not all(isinstance(s, str) for s in sources):
-        raise PluginError(f"{row}: sources() gave {sources!r}; expected a tuple of texts.")
+        raise PluginError(f"{row}: sources() gave {shown(sources)}; expected a tuple of texts.")
     return Chosen(row, kind, options, code, tuple(sources))
 
 
@@ -198,7 +198,7 @@ def set_up(
     )
     if not all(isinstance(text, str) for text in texts):
         raise PluginError(
-            f"{row}: weights is {weights!r}; expected a dictionary from a part's name to its "
+            f"{row}: weights is {shown(weights)}; expected a dictionary from a part's name to its "
             "identity, both texts."
         )
     spec = RunSpec(
