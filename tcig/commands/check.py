@@ -6,8 +6,9 @@
     tcig check path/to/file.py:MyJudge
 
 Calls it again and again on a few layouts or images: twice alike, in another order, each alone; a
-method also under other seeds, a judge also with other sizes and an empty image. Prints a line for
-each property with what was seen and how to mend it.
+method also under other seeds, a judge also with other sizes and an empty image. A judge sees
+photographs, where there are some, and class maps in VOC's colours. Prints a line for each property
+with what was seen and how to mend it.
 """
 
 import sys
@@ -75,6 +76,8 @@ def _findings(options: Options, caught: list) -> "Iterator[Finding]":
     from tcig.data.layout import hash_order, read_manifest
     from tcig.data.photographs import open_photograph
     from tcig.eval.judges import load_judge
+    from tcig.methods.base import Context, NoOptions
+    from tcig.methods.references import Paste
     from tcig.models.plugins import PluginError
     from tcig.profiles import load_profile
     from tcig.run.conformance import Finding, check_judge, check_method
@@ -100,10 +103,10 @@ def _findings(options: Options, caught: list) -> "Iterator[Finding]":
     if not is_judge:
         yield from check_method(method, spec, layouts, caught)
         return
-    if given or coco is None:
-        what = "--set is of methods" if given else "give --coco FOLDER, photographs to segment"
-        raise InputError(f"{options.target} is a judge: {what}.")
-    images = [open_photograph(layout, coco, profile.size) for layout in layouts]
+    if given:
+        raise InputError(f"{options.target} is a judge: --set is of methods.")
+    images = [open_photograph(layout, coco, profile.size) for layout in layouts] if coco else []
+    images += Paste(Context(profile.size), NoOptions()).generate(layouts, [])
     yield from check_judge(judge, images, caught)
 
 

@@ -53,7 +53,9 @@ def call(
         given = [layouts[place] for place in part], [seeds[place] for place in part]
 
         def watch(event: Any = None, *_: Any, **values: Any) -> None:
-            with suppress(TypeError, ValueError):  # of what a method from outside may tell
+            with suppress(
+                TypeError, ValueError, KeyError
+            ):  # of what a method from outside may tell
                 if event == "progress" and progress:
                     shares[lane] = min(max(float(values["done"]), 0.0), 1.0) * len(part)
                     progress(sum(shares) / len(layouts))

@@ -76,6 +76,8 @@ def test_options_reach_the_method(draw, tmp_path):
         (("--set", "strength=1"), "no option 'strength'"),
         (("--method", "tcg"), "did you mean tcig"),
         (("--legend", "blue=cat"), "colours that the legend lacks: #ff0000"),
+        (("--legend", "300,0,0=cat"), "from 0 to 255"),
+        (("--prompt", "half \udcff"), "not UTF-8"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_sentence(draw, tmp_path, extra, said):

@@ -220,6 +220,59 @@ def test_categories_of_other_ids_are_refused(two_cats, refuses):
         read_instances(two_cats.root, 2017)
 
 
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [(0, "bus"), (0, "BUS"), (99, " Sofa "), (201, "tvmonitor"), (17, 5), (0, None)],
+)
+def test_a_class_under_another_id_is_refused(two_cats, refuses, number, name):
+    """Annotations of it would be left out in silence."""
+    two_cats.categories[:] = [c for c in two_cats.categories if c["id"] != number]
+    two_cats.categories.append({"id": number, "name": name})
+    two_cats.write()
+    with refuses(two_cats.instances_file, f"category {number} ", repr(name)):
+        read_instances(two_cats.root, 2017)
+
+
+def test_names_of_categories_have_no_case(two_cats):
+    for category in two_cats.categories:
+        category["name"] = category["name"].upper()
+    assert read_instances(two_cats.write(), 2017).objects
+
+
+@pytest.mark.parametrize("side", [20_001, 10**9, 1.5, "9", None, True])
+def test_sides_of_images_are_bounded(two_cats, refuses, side):
+    two_cats.images[0]["width"] = side
+    two_cats.write()
+    with refuses(two_cats.instances_file, "image 1", "expected integers from 1 to 20,000"):
+        read_instances(two_cats.root, 2017)
+
+
+def test_an_outline_that_would_fill_the_memory_is_refused(two_cats, refuses):
+    two_cats.images[0] |= {"width": 10_000, "height": 10_000}
+    zigzag = [coordinate for n in range(2000) for coordinate in (10_000 * (n % 2), n)]
+    two_cats.annotations[1]["segmentation"] = [zigzag]
+    two_cats.write()
+    with refuses(two_cats.instances_file, "annotation 11", "outline"):
+        read_instances(two_cats.root, 2017)
+
+
+def test_the_other_years_annotations_are_pointed_out(two_cats, refuses):
+    two_cats.year = 2014
+    two_cats.write()
+    with refuses("instances_val2017.json", "--year 2014"):
+        read_instances(two_cats.root, 2017)
+
+
+def test_without_captions_a_manifest_is_for_the_photographs(two_cats, refuses):
+    two_cats.write()
+    two_cats.captions_file.unlink()
+    with refuses(two_cats.captions_file, "--caption None"):
+        build_layouts(two_cats.root, Filter())
+    header, (layout,) = build_layouts(two_cats.root, Filter(caption=None))
+    assert layout.caption == ""
+    assert [source.file for source in header.sources] == ["instances_val2017.json"]
+
+
 def test_vocs_own_words_for_categories_are_known(two_cats):
     own = {"couch": "sofa", "tv": "tvmonitor"}
     for category in two_cats.categories:

@@ -1,5 +1,6 @@
 """The downloads against a local server of COCO's shape, with faults injected."""
 
+import hashlib
 import io
 import itertools
 import os
@@ -232,6 +233,39 @@ def test_corrupt_archive_is_discarded(server, tmp_path, place):
         download.fetch_annotations(tmp_path, 2017)
     assert not [name for name in names(tmp_path / "annotations") if not name.endswith("json.part")]
     server.files[ZIP] = good
+    download.fetch_annotations(tmp_path, 2017)
+    assert_annotations(tmp_path)
+
+
+def test_an_encrypted_archive_is_discarded_and_fetched_anew(server, tmp_path):
+    """Its flag stands in the member's headers; resuming it would refuse it for ever."""
+    good = server.files[ZIP]
+    locked = bytearray(good)
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = -1
+        while (place := locked.find(signature, place + 1)) >= 0:
+            locked[place + offset] |= 1
+    server.files[ZIP] = bytes(locked)
+    with pytest.raises(InputError, match="is broken: .*encrypted"):
+        download.fetch_annotations(tmp_path, 2017)
+    server.files[ZIP] = good
+    download.fetch_annotations(tmp_path, 2017)
+    assert_annotations(tmp_path)
+
+
+def test_an_archive_that_is_not_cocos_is_refused_from_its_own_address(
+    server, tmp_path, monkeypatch
+):
+    """Plain HTTP can be changed on the way; of a mirror it is only said."""
+    with pytest.warns(UserWarning, match="not the archive that COCO published"):
+        download.fetch_annotations(tmp_path / "mirrored", 2017)
+    monkeypatch.setattr(download, "BASE", os.environ["TCIG_COCO_MIRROR"])
+    monkeypatch.delenv("TCIG_COCO_MIRROR")
+    with pytest.raises(InputError, match="not the archive that COCO published"):
+        download.fetch_annotations(tmp_path, 2017)
+    assert not list((tmp_path / "annotations").glob("*.json"))
+    digest = hashlib.sha256(server.files[ZIP]).hexdigest()
+    monkeypatch.setitem(download.ARCHIVES, 2017, digest)
     download.fetch_annotations(tmp_path, 2017)
     assert_annotations(tmp_path)
 

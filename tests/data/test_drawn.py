@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from tcig.data.drawn import drawn_layout, parse_legend
 from tcig.data.errors import InputError
+from tcig.data.export import export_layouts
 from tcig.data.masks import encode
 from tcig.data.voc import BY_LABEL, COLOURS
 
@@ -123,6 +124,167 @@ def test_what_is_transparent_is_background(save):
     assert int(pixels(layout, "cat").sum()) == 55
 
 
+def disc(colour, ground, mode="RGB", size=64):
+    """A disc of 24 pixels, drawn at four times the size so that its edge is soft."""
+    image = Image.new(mode, (4 * size,) * 2, ground)
+    ImageDraw.Draw(image).ellipse((4 * 20, 4 * 20, 4 * 44, 4 * 44), colour)
+    return image.resize((size, size), Image.Resampling.LANCZOS)
+
+
+DISC = np.hypot(*(np.indices((64, 64)) + 0.5 - 32.25)) <= 12.2
+
+
+def differs(mask):
+    return int((mask ^ DISC).sum())
+
+
+@pytest.mark.parametrize(
+    ("colour", "ground"),
+    [("white", "black"), ("black", "white"), ("red", "black"), ("navy", "white"), ("#777", "#bbb")],
+)
+@pytest.mark.parametrize("form", ["png", "jpg", "bmp"])
+def test_an_object_is_what_differs_from_the_border(save, colour, ground, form):
+    image = disc(colour, ground)
+    path = save(image, f"cat.{form}")
+    assert differs(pixels(drawn_layout("", [path], {}), "cat")) < 40
+
+
+def test_an_object_of_several_colours_is_whole(save):
+    image = disc("black", "white")
+    ImageDraw.Draw(image).rectangle((26, 26, 38, 38), "#e0e0e0")
+    assert differs(pixels(drawn_layout("", [save(image, "cat.png")], {}), "cat")) < 60
+
+
+def test_an_object_that_touches_the_border_is_found(save):
+    image = Image.new("L", (64, 64), 0)
+    ImageDraw.Draw(image).rectangle((0, 40, 63, 63), 255)  # a third of the border
+    mask = pixels(drawn_layout("", [save(image, "dog.png")], {}), "dog")
+    assert mask[40:].all()
+    assert not mask[:40].any()
+
+
+def test_a_picture_whose_border_tells_nothing_is_refused(save, refuse):
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    path = save(Image.fromarray(noise), "cat.png")
+    refuse("border has no colour that most of it shares", [path], {})
+    refuse("no object", [save(Image.new("RGB", (32, 32), "red"), "dog.png")], {})
+
+
+@pytest.mark.parametrize("ground", [0, 300, 65535])
+def test_sixteen_bits_make_the_same_mask(save, ground):
+    soft = np.asarray(disc(255, 0, "L")).astype(float) / 255
+    top = 0 if ground > 60_000 else 65_000
+    values = ground + soft * (top - ground)
+    path = save(Image.fromarray(values.astype(np.uint16)), "cat.png")
+    assert differs(pixels(drawn_layout("", [path], {}), "cat")) < 40
+
+
+@pytest.mark.parametrize("hidden", [(0, 0, 0, 0), (255, 255, 255, 0), (0, 0, 255, 0)])
+@pytest.mark.parametrize("ink", [(0, 0, 0, 255), (255, 0, 0, 255)])
+def test_ink_on_a_transparent_layer_is_the_object(save, hidden, ink):
+    image = disc(ink, hidden, "RGBA")
+    legend = parse_legend(("black=cat", "red=cat", "blue=bus"))
+    for path, colours in ((save(image, "cat.png"), {}), (save(image, "scene.png"), legend)):
+        (region,) = drawn_layout("", [path], colours).regions
+        assert region.label == "cat"
+        assert differs(region.pixels) < 40
+    palette = save(image.quantize(), "dog.png")  # transparency as a palette PNG has it
+    assert differs(pixels(drawn_layout("", [palette], {}), "dog")) < 60
+
+
+def test_a_photograph_is_no_mask(save, refuse):
+    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), np.uint8)
+    refuse("colours, as a photograph", [save(Image.fromarray(noise))], parse_legend(RED_CAT))
+
+
+def test_exported_masks_are_drawn_as_they_are(tmp_path, box_layout):
+    layout = box_layout(64, cat=(0, 60, 0, 64), bus=(62, 64, 5, 9))  # the cat has the border
+    export_layouts([layout], tmp_path / "e", 64, 1, lambda *_: 0)
+    masks = sorted((tmp_path / "e" / "masks").iterdir())
+    drawn = drawn_layout("", masks, {})
+    assert [region.label for region in drawn.regions] == ["cat", "bus"]
+    for region, other in zip(drawn.regions, layout.regions, strict=True):
+        assert (region.pixels == other.pixels).all()
+    classes = drawn_layout("", [tmp_path / "e" / "classes" / f"{layout.id}.png"], {})
+    assert (classes.class_map(64) == layout.class_map(64)).all()
+
+
+def coco(**changes):
+    polygon = [[4, 4, 12, 4, 12, 12, 4, 12]]
+    record = {"id": 1, "image_id": 7, "category_id": 17, "segmentation": polygon, "iscrowd": 0}
+    content = {
+        "images": [{"id": 7, "width": 20, "height": 20, "file_name": "x.jpg"}],
+        "categories": [{"id": 17, "name": "cat"}],
+        "annotations": [record],
+    }
+    return content | changes
+
+
+@pytest.mark.parametrize("name", ["masks.json", "masks.JSON"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_cocos_own_json_has_its_size_in_images(tmp_path, name, encoding):
+    path = tmp_path / name
+    path.write_text(json.dumps(coco()), encoding=encoding)
+    layout = drawn_layout("", [path], {})
+    assert layout.side == 20
+    assert int(pixels(layout, "cat").sum()) == 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"images": [{"id": 7, "width": 10**9, "height": 10**9}]}, "size 1000000000"),
+        ({"images": [{"id": 7, "width": 20, "height": 30}]}, "20x30: a mask is a square"),
+        (
+            {"images": [{"id": 8, "width": 20, "height": 20}]},
+            r"size None; expected \[height, width\]",
+        ),
+        ({"images": [{"id": 7}, {"id": 8}]}, "2 images"),
+        ({"images": 3}, "another form"),
+        ({"categories": [{"id": 17, "name": "bus"}]}, "category 17 is 'bus'"),
+        ({"categories": [{"id": 3, "name": "Cat"}]}, "category 3 is 'Cat'"),
+        ({"annotations": []}, "no list of masks"),
+        ({"annotations": {"a": 1}}, "no list of masks"),
+    ],
+)
+def test_cocos_json_that_cannot_be_drawn(tmp_path, refuse, changes, match):
+    path = tmp_path / "masks.json"
+    path.write_text(json.dumps(coco(**changes)))
+    refuse(match, [path], {})
+
+
+FAR = [
+    [10, 10, 2.0e9, 10, 2.0e9, 100],
+    [10, 10, -9e9, 10, 30, 30],
+    [0, 0, float("inf"), 5, 5, 5],
+    [0, 0, float("nan"), 5, 5, 5],
+    [0, 0, None, 5, 5, 5],
+    [0, 0, 10**400, 5, 5, 5],
+    [0, 0, 500, 5, 5, 5],
+    ["a"] * 6,
+    [0, 0, 5, 5, 5],
+    [0, 0, 5, 5],
+    7,
+]
+
+
+@pytest.mark.parametrize("polygon", FAR, ids=str)
+def test_coordinates_are_bounded_by_the_image(tmp_path, refuse, polygon):
+    path = tmp_path / "masks.json"
+    path.write_text(json.dumps([{"label": "cat", "size": [128, 128], "segmentation": [polygon]}]))
+    refuse("mask 1: a polygon ", [path], {})
+
+
+@pytest.mark.parametrize(
+    "size", [[10**9, 10**9], [0, 0], ["128", "128"], "128x128", None, [128], [1.5, 2]]
+)
+def test_sizes_of_masks_are_bounded(tmp_path, refuse, size):
+    path = tmp_path / "masks.json"
+    for segmentation in ([[1, 1, 9, 1, 9, 9]], {"size": size, "counts": [0, 4]}):
+        path.write_text(json.dumps([{"label": "cat", "size": size, "segmentation": segmentation}]))
+        refuse("mask 1: size", [path], {})
+
+
 def test_json_of_coco_segmentations(tmp_path):
     mask = np.zeros((20, 20), bool)
     mask[3:9, 4:15] = True
@@ -180,6 +342,9 @@ def test_what_cannot_be_a_mask_is_refused(save, tmp_path, refuse):
         ("nocolour=cat", "COLOUR=LABEL"),
         ("red=yak", "no class 'yak': there are airplane"),
         ("1,2=cat", "COLOUR=LABEL"),
+        ("300,0,0=cat", "from 0 to 255"),
+        ("0,-1,0=cat", "COLOUR=LABEL"),
+        ("9999999999,0,0=cat", "COLOUR=LABEL"),
     ],
 )
 def test_a_legend_that_says_nothing(entry, match):

@@ -175,6 +175,83 @@ def test_truncated_manifests_are_refused(manifest, tmp_path, refuses, keep, word
         read_manifest(path)
 
 
+def changed(manifest, path, **fields):
+    """A manifest whose second line has other fields."""
+    write_manifest(path, *manifest)
+    lines = path.read_text().splitlines()
+    lines[1] = json.dumps(json.loads(lines[1]) | fields)
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["../secret.png", "/etc/passwd", "val2017/../../x.png", "a//b.png", "..", "val2017/", "~/x"],
+)
+def test_photographs_lie_below_their_folder(manifest, tmp_path, refuses, image):
+    path = changed(manifest, tmp_path / "m.jsonl", image=image)
+    with refuses(path, "line 2", "image"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize("side", [10**9, 20_001, 10_001, 0, -5])
+def test_sides_of_layouts_are_bounded(manifest, tmp_path, refuses, side):
+    _, layouts = manifest
+    region = layouts[0].regions[0].model_dump()
+    region["mask"] = {"size": [side, side], "counts": "0"}
+    path = changed(manifest, tmp_path / "m.jsonl", side=side, size=None, regions=[region])
+    with refuses(path, "line 2", "size"):
+        read_manifest(path)
+
+
+def test_a_byte_order_mark_and_other_ends_of_lines_are_read(manifest, tmp_path):
+    path = tmp_path / "m.jsonl"
+    write_manifest(path, *manifest)
+    whole, content = read_manifest(path), path.read_bytes()
+    for other in (b"\xef\xbb\xbf" + content, content.replace(b"\n", b"\r\n"), content + b"\n \n"):
+        path.write_bytes(other)
+        assert read_manifest(path) == whole
+
+
+def test_a_square_photograph_has_no_size_in_its_line(manifest, tmp_path):
+    _, layouts = manifest
+    assert {layout.size for layout in layouts} == {(200, 100)}
+    assert '"size":[200,100]' in layouts[0].model_dump_json()
+    square = layouts[0].model_copy(update={"size": None})
+    assert "size" not in json.loads(square.model_dump_json())
+    with pytest.raises(ValueError, match="another shorter side"):
+        Layout.model_validate(layouts[0].model_dump() | {"size": (200, 90)})
+
+
+def test_a_killed_export_goes_on_and_a_finished_one_is_kept(
+    manifest, tmp_path, refuses, monkeypatch
+):
+    _, layouts = manifest
+    calls = 0
+
+    def dies(*_):
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return 0
+
+    out = tmp_path / "e"
+    with pytest.raises(KeyboardInterrupt):
+        export_layouts(layouts, out, 16, 1, dies)
+    with refuses(out, "not empty"):
+        export_layouts(layouts[:2], out, 16, 1, lambda *_: 0)
+    export_layouts(layouts, out, 16, 1, lambda *_: 0)
+    export_layouts(layouts, tmp_path / "whole", 16, 1, lambda *_: 0)
+    names = [
+        sorted(str(p.relative_to(root)) for p in root.rglob("*"))
+        for root in (out, tmp_path / "whole")
+    ]
+    assert names[0] == names[1]
+    with refuses(out, "not empty"):
+        export_layouts(layouts, out, 16, 1, lambda *_: 0)
+
+
 def test_absent_manifests_are_refused(tmp_path, refuses):
     with refuses(tmp_path / "m.jsonl"):
         read_manifest(tmp_path / "m.jsonl")

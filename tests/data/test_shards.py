@@ -50,3 +50,13 @@ def test_parts_of_one_whole_write_at_once_each_of_them_once(tmp_path):
     with sole_writer(tmp_path):
         assert "is being written by another" in refused(tmp_path, Shard(1, 3))
     assert refused(tmp_path) is None
+
+
+def test_a_disk_without_locks_is_named(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    said = r"\.lock cannot be locked \(No locks available\)"
+    with pytest.raises(InputError, match=said), sole_writer(tmp_path):
+        pass

@@ -1,5 +1,6 @@
 """Mask2Former as a judge: a tiny network of random weights, and hand-made outputs."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from fake_gpu import FakeGpu
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from tcig.data.errors import InputError
 from tcig.data.files import sha256
 from tcig.data.masks import decode
 from tcig.data.voc import BY_LABEL, LABELS
@@ -192,6 +194,24 @@ def test_a_model_that_lacks_a_class_is_refused(former, tmp_path, refused):
     folder = renamed(former, tmp_path / "other", {"cat": "feline", "couch": "settee"})
     with refused(folder, "cat, couch"):
         load_judge(f"mask2former={folder}")
+
+
+@pytest.mark.parametrize("part", ["preprocessor_config.json", "config.json"])
+def test_code_of_a_folder_is_never_run_nor_asked_about(former, tmp_path, monkeypatch, part):
+    """`auto_map` names a class in a file of the folder, which transformers runs after a "y"."""
+    folder = shutil.copytree(former, tmp_path / "copy")
+    code = f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\nclass Mine: pass\n"
+    (folder / "mine.py").write_text(code)
+    config = json.loads((folder / part).read_text())
+    names = ["AutoImageProcessor", "AutoModel", "AutoConfig"]
+    config["auto_map"] = dict.fromkeys(names, "mine.Mine")
+    if "image_processor_type" in config:
+        config["image_processor_type"] = "Mine"
+    (folder / part).write_text(json.dumps(config))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asks"))
+    with contextlib.suppress(InputError):
+        load_judge(f"mask2former={folder}")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_the_words_of_the_instance_checkpoint_are_known(former, tmp_path):

@@ -52,6 +52,20 @@ CLIP_NAME = "timm/vit_base_patch32_clip_224.openai"
 DEEPLAB = "deeplabv3_resnet101_coco-586e9e4e.pth"
 
 
+@pytest.mark.parametrize("part", ["../evil", "a/b", "/etc", "..", "unet\n", ""])
+def test_parts_of_an_index_that_lead_elsewhere_are_refused(hub, tmp_path, part):
+    index = json.dumps(INDEX | {part: ["diffusers", "UNet2DConditionModel"]}).encode()
+    hub.add(NAME, FILES | {"model_index.json": index})
+    with pytest.raises(InputError, match=r"model_index\.json has the part"):
+        fetch(NAME)
+    folder = tmp_path / "theirs"
+    for name, content in (FILES | {"model_index.json": index}).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match=r"model_index\.json has the part"):
+        fetch(NAME, str(folder))
+
+
 def stored(folder):
     files = [p for p in folder.rglob("*") if p.is_file() and p.name != ".lock"]
     return {p.relative_to(folder).as_posix() for p in files}

@@ -1,3 +1,4 @@
+import argparse
 import json
 import sys
 from types import ModuleType
@@ -135,6 +136,37 @@ def test_a_checkpoint_keyed_by_lightnings_callback_loads_without_lightning(
     assert home not in sys.modules
     with torch.inference_mode():
         assert torch.equal(load_vqgan(tmp_path)(images), model(images))
+
+
+@pytest.fixture
+def checkpoint(tmp_path, model):
+    """Writes a checkpoint as Lightning does, with other parts; its folder."""
+
+    def save(state, **parts):
+        write(tmp_path, model.state_dict())
+        (tmp_path / "model.safetensors").unlink()
+        torch.save({"state_dict": state} | parts, tmp_path / "last.ckpt")
+        return tmp_path
+
+    return save
+
+
+def test_a_checkpoint_with_a_namespace_or_of_dataparallel_loads(checkpoint, model, images):
+    state = model.state_dict()
+    wrapped = {f"module.{key}": value for key, value in state.items()}
+    namespace = argparse.Namespace(lr=1e-4, name="x")
+    for folder in (checkpoint(state, hyper_parameters=namespace), checkpoint(wrapped)):
+        with torch.inference_mode():
+            assert torch.equal(load_vqgan(folder)(images), model(images))
+
+
+def test_a_gumbel_vqgan_and_a_checkpoint_without_tensors_are_named(checkpoint, model):
+    state = {k: v for k, v in model.state_dict().items() if not k.startswith("quantize.")}
+    gumbel = state | {"quantize.embed.weight": torch.zeros(32, 4)}
+    with pytest.raises(InputError, match=r"last\.ckpt is a Gumbel VQGAN"):
+        load_vqgan(checkpoint(gumbel))
+    with pytest.raises(InputError, match=r"last\.ckpt has no state_dict"):
+        load_vqgan(checkpoint([1, 2]))
 
 
 def test_a_checkpoint_that_holds_code_is_refused(tmp_path, model):

@@ -1,0 +1,146 @@
+"""Every picture through one opener: formats, 16 bits, bounds, and what is no picture or no file."""
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tcig.data import pictures
+from tcig.data.errors import InputError
+from tcig.data.files import read_file, sha256, write_whole
+from tcig.data.pictures import check_size, eight_bits, open_picture
+
+
+def png(width, height):
+    """A PNG of one bit a pixel, all black, of a few kilobytes whatever its size."""
+
+    def chunk(kind, body):
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    packer = zlib.compressobj(9)
+    row = b"\0" + bytes(-(-width // 8))
+    body = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
+def test_formats_of_pictures_are_read(tmp_path, form):
+    path = tmp_path / "picture"
+    Image.new("RGB", (9, 5), "red").save(path, form)
+    picture = open_picture(path)
+    assert (picture.size, picture.format) == ((9, 5), form)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the file is empty"),
+        (b"<html></html>", "not a picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
+        (png(40, 40)[:45], "cannot be read as a picture"),
+        (png(20_001, 1), "size 20001 x 1"),
+        (png(10_001, 10_000), "size 10001 x 10000"),
+    ],
+    ids=["empty", "a page", "PostScript", "cut", "too wide", "too many pixels"],
+)
+def test_what_is_no_picture_is_refused_by_name(tmp_path, refuses, content, said):
+    path = tmp_path / "picture.png"
+    path.write_bytes(content)
+    with refuses(path, said):
+        open_picture(path)
+
+
+def test_sizes_have_one_bound():
+    for size in [(1, 1), (20_000, 5_000), (10_000, 10_000)]:
+        check_size(*size)
+    for size in [
+        (0, 5),
+        (-1, 5),
+        (20_001, 1),
+        (10_001, 10_000),
+        (1.0, 5),
+        (True, 5),
+        (None, 5),
+        (10**5000, 1),
+    ]:
+        with pytest.raises(ValueError, match="expected integers from 1 to 20,000"):
+            check_size(*size)
+
+
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_sixteen_bits_are_scaled(tmp_path, order):
+    values = np.array([[0, 257, 128 * 257 + 100, 65535]], order)
+    path = tmp_path / "grey.tif"
+    Image.fromarray(values).save(path)
+    assert np.asarray(eight_bits(open_picture(path), path)).tolist() == [[0, 1, 128, 255]]
+
+
+def test_more_than_sixteen_bits_are_refused(tmp_path, refuses):
+    for number, values in enumerate(
+        [np.ones((4, 4), np.float32), np.full((4, 4), 70_000, np.int32)]
+    ):
+        path = tmp_path / f"{number}.tif"
+        Image.fromarray(values).save(path)
+        with refuses(path, "16 bits"):
+            eight_bits(open_picture(path), path)
+
+
+@pytest.mark.parametrize("read", [read_file, open_picture, sha256])
+def test_only_regular_files_are_read(tmp_path, refuses, read):
+    pipe, link = tmp_path / "pipe.png", tmp_path / "link.png"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link, Path("/dev/zero")):
+        with refuses(path, "not a regular file"):
+            read(path)
+    with refuses(tmp_path, "a folder"):
+        read(tmp_path)
+    with refuses(tmp_path / "none", "No such file"):
+        read(tmp_path / "none")
+
+
+def test_files_of_many_gigabytes_are_not_read(tmp_path, refuses):
+    path = tmp_path / "sparse.json"
+    with path.open("wb") as file:
+        file.truncate(3 * 2**30)
+    with refuses(path, "3,221,225,472 bytes"):
+        read_file(path)
+
+
+def test_a_write_names_its_file(tmp_path, refuses, monkeypatch):
+    with refuses(tmp_path, "is a folder"):
+        write_whole(tmp_path, "x")
+    with pytest.raises(OSError, match="report") as caught:
+        write_whole(tmp_path / "none" / "report.html", "x")
+    assert caught.value.filename.endswith("none/report.html")
+
+    def full(number):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_whole(tmp_path / "report.html", "x")
+    assert caught.value.filename == str(tmp_path / "report.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_content_that_was_read_before_is_not_read_again(tmp_path):
+    buffer = io.BytesIO()
+    Image.new("L", (3, 3)).save(buffer, "PNG")
+    assert open_picture(tmp_path / "gone.png", buffer.getvalue()).size == (3, 3)
+    assert pictures.MAX_PIXELS == 10**8
+
+
+def test_names_in_messages_stay_short(tmp_path):
+    with pytest.raises(InputError) as caught:
+        open_picture(tmp_path / "x.png", fix="draw it again")
+    assert str(caught.value).endswith("; draw it again.")
