@@ -54,7 +54,9 @@ def main(argv: list[str]) -> int:
     if options.out.suffix != ".png":
         raise InputError(f"--out {options.out}: images are PNG.")
     from tcig.data.drawn import drawn_layout, parse_legend
+    from tcig.data.errors import describe
     from tcig.methods.two_stage.method import TwoStage
+    from tcig.models.plugins import source_of
     from tcig.profiles import load_profile
     from tcig.run.generate import Ledger
     from tcig.run.spec import prepare
@@ -68,57 +70,48 @@ def main(argv: list[str]) -> int:
     if options.outputs > 1 and not staged:
         raise InputError(f"--outputs: {options.method} has no two stages.")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    images = options.samples * options.outputs
-    with Ledger(images, options.method.rpartition(":")[2]) as ledger:
-        failed = (_in_stages if staged else _at_once)(options, method, layout, ledger)
-    if failed:
-        print(f"tcig: error: {options.method}: {failed}", file=sys.stderr)
-    return 1 if failed else 0
+    row = options.method.rpartition(":")[2]
+    with Ledger(options.samples * options.outputs, row) as ledger:
+        try:
+            (_in_stages if staged else _at_once)(options, method, layout, ledger)
+        except InputError:
+            raise
+        except Exception as error:
+            failure = f"{row} failed: {describe(error, source_of(method.generate))}"
+            print(f"tcig: error: {failure}", file=sys.stderr)
+            return 1
+    return 0
 
 
-def _at_once(options: Options, method, layout, ledger) -> str | None:
-    """Draws and saves all samples; why it failed, if it did."""
-    from tcig.data.errors import describe
-    from tcig.models.plugins import source_of
+def _at_once(options: Options, method, layout, ledger) -> None:
+    """Draws all samples and saves them."""
     from tcig.run.calls import call
 
-    count, seeds = options.samples, _seeds(options)
-    try:
-        images = call(
-            method, [layout] * count, seeds, lambda share: ledger.under_way(share * count)
-        )
-    except Exception as error:
-        return describe(error, source_of(method.generate))
-    for number, image in enumerate(images):
+    count = options.samples
+
+    def tell(share: float) -> None:
+        ledger.under_way(share * count)
+
+    for number, image in enumerate(call(method, [layout] * count, _seeds(options), tell)):
         _save(image, options.out, number, count)
-    return None
 
 
-def _in_stages(options: Options, method, layout, ledger) -> str | None:
-    """Draws stage 1 of all samples, and from each the outputs of stage 2; saves all; why it failed,
-    if it did."""
-    from tcig.data.errors import describe
+def _in_stages(options: Options, method, layout, ledger) -> None:
+    """Draws stage 1 of all samples, and from each the outputs of stage 2, and saves all."""
     from tcig.methods.base import Progress
     from tcig.seeds import seed_of
 
     seeds, images = _seeds(options), options.samples * options.outputs
-    steps = method.options.first.iterations, method.stage2_steps() * options.samples
-    progress = Progress(lambda event, done: ledger.under_way(done * images), sum(steps))
-    try:
-        placed = method.place([layout] * options.samples, seeds, progress=progress)
-        for number, (image, seed) in enumerate(zip(placed, seeds, strict=True)):
-            _save(image, options.out, number, options.samples, "-stage1")
-            again = [seed_of(f"drawn {seed}", n) for n in range(options.outputs - 1)]
-            copies = [layout] * options.outputs, [image] * options.outputs
-            refined = method.refine(*copies, [seed, *again], progress)
-            for output, each in enumerate(refined):
-                suffix = f"-{output}" if options.outputs > 1 else ""
-                _save(each, options.out, number, options.samples, suffix)
-    except InputError:
-        raise
-    except Exception as error:
-        return describe(error, "")
-    return None
+    steps = method.options.first.iterations + method.stage2_steps() * options.samples
+    progress = Progress(lambda event, done: ledger.under_way(done * images), steps)
+    placed = method.place([layout] * options.samples, seeds, progress=progress)
+    for number, (image, seed) in enumerate(zip(placed, seeds, strict=True)):
+        _save(image, options.out, number, options.samples, "-stage1")
+        again = [seed_of(f"drawn {seed}", n) for n in range(options.outputs - 1)]
+        copies = [layout] * options.outputs, [image] * options.outputs
+        for output, each in enumerate(method.refine(*copies, [seed, *again], progress)):
+            suffix = f"-{output}" if options.outputs > 1 else ""
+            _save(each, options.out, number, options.samples, suffix)
 
 
 def _seeds(options: Options) -> list[int]:
