@@ -65,14 +65,12 @@ def drawn_layout(caption: str, masks: Sequence[Path], legend: Mapping[Colour, st
     found = [(label, mask) for label, mask in found if mask.any()]
     if not found:
         raise InputError(f"{masks[0]} has no object: all of it is background.")
-    ((height, width),) = sides
-    if height != width:
-        raise InputError(f"{masks[0]} is {width}x{height}: a mask is a square, crop it to one.")
+    ((side, _),) = sides
     regions = tuple(
         Region(annotation=number, label=label, mask=encode(mask))
         for number, (label, mask) in enumerate(found, start=1)
     )
-    return Layout(id="drawn", image="", side=width, caption=caption, regions=regions)
+    return Layout(id="drawn", image="", side=side, caption=caption, regions=regions)
 
 
 def palette() -> dict[Colour, str]:

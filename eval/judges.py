@@ -233,17 +233,23 @@ SOURCES = {"deeplabv3_resnet101": segmentation.DEEPLABV3} | segmentation.MASK2FO
 """Judge -> the weights that it takes where no path is given."""
 
 
-def check_judge(spec: str) -> None:
-    """Fetches the weights of a judge where they lack; loads the code of one from outside.
+def check_judges(specs: Sequence[str]) -> None:
+    """Fetches the weights of judges where they lack; loads the code of those from outside.
 
     Raises:
-        InputError: no such judge, a path where none is taken, or weights that cannot be had.
+        InputError: no such judge, two of one name, a path where none is taken, or weights that
+            cannot be had.
     """
-    name, target, path = _find(spec)
-    if target:
-        load_class(target, Judge)
-    elif path is None and name in SOURCES:
-        locate(SOURCES[name])
+    names = [judge_name(spec) for spec in specs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"the judge {twice} is named twice, of {', '.join(specs)}; rename one.")
+    for spec in specs:
+        name, target, path = _find(spec)
+        if target:
+            load_class(target, Judge)
+        elif path is None and name in SOURCES:
+            locate(SOURCES[name])
 
 
 def load_judge(spec: str) -> tuple[str, StagedJudge]:
@@ -263,19 +269,6 @@ def load_judge(spec: str) -> tuple[str, StagedJudge]:
     if not isinstance(identity, str) or not identity:
         raise PluginError(f"the judge {name} has the identity {shown(identity)}; expected a text.")
     return name, PluginJudge(name, judge, f"{identity} code {code}")
-
-
-def load_judges(specs: Sequence[str]) -> list[tuple[str, StagedJudge]]:
-    """Several judges, each with its name.
-
-    Raises:
-        InputError: see `load_judge`; two have the same name.
-    """
-    names = [judge_name(spec) for spec in specs]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise InputError(f"the judge {twice} is named twice, of {', '.join(specs)}; rename one.")
-    return [load_judge(spec) for spec in specs]
 
 
 def judge_name(spec: str) -> str:

@@ -110,7 +110,7 @@ def main(argv: list[str]) -> int:
     from tcig.data.imperfect import imperfect
     from tcig.data.layout import hash_order, read_manifest
     from tcig.data.shards import Shard
-    from tcig.eval.judges import check_judge
+    from tcig.eval.judges import check_judges
     from tcig.methods.registry import find_row
     from tcig.methods.settings import parse_settings
     from tcig.models.weights import locate
@@ -141,8 +141,7 @@ def main(argv: list[str]) -> int:
     for each in picked.values():  # what is wrong or lacks is said before anything is drawn
         for source in each.sources:
             locate(source)
-    for judge in judges:
-        check_judge(judge)
+    check_judges(judges)
     if options.engine == "ray":
         return _on_workers(options, work, {method: given[row] for method, row in rows.items()})
     return _here(options, work, list(picked.values()), shard)
@@ -150,7 +149,7 @@ def main(argv: list[str]) -> int:
 
 def _here(options: Options, work: Work, picked: "list[Chosen]", shard: "Shard | None") -> int:
     """Draws and scores in this process."""
-    from tcig.eval.judges import load_judges
+    from tcig.eval.judges import load_judge
     from tcig.eval.score import Sizes, score_folder
     from tcig.models.kept import release
     from tcig.run.generate import generate, samples_of, samples_of_shard
@@ -185,7 +184,7 @@ def _here(options: Options, work: Work, picked: "list[Chosen]", shard: "Shard | 
         del method
     release()
     sizes = Sizes(profile.size, profile.score_size)
-    for judge in load_judges(work.judges):
+    for judge in map(load_judge, work.judges):
         for folder in folders:
             images = folder, work.layouts, work.manifest
             score_folder(*images, judge, sizes, shard=shard, only=own)

@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     from tcig.data.files import sha256
     from tcig.data.layout import read_manifest
     from tcig.data.shards import Shard
-    from tcig.eval.judges import load_judges
+    from tcig.eval.judges import check_judges, load_judge
     from tcig.eval.label_maps import LabelMaps
     from tcig.eval.score import Sizes, score_folder
     from tcig.models.devices import PLAIN
@@ -69,7 +69,8 @@ def main(argv: list[str]) -> int:
         maps = LabelMaps(options.label_maps)
         judges = [(maps.name, maps)]
     else:
-        judges = load_judges(options.judge or profile.judges)
+        check_judges(options.judge or profile.judges)
+        judges = map(load_judge, options.judge or profile.judges)
     for judge in judges:
         place = score_folder(
             options.folder,
