@@ -140,7 +140,8 @@ def entry() -> None:
             watch.start()
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as under nohup
+        signal.signal(signal.SIGINT, interrupt)
     status = main()
     if status == 128 + signal.SIGINT:
         leave(status)

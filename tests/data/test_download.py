@@ -17,6 +17,7 @@ from PIL import Image
 from tcig.data import download, transfer
 from tcig.data.errors import InputError
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*not the archive that COCO published")
 ZIP = "/annotations/annotations_trainval2017.zip"
 INSTANCES, CAPTIONS = b'{"images": []}', b'{"annotations": []}'
 

@@ -9,6 +9,7 @@ from coco_folder import thing
 from tcig.cli import main
 from tcig.data.layout import read_manifest
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*not the archive that COCO published")
 ZIP = "/annotations/annotations_trainval2017.zip"
 
 

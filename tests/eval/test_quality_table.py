@@ -205,7 +205,7 @@ def test_the_command_shows_them_by_name(ready, capsys):
     assert main(["table", str(folder), "--reductions", *names]) == 0
     out = capsys.readouterr().out
     assert out == render(measured([folder], "none"), names, "md")
-    assert list(cells(out)[0])[3:6] == names
+    assert list(cells(out)[0])[4:7] == names
     assert main(["table", str(folder), "--quality"]) == 0
     printed = capsys.readouterr().out
     assert main(["table", str(folder), "--out", str(folder.parent / "tables")]) == 0

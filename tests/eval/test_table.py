@@ -187,7 +187,7 @@ def test_latex_is_balanced_and_escaped(scored):
     assert r"0.43 $\pm$ 0.09" in table
     assert "±" not in table
     rows = [line for line in table.splitlines() if line.endswith(r"\\")]
-    columns = 5 + len(NAMES) + len(CITED)
+    columns = 6 + len(NAMES) + len(CITED)
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {columns - 1}
     assert len(re.search(r"\\begin{tabular}{(\w+)}", table)[1]) == columns
 

@@ -54,7 +54,7 @@ MOVES = {
     "the recursion limit": lambda: sys.setrecursionlimit(5_000),
     "the filters of warnings": lambda: warnings.simplefilter("ignore"),
     "warnings.showwarning": lambda: setattr(warnings, "showwarning", print),
-    "Ctrl-C": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    "Ctrl-C": lambda: signal.signal(signal.SIGINT, lambda *_: None),
     "sys.stdout": lambda: setattr(sys, "stdout", None),
     "PIL.Image.MAX_IMAGE_PIXELS": lambda: setattr(Image, "MAX_IMAGE_PIXELS", 4),
     "PIL.ImageFile.LOAD_TRUNCATED_IMAGES": (

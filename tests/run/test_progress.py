@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from tqdm import tqdm
@@ -58,6 +59,7 @@ def test_the_count_is_written_to_one_decimal():
 
 STUBBORN = """
 import time
+from functools import partial
 from pathlib import Path
 from PIL import Image
 from tcig.methods.base import Method
@@ -82,6 +84,7 @@ def test_an_interrupt_ends_a_command_even_where_it_is_swallowed(tmp_path, row):
     child = subprocess.Popen(
         [*command, *settings],
         cwd=tmp_path,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # some shells ignore it
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
