@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
 from tqdm import tqdm
 
-from tcig.run.generate import Bar, generate
+from tcig.run.generate import Bar, Ledger, generate
 
 
 def test_the_bar_moves_by_fractions_and_ends_at_the_whole(layouts, open_store, noise, monkeypatch):
@@ -48,6 +49,19 @@ def test_what_fails_and_is_tried_again_moves_the_bar_once(layouts, open_store, n
     assert min(moves) >= 0
 
 
+def test_lanes_that_tell_at_once_do_not_move_the_bar_twice(monkeypatch):
+    moves = []
+
+    def slow(bar, n=1):
+        time.sleep(1e-4)
+        moves.append(n)
+
+    monkeypatch.setattr(tqdm, "update", slow)
+    with Ledger(4) as ledger, ThreadPoolExecutor(4) as threads:
+        list(threads.map(ledger.under_way, [n / 100 for n in range(401)]))
+    assert sum(moves) == pytest.approx(4)
+
+
 def test_the_count_is_written_to_one_decimal():
     shown = io.StringIO()
     with Bar(total=4, file=shown, mininterval=0) as bar:
@@ -59,6 +73,7 @@ def test_the_count_is_written_to_one_decimal():
 
 STUBBORN = """
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from PIL import Image
