@@ -128,12 +128,10 @@ def test_vqgan_clip_loop(published_loop, threads):
         found.extend(loss.item() for loss in losses.values())
 
     optimise(vqgan, start, {"clip": Term(loss)}, [0.1] * 6, watch)
-    recorded = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    if not recorded or abs(found[0] - stored["loss"][0].item()) > 2e-6:
-        pytest.skip("recorded on AVX-512: elsewhere the iterations are tested one by one, below")
-    assert found == pytest.approx(stored["loss"].tolist(), abs=1e-5)
+    exact = abs(found[0] - stored["loss"][0].item()) < 2e-6  # as on the recording's processor
+    assert found == pytest.approx(stored["loss"].tolist(), abs=1e-5 if exact else 5e-3)
     for latents, expected in zip(seen[1:], stored["z"], strict=True):
-        assert difference(latents, expected) < TOLERANCE
+        assert difference(latents, expected) < (TOLERANCE if exact else 0.5)
 
 
 def test_vqgan_clip_losses_and_gradients_one_by_one(published_loop):
