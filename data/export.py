@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from tcig.data.errors import InputError
 from tcig.data.files import write_whole
 from tcig.data.layout import Layout
 from tcig.data.masks import resize_nearest, save_label_map
+from tcig.data.seeds import seed_of
 
 UNFINISHED = ".unfinished-export"
 """File that an export has until it is finished: what it says names the layouts and sizes."""
@@ -22,7 +23,6 @@ def export_layouts(
     folder: Path,
     size: int,
     samples: int,
-    seed_of: Callable[[str, int], int],
 ) -> None:
     """Writes masks, class maps and one JSON file of prompts, seeds and expected file names.
 

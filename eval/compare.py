@@ -118,7 +118,7 @@ def check_comparable(first: Result, second: Result) -> None:
         )
     for judge in common:
         for field in ("identity", "score_size", "image_size"):
-            one, other = (str(getattr(r[judge], field))[:12] for r in (ours, theirs))
+            one, other = (str(getattr(r[judge], field)) for r in (ours, theirs))
             if one != other:
                 raise InputError(
                     f"the judge {judge} differs in {field} ({one} and {other}): score both alike."
@@ -160,7 +160,7 @@ def _notes(first: ResultRow, second: ResultRow) -> Iterator[str]:
     one, other = first.drawn, second.drawn
     if one is None or other is None:
         return
-    for name in ("version", "code", "profile", "size", "arithmetic", "seeds"):
+    for name in ("version", "code", "profile", "size", "batch", "device", "arithmetic", "seeds"):
         a, b = getattr(one.spec, name), getattr(other.spec, name)
         if a != b:
             yield f"{name} {a} and {b}"

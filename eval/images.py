@@ -111,6 +111,8 @@ class RunRecord(BaseModel):
         options: dict[str, Any] = {}
         profile: str | None = None
         size: int | None = None
+        batch: int | None = None
+        device: str | None = None
         arithmetic: str | None = None
         masks: str = TRUE
         seeds: str | None = None

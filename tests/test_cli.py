@@ -18,7 +18,7 @@ from PIL import Image
 from tcig.cli import COMMANDS, main
 from tcig.data.emoji import FOLDER as EMOJI
 from tcig.data.layout import hash_order, read_manifest
-from tcig.seeds import seed_of
+from tcig.data.seeds import seed_of
 
 HERE = str(Path(__file__).parent)
 TOML = 'size = 128\nscore_size = 128\njudges = ["colours"]\nbatch = 8\nembedded = true\n'

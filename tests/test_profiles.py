@@ -8,7 +8,7 @@ from tcig.models.catalogue import catalogue
 from tcig.models.weights import local
 from tcig.profiles import load_profile, names
 from tcig.run.needs import needs
-from tcig.run.spec import choose, complete
+from tcig.run.spec import choose, choose_rows
 
 OPEN = {
     ("tcig-two-guides", name): "guides is empty: name one or more"
@@ -34,9 +34,8 @@ def test_every_row_has_its_options_in_every_profile(row, name):
 
 
 @pytest.mark.parametrize("name", names())
-def test_the_complete_rows_are_all_but_those_left_open(name):
-    found = [each.row for each in complete(load_profile(name))]
-    assert found == [row for row in ROWS if (row, name) not in OPEN]
+def test_a_profile_lists_the_rows_that_it_has_the_options_for(name):
+    assert list(load_profile(name).rows) == [row for row in ROWS if (row, name) not in OPEN]
 
 
 def test_what_the_paper_profiles_need():
@@ -68,8 +67,9 @@ def test_what_the_paper_profiles_need():
             "timm/vit_large_patch14_clip_224.openai",
             "inception_2015_12_05",
         }
+    paper = load_profile("paper")
     assert needs(load_profile("mini")) == needs(load_profile("smoke")) == []
-    assert needs(load_profile("paper"), ["paste"], judged=False, quality=False) == []
+    assert needs(paper, choose_rows(paper, ["paste"]), judged=False, quality=False) == []
 
 
 @pytest.mark.parametrize("name", names())

@@ -98,8 +98,8 @@ def _at_once(options: Options, method, layout, ledger) -> None:
 
 def _in_stages(options: Options, method, layout, ledger) -> None:
     """Draws stage 1 of all samples, and from each the outputs of stage 2, and saves all."""
+    from tcig.data.seeds import seed_of
     from tcig.methods.base import Progress
-    from tcig.seeds import seed_of
 
     seeds, images = _seeds(options), options.samples * options.outputs
     steps = method.options.first.iterations + method.stage2_steps() * options.samples
@@ -115,7 +115,7 @@ def _in_stages(options: Options, method, layout, ledger) -> None:
 
 
 def _seeds(options: Options) -> list[int]:
-    from tcig.seeds import seed_of
+    from tcig.data.seeds import seed_of
 
     numbers = range(options.seed, options.seed + options.samples)
     return [seed_of("drawn", number) for number in numbers]

@@ -97,10 +97,10 @@ def main(argv: list[str]) -> int:
 
 def _stages(path: Path, method, layouts: list) -> None:
     """Samples 0 and 1 of stage 1, each refined twice."""
+    from tcig.data.seeds import seed_of
     from tcig.eval.figures import stages_figure
     from tcig.methods.base import Progress
     from tcig.run.generate import Ledger
-    from tcig.seeds import seed_of
 
     pairs = [(layout, sample) for layout in layouts for sample in (0, 1)]
     drawn = [layout for layout, _ in pairs]
@@ -144,10 +144,10 @@ def _course(path: Path, profile, layout) -> None:
 
 def _watched(method, layout) -> tuple[dict, dict]:
     """Images of stage 1 by iteration, and its losses and its guide's IoU."""
+    from tcig.data.seeds import seed_of
     from tcig.methods.base import Progress
     from tcig.models.images import to_pil
     from tcig.run.generate import Ledger
-    from tcig.seeds import seed_of
 
     total = method.options.first.iterations
     wanted = {round(total * (n / (FRAMES - 1)) ** 2) for n in range(FRAMES)}

@@ -157,14 +157,13 @@ def _export(options: Options) -> int:
     from tcig.data.export import export_layouts
     from tcig.data.layout import hash_order, read_manifest
     from tcig.profiles import load_profile
-    from tcig.seeds import seed_of
 
     if options.layouts is None:
         raise InputError("--export needs --layouts FILE, a manifest.")
     check_counts(samples=options.samples, limit=options.limit)
     layouts = hash_order(read_manifest(options.layouts)[1])[: options.limit]
     size = load_profile(options.profile).size
-    export_layouts(layouts, options.export, size, options.samples, seed_of)
+    export_layouts(layouts, options.export, size, options.samples)
     limit = f" --limit {options.limit}" if options.limit else ""
     print(
         f"{options.export}: {len(layouts)} layouts for images of {size}x{size}. Save yours as "

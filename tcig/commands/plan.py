@@ -29,7 +29,7 @@ class Options:
     layouts: Path | None = None
     """Manifest, as `tcig layouts` writes it."""
     methods: tuple[str, ...] = ()
-    """Rows (default: all that the profile has the options for)."""
+    """Rows (default: those of the profile)."""
     set: tuple[str, ...] = ()
     """Options of rows, as ROW.OPTION=VALUE."""
     samples: int = 1
@@ -49,22 +49,18 @@ def main(argv: list[str]) -> int:
     from tcig.commands.inputs import manifest_of
     from tcig.data.layout import hash_order, read_manifest
     from tcig.methods.base import Cost
-    from tcig.methods.registry import ROWS
     from tcig.methods.settings import parse_settings
     from tcig.models.devices import name_of, set_tf32
     from tcig.profiles import load_profile
-    from tcig.run.spec import choose, complete
+    from tcig.run.spec import choose_rows
 
     profile = load_profile(options.profile)
     profile.compute.check_named()
     with TemporaryDirectory() as folder:
         manifest, _ = manifest_of(profile, options.layouts, None, Path(folder))
         layouts = hash_order(read_manifest(manifest)[1])[: options.limit]
-    given = parse_settings(options.set, list(options.methods or ROWS))
-    if options.methods:
-        chosen = [choose(row, profile, given[row]) for row in options.methods]
-    else:
-        chosen = complete(profile, settings=given)
+    given = parse_settings(options.set, list(options.methods or profile.rows))
+    chosen = choose_rows(profile, options.methods, given)
     images = len(layouts) * options.samples
     lines, costs = [], []
     for each in chosen:
@@ -136,7 +132,7 @@ def _space(chosen: list, profile, total: int) -> None:
     from tcig.models.store import present, store
     from tcig.run.needs import needs
 
-    names = needs(profile, [each.row for each in chosen], quality=False)
+    names = needs(profile, chosen, quality=False)
     lacking = [name for name in names if not present(name)]
     size = sum(entry_of(name).size or 0 for name in lacking)
     print(f"\ndownloads: {size / 1e9:.1f} GB of weights to {store()} ({len(lacking)} models)")

@@ -96,8 +96,13 @@ def _make(profile, rows: tuple[str, ...], weights: Path) -> None:
     from tcig.models.stand_ins import same_architecture, write_stand_in
     from tcig.models.store import place_of, present
     from tcig.run.needs import needs
+    from tcig.run.spec import choose_rows
 
-    names = [name for name in needs(profile, rows, quality=False) if not present(name)]
+    names = [
+        name
+        for name in needs(profile, choose_rows(profile, rows), quality=False)
+        if not present(name)
+    ]
     need = sum(entry_of(name).size or 0 for name in names) + SPARE
     free = shutil.disk_usage(weights).free
     print(

@@ -35,7 +35,7 @@ class Options:
     profile: str | None = None
     """What this profile's rows and judges need."""
     methods: tuple[str, ...] = ()
-    """Rows of the profile (default: all that it has the options for)."""
+    """Rows (default: those of the profile)."""
     source: str | None = None
     """Hub id, address or folder to fetch one model from, in place of its own."""
     revision: str | None = None
@@ -53,15 +53,12 @@ def main(argv: list[str]) -> int:
     if options.methods and not options.profile:
         raise InputError("--methods are rows of a profile: give --profile.")
     if options.profile:
-        from tcig.methods.registry import ROWS
         from tcig.profiles import load_profile
         from tcig.run.needs import needs
-        from tcig.run.spec import choose
+        from tcig.run.spec import choose_rows
 
         profile = load_profile(options.profile)
-        for row in options.methods:
-            choose(row, profile)  # what is wrong with a row that is named is said
-        names += needs(profile, options.methods or ROWS)
+        names += needs(profile, choose_rows(profile, options.methods))
         if not names:
             print(f"the profile {options.profile} needs no weights but those shipped")
             return 0

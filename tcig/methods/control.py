@@ -19,7 +19,6 @@ from tcig.data.palettes import Palette, painted
 from tcig.methods.base import Cost, Progress
 from tcig.methods.draws import generators
 from tcig.methods.sampling import SamplingMethod, SamplingOptions, evaluations
-from tcig.methods.settings import OpenOptionError
 from tcig.models.control import load_steering
 from tcig.models.diffusion import Control, to_images
 
@@ -43,7 +42,7 @@ class ControlOptions(SamplingOptions):
     def __post_init__(self):
         super().__post_init__()
         if not self.control:
-            raise OpenOptionError(
+            raise ValueError(
                 "control is empty: name a network, as this profile has none for the row"
             )
         if not 0 <= self.share <= 1:

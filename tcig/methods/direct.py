@@ -25,7 +25,6 @@ from tcig.methods.guides import (
     summed_loss,
 )
 from tcig.methods.sampling import SamplingMethod, SamplingOptions, evaluations
-from tcig.methods.settings import OpenOptionError
 from tcig.models.devices import DEVICE
 from tcig.models.diffusion import Diffusion, to_images
 from tcig.models.images import check_finite
@@ -56,7 +55,7 @@ class DirectOptions(SamplingOptions):
         if self.recurrence < 1:
             raise ValueError(f"recurrence {self.recurrence}: it counts from 1")
         if not self.guides:
-            raise OpenOptionError("guides is empty: name one or more")
+            raise ValueError("guides is empty: name one or more")
 
 
 class DirectGuidance(SamplingMethod):

@@ -10,7 +10,6 @@ from torch import Generator, Tensor
 from tcig.data.errors import InputError
 from tcig.methods.base import Method, Progress
 from tcig.methods.draws import gaussian
-from tcig.methods.settings import OpenOptionError
 from tcig.models.diffusion import Calls, Control, Diffusion, load_diffusion, plan
 
 
@@ -29,7 +28,7 @@ class SamplingOptions:
 
     def __post_init__(self):
         if not self.weights:
-            raise OpenOptionError("weights is empty: name a model, as this profile has none for it")
+            raise ValueError("weights is empty: name a model, as this profile has none for it")
         if self.steps < 1:
             raise ValueError(f"steps {self.steps}: they count from 1")
         coverage = getattr(self, "coverage", None)

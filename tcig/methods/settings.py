@@ -15,14 +15,6 @@ from tcig.data.errors import InputError, shown
 from tcig.models.plugins import PluginError
 
 
-class OpenOptionError(ValueError):
-    """An option that the method leaves to the profile, and the profile has not."""
-
-
-class OpenRowError(InputError):
-    """`OpenOptionError`, as a sentence."""
-
-
 def build_options(kind: type, name: str, *layers: Mapping[str, Any]) -> Any:
     """The frozen dataclass `kind` from layers of settings, the later ones first in rank.
 
@@ -33,7 +25,6 @@ def build_options(kind: type, name: str, *layers: Mapping[str, Any]) -> Any:
 
     Raises:
         InputError: an option that does not exist, or a value that it cannot take.
-        OpenRowError: an option that a profile must give, see `OpenOptionError`.
     """
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise InputError(f"{name}: Options is {shown(kind)}; expected a frozen dataclass.")
@@ -47,9 +38,7 @@ def build_options(kind: type, name: str, *layers: Mapping[str, Any]) -> Any:
         problem = error.errors()[0]
         option = ".".join(_option(kind, problem["loc"]))
         reason = problem["msg"].removeprefix("Value error, ")
-        left_open = isinstance(problem.get("ctx", {}).get("error"), OpenOptionError)
-        kind_of_error = OpenRowError if left_open else InputError
-        raise kind_of_error(f"{name}: {f'{option}: ' if option else ''}{reason}.") from None
+        raise InputError(f"{name}: {f'{option}: ' if option else ''}{reason}.") from None
     recorded(options, name)
     return options
 

@@ -136,7 +136,7 @@ def mask2former(name: str, source: Path | None = None):
         ) from None
     if source is not None:
         hashes = {part: sha256(source / part) for part in reversed(parts)}
-        identity = " ".join([hashes.pop(parts[-1]), *(f"{p} {h[:12]}" for p, h in hashes.items())])
+        identity = " ".join([hashes.pop(parts[-1]), *(f"{p} {h}" for p, h in hashes.items())])
     else:
         identity = identity_of(MASK2FORMER[name])
     sides = "x".join(map(str, sorted(filter(None, dict(processor.size).values()))))

@@ -42,6 +42,8 @@ class Profile(BaseModel):
     """Samples generated in one call of a method; the most of them, see `tcig.run.batches`."""
     compute: Compute = PLAIN
     """Where networks run, and in what arithmetic."""
+    rows: tuple[str, ...] = ()
+    """Rows that commands take where none are named."""
     embedded: bool = False
     """Whether layouts and photographs default to the embedded data set."""
     methods: dict[str, dict[str, Any]] = {}

@@ -16,13 +16,13 @@ from PIL import Image
 
 from tcig.data.errors import DeviceLostError, describe
 from tcig.data.layout import Layout
+from tcig.data.seeds import seed_of
 from tcig.eval.provenance import revision
 from tcig.methods.base import Method
 from tcig.models.devices import name_of
 from tcig.models.plugins import source_of
 from tcig.run.batches import Batches, context_lost, meter_of, out_of_memory
 from tcig.run.calls import call
-from tcig.seeds import seed_of
 
 _MIB = 2**20 if sys.platform == "darwin" else 2**10
 """Units of getrusage's ru_maxrss in a MiB: bytes on macOS, KiB elsewhere."""

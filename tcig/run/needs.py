@@ -1,26 +1,29 @@
 """The weights that a profile needs."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from tcig.eval.judges import SOURCES
-from tcig.methods.registry import ROWS
 from tcig.models.weights import local
 from tcig.profiles import SCORER, Profile
-from tcig.run.spec import complete
+from tcig.run.spec import Chosen, choose_rows
 
 
 def needs(
-    profile: Profile, rows: Iterable[str] = ROWS, judged: bool = True, quality: bool = True
+    profile: Profile,
+    chosen: Sequence[Chosen] | None = None,
+    judged: bool = True,
+    quality: bool = True,
 ) -> list[str]:
     """What is fetched for a profile's rows and their measures, each once; shipped models are not.
 
     Args:
-        profile: as said.
-        rows: of `ROWS`; one whose options the profile leaves open is left out.
+        profile: the profile.
+        chosen: rows with their options; None: those that the profile lists.
         judged: whether the judges are counted.
         quality: whether the networks of `tcig quality` are.
     """
-    found = [source for each in complete(profile, rows) for source in each.sources]
+    chosen = choose_rows(profile) if chosen is None else chosen
+    found = [source for each in chosen for source in each.sources]
     if judged:
         found += [SOURCES[judge] for judge in profile.judges if judge in SOURCES]
     if quality:

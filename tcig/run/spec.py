@@ -13,15 +13,15 @@ from pydantic import BaseModel, ConfigDict
 from tcig.data.errors import InputError, shown
 from tcig.data.imperfect import TRUE
 from tcig.data.layout import Layout
+from tcig.data.seeds import TASK
 from tcig.methods.base import Context, Cost, Method
 from tcig.methods.registry import ROWS, find_row, load_method
-from tcig.methods.settings import OpenRowError, build_options, recorded
+from tcig.methods.settings import build_options, recorded
 from tcig.models.devices import set_tf32
 from tcig.models.plugins import PluginError, refusing, source_of
 from tcig.profiles import Profile
-from tcig.seeds import TASK
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 class RunSpec(BaseModel):
@@ -38,6 +38,10 @@ class RunSpec(BaseModel):
     options: dict[str, Any]
     profile: str
     size: int
+    batch: int
+    """The most samples in a call: rounding, which stage 1 amplifies, depends on it."""
+    device: str
+    """Kind of device: cuda, mps or cpu."""
     arithmetic: str
     """See `tcig.models.devices.Compute`."""
     weights: dict[str, str]
@@ -114,26 +118,25 @@ def choose(
     return Chosen(row, kind, options, code, tuple(sources))
 
 
-def complete(
+def choose_rows(
     profile: Profile,
-    rows: Iterable[str] = ROWS,
+    names: Sequence[str] = (),
     settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> list[Chosen]:
-    """Those of the rows whose options the profile has, with what `settings` has for each.
+    """Several rows with their options: those named, or all of the profile.
 
-    A profile leaves a row open by an option that refuses to be empty: `paper` names no two guides,
-    `mini` no ControlNet.
+    Args:
+        profile: the profile.
+        names: rows; none: `profile.rows`.
+        settings: of some of the rows.
 
     Raises:
-        InputError: an option does not exist or cannot have its value.
+        InputError: see `choose`; none are named and the profile lists none.
     """
-    found = []
-    for row in rows:
-        try:
-            found.append(choose(row, profile, settings.get(row, {})))
-        except OpenRowError:
-            continue
-    return found
+    names = names or profile.rows
+    if not names:
+        raise InputError(f"profile {profile.name} lists no rows: give --methods.")
+    return [choose(name, profile, settings.get(name, {})) for name in names]
 
 
 def check_captions(chosen: Iterable[Chosen], layouts: Sequence[Layout]) -> None:
@@ -208,6 +211,8 @@ def set_up(
         options=recorded(options, row),
         profile=profile.name,
         size=profile.size,
+        batch=profile.batch,
+        device=profile.compute.device.type,
         arithmetic=profile.compute.arithmetic,
         weights=weights,
         manifest=manifest,

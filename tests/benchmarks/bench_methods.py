@@ -16,13 +16,13 @@ from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.data.layout import Layout, hash_order
+from tcig.data.seeds import seed_of
 from tcig.methods.two_stage.method import _kept
 from tcig.models.kept import release
 from tcig.profiles import load_profile
 from tcig.run.generate import generate
 from tcig.run.spec import prepare
 from tcig.run.store import RunStore
-from tcig.seeds import seed_of
 
 SETTINGS = {
     "tcig-stage1": {"first.iterations": "20"},

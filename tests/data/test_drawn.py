@@ -199,7 +199,7 @@ def test_a_photograph_is_no_mask(save, refuse):
 
 def test_exported_masks_are_drawn_as_they_are(tmp_path, box_layout):
     layout = box_layout(64, cat=(0, 60, 0, 64), bus=(62, 64, 5, 9))  # the cat has the border
-    export_layouts([layout], tmp_path / "e", 64, 1, lambda *_: 0)
+    export_layouts([layout], tmp_path / "e", 64, 1)
     masks = sorted((tmp_path / "e" / "masks").iterdir())
     drawn = drawn_layout("", masks, {})
     assert [region.label for region in drawn.regions] == ["cat", "bus"]

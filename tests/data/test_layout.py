@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tcig.data import export
 from tcig.data.build import build_layouts
 from tcig.data.export import export_layouts
 from tcig.data.files import sha256
@@ -23,8 +24,8 @@ from tcig.data.layout import (
     write_manifest,
 )
 from tcig.data.masks import encode, load_label_map, resize_nearest
+from tcig.data.seeds import seed_of
 from tcig.data.voc import BY_LABEL
-from tcig.seeds import seed_of
 
 CAT, DOG, COW = (
     thing("cat", (50, 0, 50, 50)),
@@ -227,29 +228,31 @@ def test_a_killed_export_goes_on_and_a_finished_one_is_kept(
     manifest, tmp_path, refuses, monkeypatch
 ):
     _, layouts = manifest
-    calls = 0
+    calls, save = 0, export.save_label_map
 
-    def dies(*_):
+    def dies(*arguments):
         nonlocal calls
         calls += 1
         if calls == 4:
             raise KeyboardInterrupt
-        return 0
+        save(*arguments)
 
     out = tmp_path / "e"
+    monkeypatch.setattr(export, "save_label_map", dies)
     with pytest.raises(KeyboardInterrupt):
-        export_layouts(layouts, out, 16, 1, dies)
+        export_layouts(layouts, out, 16, 1)
+    monkeypatch.setattr(export, "save_label_map", save)
     with refuses(out, "not empty"):
-        export_layouts(layouts[:2], out, 16, 1, lambda *_: 0)
-    export_layouts(layouts, out, 16, 1, lambda *_: 0)
-    export_layouts(layouts, tmp_path / "whole", 16, 1, lambda *_: 0)
+        export_layouts(layouts[:2], out, 16, 1)
+    export_layouts(layouts, out, 16, 1)
+    export_layouts(layouts, tmp_path / "whole", 16, 1)
     names = [
         sorted(str(p.relative_to(root)) for p in root.rglob("*"))
         for root in (out, tmp_path / "whole")
     ]
     assert names[0] == names[1]
     with refuses(out, "not empty"):
-        export_layouts(layouts, out, 16, 1, lambda *_: 0)
+        export_layouts(layouts, out, 16, 1)
 
 
 def test_absent_manifests_are_refused(tmp_path, refuses):
@@ -264,7 +267,7 @@ def test_absent_manifests_are_refused(tmp_path, refuses):
 def test_export(manifest, tmp_path, size, samples):
     _, layouts = manifest
     out = tmp_path / "a" / "export"
-    export_layouts(layouts, out, size, samples, seed_of)
+    export_layouts(layouts, out, size, samples)
     records = json.loads((out / "layouts.json").read_text())
     files = {"layouts.json"}
     for record, layout in zip(records, layouts, strict=True):

@@ -85,6 +85,8 @@ def spec():
         options={},
         profile="toy",
         size=SIZE,
+        batch=3,
+        device="cpu",
         arithmetic="float32",
         manifest="0" * 64,
     )

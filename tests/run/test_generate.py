@@ -11,10 +11,10 @@ from PIL import Image
 
 from tcig.data.errors import InputError
 from tcig.data.files import write_whole
+from tcig.data.seeds import seed_of
 from tcig.eval.provenance import revision
 from tcig.run import store as store_module
 from tcig.run.generate import generate
-from tcig.seeds import seed_of
 
 ENOSPC = "No space left on device"
 

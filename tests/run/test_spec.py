@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from tcig.data.files import sha256
+from tcig.data.seeds import seed_of
 from tcig.profiles import load_profile
 from tcig.run.spec import RunSpec, choose, prepare
-from tcig.seeds import seed_of
 
 M = "ab" * 32
 SPEC = RunSpec(
@@ -18,14 +18,16 @@ SPEC = RunSpec(
     options={"steps": 50, "guidance": 7.5},
     profile="paper",
     size=512,
+    batch=8,
+    device="cuda",
     arithmetic="float16 tf32",
     weights={"unet": "f00"},
     manifest=M,
 )
 CANONICAL = (
-    '{"arithmetic":"float16 tf32","code":null,"manifest":"' + M + '","masks":"true","method":"si",'
-    '"options":{"guidance":7.5,"steps":50},'
-    '"profile":"paper","schema_version":3,"seeds":"tcig-1","size":512,"version":2,'
+    '{"arithmetic":"float16 tf32","batch":8,"code":null,"device":"cuda","manifest":"' + M + '",'
+    '"masks":"true","method":"si","options":{"guidance":7.5,"steps":50},'
+    '"profile":"paper","schema_version":4,"seeds":"tcig-1","size":512,"version":2,'
     '"weights":{"unet":"f00"}}'
 )
 
@@ -53,6 +55,8 @@ def test_hash_does_not_depend_on_the_order_of_options():
         {"profile": "mini"},
         {"size": 128},
         {"arithmetic": "float32"},
+        {"batch": 4},
+        {"device": "cpu"},
         {"weights": {"unet": "f01"}},
         {"weights": {}},
         {"manifest": "cd" * 32},
@@ -74,6 +78,8 @@ def test_every_field_is_covered_above():
         "options",
         "profile",
         "size",
+        "batch",
+        "device",
         "arithmetic",
         "weights",
         "manifest",
@@ -92,6 +98,8 @@ def test_prepare_of_a_method_that_ships(tmp_path):
         options={},
         profile="mini",
         size=64,
+        batch=8,
+        device="cpu",
         arithmetic="float32",
         weights={},
         manifest=M,

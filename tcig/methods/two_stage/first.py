@@ -18,7 +18,6 @@ from tcig.data.layout import Layout
 from tcig.data.pictures import eight_bits, open_picture
 from tcig.methods.base import Progress
 from tcig.methods.guides import Over, Prediction, Views, prepare_guides, summed_loss
-from tcig.methods.settings import OpenOptionError
 from tcig.methods.two_stage.cutouts import Augmentations, augmented, draw_augmentations
 from tcig.methods.two_stage.descent import Term, optimise
 from tcig.models.clip import Clip
@@ -76,7 +75,7 @@ class FirstOptions:
         if self.guide_every > 1 and not self.clip_weight:
             raise ValueError("guide_every leaves iterations without a loss where clip_weight is 0")
         if self.guide_weight and not self.guides:
-            raise OpenOptionError("guides is empty: name one or more")
+            raise ValueError("guides is empty: name one or more")
 
 
 def start_image(start: str) -> Path:
