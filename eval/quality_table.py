@@ -9,7 +9,7 @@ import pandas as pd
 from tcig.data.errors import InputError
 from tcig.eval.measured import Measured, read_quality
 from tcig.eval.rows import Row
-from tcig.eval.statistics import METHOD, Interval, Method, by_layout, interval, mean_of
+from tcig.eval.statistics import Interval, by_layout, interval, mean_of
 
 SETS = {"kid": 4, "kid_clip": 4, "fid": 1}
 """Distances between sets -> decimals shown."""
@@ -42,12 +42,12 @@ BY_SCORER = ("clip_caption", "clip_region", "diversity", "kid_clip")
 """Metrics that the scorer's own guidance would flatter."""
 
 
-def quality_columns(row: Row, method: Method = METHOD) -> dict:
+def quality_columns(row: Row) -> dict:
     """What `tcig quality` measured of a row's folder, nothing if it was not run.
 
     Returns:
         For every name of `DEFINITIONS` that there is its mean, `{name}_std`, `{name}_n` and the
-        ends `{name}_low` and `{name}_high` of the mean's 95% interval by `method` (NaN of the
+        ends `{name}_low` and `{name}_high` of the mean's 95% interval (NaN of the
         distances between sets); `scorer` and `features`, the identities of the networks, and
         `scored_by` and `seen_by`, their names; `clip_guided`, whether the scorer's own CLIP was
         among the run's networks. A row that ignores dropped objects has none of a judge's metrics.
@@ -79,7 +79,7 @@ def quality_columns(row: Row, method: Method = METHOD) -> dict:
     for name, (layouts, each) in values.items():
         kept = each[~np.isnan(each)]
         mean, std = (kept.mean(), kept.std()) if len(kept) else (math.nan, math.nan)
-        ends = interval(by_layout(mean_of(each), layouts), method=method)
+        ends = interval(by_layout(mean_of(each), layouts))
         columns |= _column(name, float(mean), float(std), len(kept), ends)
     for name, figure in quality.figures.items():
         std = math.nan if figure.std is None else figure.std

@@ -20,7 +20,7 @@ from tcig.eval.quality_table import (
     stale_of,
 )
 from tcig.eval.rows import ORACLES, OWN, Ignore, Row, read_rows
-from tcig.eval.statistics import METHOD, Method, by_layout, interval, parts
+from tcig.eval.statistics import by_layout, interval, parts
 
 CONDITIONS = ("row", "judge", "identity", "manifest", "image_size", "score_size", "resized")
 """What of a score goes into a record as it is."""
@@ -51,8 +51,8 @@ def measured(folders: Sequence[Path], ignore: Ignore) -> pd.DataFrame:
     return tabulated(read_rows(folders, ignore))
 
 
-def tabulated(rows: Sequence[Row], method: Method = METHOD) -> pd.DataFrame:
-    """A record for each row, in their order, its intervals by `method`.
+def tabulated(rows: Sequence[Row]) -> pd.DataFrame:
+    """A record for each row, in their order.
 
     Returns:
         Columns `CONDITIONS`, `samples` (a hash of which they are), `ignore`, `n`, `failed`;
@@ -62,14 +62,14 @@ def tabulated(rows: Sequence[Row], method: Method = METHOD) -> pd.DataFrame:
         `leakages` (all of `tcig.eval.pairs`); those of
         `tcig.eval.quality_table.quality_columns` where there are some.
     """
-    frame = pd.DataFrame([_record(row, method) for row in rows])
+    frame = pd.DataFrame([_record(row) for row in rows])
     if any(row.told for row in rows):
         frame["told"] = [row.told for row in rows]
     frame = frame.assign(ceiling_share=ceiling_shares(rows), p_best=against_best(rows))
     return frame.join(leakages(rows))
 
 
-def _record(row: Row, method: Method) -> dict:
+def _record(row: Row) -> dict:
     record = {name: getattr(row.score, name) for name in CONDITIONS}
     pairs = repr(sorted(row.score.samples)).encode()
     record |= {"samples": hashlib.sha256(pairs).hexdigest()[:8], "ignore": row.ignore}
@@ -77,10 +77,10 @@ def _record(row: Row, method: Method) -> dict:
     record |= {"independence": row.independence}
     for name in NAMES:
         mean, std, n = reduce(row.samples, name)
-        low, high = interval(by_layout(parts(row.samples, name), row.layouts), method=method)
+        low, high = interval(by_layout(parts(row.samples, name), row.layouts))
         record |= {name: mean, f"{name}_std": std, f"{name}_n": n}
         record |= {f"{name}_low": low, f"{name}_high": high}
-    return record | quality_columns(row, method)
+    return record | quality_columns(row)
 
 
 def figures(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

@@ -40,17 +40,14 @@ class Options:
     """Pixels of the objects that the filter dropped count as errors, or not at all."""
     quality: bool = False
     """The columns: iou_image, and all that `tcig quality` measured."""
-    interval: Literal["t", "percentile", "bca"] = "t"
-    """Of the means, by layout: Student's t on the jackknife's error, which covers best here
-    (results/coverage.md), or the bootstrap's percentiles, plain or BCa."""
     pairs: bool = False
     """Below, every two methods: difference, p, effect, layouts needed; and where ± comes from."""
     out: Path | None = None
     """A folder for all of it: table.md, table.csv, table.tex, quality.md (where quality was
-    measured), pairs.md, result.json; takes --interval and --ignore alone."""
+    measured), pairs.md, result.json; takes --ignore alone."""
 
 
-ALONE = ("folders", "interval", "ignore", "out")
+ALONE = ("folders", "ignore", "out")
 
 
 def main(argv: list[str]) -> int:
@@ -79,7 +76,7 @@ def main(argv: list[str]) -> int:
         print(_result(options, argv), end="")
         return 0
     rows = read_rows(options.folders, options.ignore)
-    frame = tabulated(rows, options.interval)
+    frame = tabulated(rows)
     if options.judge:
         rows = judged_by(rows, options.judge)
         frame = frame[frame["judge"] == rows[0].score.judge]
@@ -107,7 +104,7 @@ def _write_all(options: Options, argv: list[str]) -> None:
         if field.name not in ALONE and getattr(options, field.name) != field.default:
             raise InputError(f"--out writes every form of the table: leave out --{field.name}.")
     rows = read_rows(options.folders, options.ignore)
-    frame = tabulated(rows, options.interval)
+    frame = tabulated(rows)
     files = {
         f"table.{end}": render(frame, options.reductions, form)
         for end, form in (("md", "md"), ("csv", "csv"), ("tex", "latex"))

@@ -104,7 +104,7 @@ def probe_iteration(options: FirstOptions, size: int, compute: Compute) -> float
     if options.clip_weight:
         total += _encoder(options.clip, options.cutouts, compute)
     if options.guide_weight:
-        total += probe_guides(options.guides, compute) / options.guide_every
+        total += probe_guides(options.guides, compute)
     return total
 
 

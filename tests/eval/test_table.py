@@ -110,18 +110,6 @@ def test_measured_figures_are_the_reductions(runs):
     assert found["mine", "colours"]["n"] == "6"
 
 
-def test_intervals_by_another_method(runs, capsys):
-    rows = {}
-    for method in ("t", "bca"):
-        assert main(["table", str(runs), "--interval", method]) == 0
-        rows[method] = cells(capsys.readouterr().out)
-    assert {row["iou_image"] for row in rows["t"]} != {row["iou_image"] for row in rows["bca"]}
-    samples, (score, _) = exact(runs / "tcig"), next(read_scores(runs / "tcig"))
-    layouts = [layout for layout, _ in score.samples]
-    low, high = interval(by_layout(parts(samples, "iou_image"), layouts), method="bca")
-    assert any(f"[{low:.3f}, {high:.3f}]" in row["iou_image"] for row in rows["bca"])
-
-
 def test_rows_come_judge_by_judge_in_the_order_of_the_folders(runs):
     folders = [runs / "tcig", runs / "mine"]
     frame = measured(folders, "none")

@@ -12,7 +12,7 @@ from tcig.methods.multidiffusion import Regions
 from tcig.methods.two_stage import descent
 from tcig.methods.two_stage.colours import recolour
 from tcig.methods.two_stage.cutouts import Drawn, augmented, erase, warp
-from tcig.methods.two_stage.descent import Term, optimise, synthesise
+from tcig.methods.two_stage.descent import optimise, synthesise
 from tcig.methods.two_stage.first import spherical_distance
 from tcig.models.clip import load_clip
 from tcig.models.diffusion import load_diffusion, plan
@@ -127,7 +127,7 @@ def test_vqgan_clip_loop(published_loop, threads):
         seen.append(latents)
         found.extend(loss.item() for loss in losses.values())
 
-    optimise(vqgan, start, {"clip": Term(loss)}, [0.1] * 6, watch)
+    optimise(vqgan, start, {"clip": loss}, [0.1] * 6, watch)
     exact = abs(found[0] - stored["loss"][0].item()) < 2e-6  # as on the recording's processor
     assert found == pytest.approx(stored["loss"].tolist(), abs=1e-5 if exact else 5e-3)
     for latents, expected in zip(seen[1:], stored["z"], strict=True):
@@ -156,7 +156,7 @@ def test_vqgan_clip_steps_by_the_published_gradients(published_loop, monkeypatch
     optimise(
         vqgan,
         start,
-        {"given": Term(given)},
+        {"given": given},
         [0.1] * 6,
         lambda event, latents, **_: seen.append(latents),
     )

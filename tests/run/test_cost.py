@@ -11,7 +11,6 @@ from tcig.methods import direct
 from tcig.methods.registry import ROWS
 from tcig.methods.two_stage import descent
 from tcig.methods.two_stage import method as two_stage
-from tcig.methods.two_stage.first import FirstOptions
 from tcig.models.diffusion import Diffusion
 from tcig.profiles import load_profile
 from tcig.run import probe
@@ -118,14 +117,6 @@ def test_the_probe_gives_hours(capsys, monkeypatch):
     assert "judging: miniature" in out
     minutes = float(out.split("estimated in all: ")[1].split(" min")[0])
     assert 0 < minutes < 10
-
-
-def test_guides_cost_as_often_as_they_count(monkeypatch):
-    for name, seconds in [("_decoder", 1.0), ("_encoder", 2.0), ("_guide", 12.0)]:
-        monkeypatch.setattr(probe, name, lambda *_, taken=seconds: taken)
-    often, seldom = FirstOptions(), FirstOptions(guide_every=4)
-    assert probe.probe_iteration(often, 64, SMOKE.compute) == 15
-    assert probe.probe_iteration(seldom, 64, SMOKE.compute) == 6
 
 
 def test_the_probe_knows_a_controlnet(capsys, monkeypatch, open_rows):

@@ -4,7 +4,7 @@ Reference: nerdyrodent/VQGAN-CLIP 592d555, generate.py (lines cited below).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,36 +13,29 @@ from tcig.methods.base import Progress
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.vqgan import VQGAN
 
-
-class Term(NamedTuple):
-    """A summand of what is descended."""
-
-    loss: Callable[[Tensor, int], Tensor]
-    """Of images (B, 3, H, W) at an iteration: (B,), differentiable."""
-    every: int = 1
-    """It counts in iterations that this divides."""
+Loss: TypeAlias = Callable[[Tensor, int], Tensor]
+"""Of images (B, 3, H, W) at an iteration: (B,), differentiable."""
 
 
 def slopes(
-    terms: Mapping[str, Term], images: Tensor, iteration: int
+    terms: Mapping[str, Loss], images: Tensor, iteration: int
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """The losses that count at an iteration, and the gradient of their sum, (B, 3, H, W).
+    """The losses at an iteration, and the gradient of their sum, (B, 3, H, W).
 
     One after another, so that no graph is held longer than its own loss takes.
 
     Args:
-        terms: by name; at least one must count.
+        terms: by name, at least one.
         images: (B, 3, H, W).
         iteration: as said.
     """
     found, gradients = {}, []
     for name, term in terms.items():
-        if iteration % term.every == 0:
-            given = images.detach().requires_grad_()
-            loss = term.loss(given, iteration)
-            found[name] = loss.detach()
-            gradients += torch.autograd.grad(loss.sum(), given)
-            del loss
+        given = images.detach().requires_grad_()
+        loss = term(given, iteration)
+        found[name] = loss.detach()
+        gradients += torch.autograd.grad(loss.sum(), given)
+        del loss
     return found, sum(gradients)
 
 
@@ -71,7 +64,7 @@ def synthesise(vqgan: VQGAN, latents: Tensor, compute: Compute = PLAIN) -> Tenso
 def optimise(
     vqgan: VQGAN,
     latents: Tensor,
-    terms: Mapping[str, Term],
+    terms: Mapping[str, Loss],
     rates: Sequence[float],
     callback: Callable[..., None] | None = None,
     compute: Compute = PLAIN,
@@ -84,7 +77,7 @@ def optimise(
     Args:
         vqgan: as said.
         latents: to start from, (B, D, h, w).
-        terms: by name, of images in [0, 1]; in every iteration at least one counts.
+        terms: by name, of images in [0, 1]; at least one.
         rates: Adam's learning rate of each iteration.
         callback: called with each `iteration`, the `images` and `latents` before its step and its
             `losses`, and at the end with the last ones and no losses.

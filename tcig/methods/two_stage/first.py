@@ -19,7 +19,7 @@ from tcig.data.pictures import eight_bits, open_picture
 from tcig.methods.base import Progress
 from tcig.methods.guides import Over, Prediction, Views, prepare_guides, summed_loss
 from tcig.methods.two_stage.cutouts import Augmentations, augmented, draw_augmentations
-from tcig.methods.two_stage.descent import Term, optimise
+from tcig.methods.two_stage.descent import Loss, optimise
 from tcig.models.clip import Clip
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.vqgan import VQGAN
@@ -54,8 +54,6 @@ class FirstOptions:
     """Planes of Eq. 1: of the layout's classes and the background, or all."""
     guide_size: int | None = None
     """Side at which masks are compared, pixels; None: the guide's own."""
-    guide_every: int = 1
-    """Iterations from one under the guides to the next; CLIP alone guides those between."""
     views: Views = field(default_factory=Views)
     """Random views that the guides see in place of the image; none in the paper."""
     cutouts: int = 32
@@ -70,10 +68,6 @@ class FirstOptions:
             raise ValueError("iterations count from 0, cutouts from 1")
         if not (self.clip_weight or self.guide_weight):
             raise ValueError("clip_weight and guide_weight are both 0: nothing is optimised")
-        if self.guide_every < 1:
-            raise ValueError("guide_every counts from 1")
-        if self.guide_every > 1 and not self.clip_weight:
-            raise ValueError("guide_every leaves iterations without a loss where clip_weight is 0")
         if self.guide_weight and not self.guides:
             raise ValueError("guides is empty: name one or more")
 
@@ -162,7 +156,7 @@ class FirstStage:
         rates = learning_rates(self.options)
         return optimise(self.vqgan, start, terms, rates, callback, self.compute, progress)
 
-    def _clip_term(self, layouts: Sequence[Layout], draws: Sequence[Generator]) -> Term:
+    def _clip_term(self, layouts: Sequence[Layout], draws: Sequence[Generator]) -> Loss:
         options, size = self.options, self.clip.size
         texts = self.clip.encode_texts([layout.caption for layout in layouts])
 
@@ -182,14 +176,14 @@ class FirstStage:
             found = encoded.unflatten(0, (len(images), options.cutouts))
             return options.clip_weight * spherical_distance(found, texts[:, None]).mean(1)
 
-        return Term(loss)
+        return loss
 
     def _guide_term(
         self,
         layouts: Sequence[Layout],
         draws: Sequence[Generator],
         callback: Callable[..., None] | None,
-    ) -> Term:
+    ) -> Loss:
         options, measured = self.options, callback is not None
         guided = prepare_guides(
             options.guides, layouts, options.guide_size, options.over, self.compute
@@ -203,4 +197,4 @@ class FirstStage:
                 callback("guide", iteration=iteration, iou=iou)
             return options.guide_weight * found
 
-        return Term(loss, options.guide_every)
+        return loss

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tcig.methods.draws import generators
-from tcig.methods.two_stage.descent import Term, _ClampPixels, optimise, slopes, synthesise
+from tcig.methods.two_stage.descent import _ClampPixels, optimise, slopes, synthesise
 from tcig.methods.two_stage.first import start_latents
 from tcig.models.vqgan import load_vqgan
 from tcig.models.weights import locate
@@ -26,23 +26,14 @@ def wave(images, iteration):
 @pytest.mark.parametrize("losses", [{"a": square}, {"a": square, "b": wave}])
 def test_slopes_are_the_losses_and_the_gradient_of_their_sum(losses):
     images = torch.rand(2, 3, 8, 8).requires_grad_()
-    terms = {name: Term(loss) for name, loss in losses.items()}
     for iteration in (1, 2):
-        found, gradient = slopes(terms, images * 2, iteration)
+        found, gradient = slopes(losses, images * 2, iteration)
         expected = {name: loss(images * 2, iteration) for name, loss in losses.items()}
         assert list(found) == list(losses)
         assert all(found[name].equal(loss.detach()) for name, loss in expected.items())
         assert not any(loss.requires_grad for loss in found.values())
         (whole,) = torch.autograd.grad(sum(expected.values()).sum(), images)
         assert (2 * gradient).allclose(whole, rtol=1e-6)
-
-
-def test_a_term_counts_every_so_often():
-    terms = {"often": Term(lambda images, _: images.sum((1, 2, 3))), "seldom": Term(square, 3)}
-    found = [slopes(terms, torch.ones(1, 3, 2, 2), iteration) for iteration in range(7)]
-    assert [set(losses) == set(terms) for losses, _ in found] == [n % 3 == 0 for n in range(7)]
-    assert found[1][1].eq(1).all()
-    assert found[3][1].eq(1 + 2 * (1 - 3)).all()
 
 
 def test_a_clamped_pixel_passes_only_the_gradient_that_brings_it_back():
@@ -74,7 +65,7 @@ def test_the_optimiser_takes_adams_steps_and_clamps_to_the_codebook(vqgan):
     def red(images, iteration):
         return (images[:, 0] - 1).square().mean((1, 2))
 
-    optimise(vqgan, start, {"red": Term(red)}, rates, lambda event, **found: seen.append(found))
+    optimise(vqgan, start, {"red": red}, rates, lambda event, **found: seen.append(found))
     low, high = vqgan.codebook.amin(0)[:, None, None], vqgan.codebook.amax(0)[:, None, None]
     latents, first, second = start.clone(), 0, 0
     for step, rate in enumerate(rates, start=1):
@@ -102,10 +93,10 @@ def test_a_sample_that_is_not_optimised_is_an_error_with_its_iteration(vqgan, va
 
     latents = start_latents(vqgan, "codes", 64, generators([0, 1]))
     with pytest.raises(FloatingPointError, match="iteration 2"):
-        optimise(vqgan, latents, {"loss": Term(loss)}, [0.1] * 4)
+        optimise(vqgan, latents, {"loss": loss}, [0.1] * 4)
 
 
 def test_a_learning_rate_that_is_not_a_number_is_an_error(vqgan):
     latents = start_latents(vqgan, "codes", 64, generators([0]))
     with pytest.raises(FloatingPointError, match="iteration 0"):
-        optimise(vqgan, latents, {"loss": Term(square)}, [float("nan")])
+        optimise(vqgan, latents, {"loss": square}, [float("nan")])

@@ -129,20 +129,6 @@ def test_without_a_loss_there_is_none(vqgan, clip, layouts):
     assert set(found[0][1]["losses"]) == {"clip"}
 
 
-def test_guides_every_other_iteration(vqgan, clip, layouts):
-    guided, counted = [], []
-
-    def watch(event, iteration, **found):
-        if event == "guide":
-            guided.append(iteration)
-        else:
-            counted.append(set(found["losses"]))
-
-    FirstStage(options(guide_every=2), vqgan, clip, 64)(layouts, generators([1, 2, 3]), watch)
-    assert guided == [0, 2]
-    assert counted == [{"clip", "guide"}, {"clip"}, {"clip", "guide"}, set()]
-
-
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
@@ -150,8 +136,6 @@ def test_guides_every_other_iteration(vqgan, clip, layouts):
         ({"guides": ()}, "guides is empty"),
         ({"cutouts": 0}, "cutouts from 1"),
         ({"iterations": -1}, "iterations count from 0"),
-        ({"guide_every": 0}, "guide_every counts from 1"),
-        ({"guide_every": 2, "clip_weight": 0.0}, "guide_every leaves iterations without a loss"),
     ],
 )
 def test_options_that_make_no_sense(changes, match):
