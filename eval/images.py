@@ -1,7 +1,7 @@
 """Which images of a folder are to be scored, and whether they can be."""
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,9 @@ def find_images(
     layouts: Sequence[Layout],
     manifest: str,
     limit: int | None,
-    only: Container[tuple[str, int]] | None = None,
 ) -> Found:
     """Matches a folder of `LAYOUTID-SAMPLE.png` with the layouts, all of them or the first `limit`.
 
-    With `only` what is no (layout, sample) pair of these is left aside, be it there or not.
     A folder with a `run.json` tells itself which layouts and samples it was asked for, and its
     `rows.jsonl` which of them failed; of any other folder every layout needs the same samples.
 
@@ -77,8 +75,6 @@ def find_images(
     pairs, failed = [], 0
     for layout in chosen:
         for sample in range(samples):
-            if only is not None and (layout.id, sample) not in only:
-                continue
             if (layout.id, sample) in present:
                 pairs.append((layout, sample))
             elif (layout.id, sample) in failures:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,13 +17,12 @@ from tqdm import tqdm
 from tcig.data.files import read_file, sole_writer, write_whole
 from tcig.data.layout import Layout
 from tcig.data.png import sound_png, whole_png
-from tcig.data.shards import Shard
 from tcig.eval.ahead import ahead
 from tcig.eval.images import find_images, open_image
 from tcig.eval.judges import Judge, Kind, PluginJudge, StagedJudge
 from tcig.eval.judging import Seen, Shown, Sizes, counted, prepared
 from tcig.eval.sheet import write_sheet
-from tcig.eval.stored import Score, label_path, remove_shards, score_files, stored_rows
+from tcig.eval.stored import Score, label_path, stored_rows
 from tcig.models.devices import set_tf32
 
 BATCH = 16
@@ -51,8 +50,6 @@ def score_folder(
     sizes: Sizes,
     row: str | None = None,
     limit: int | None = None,
-    shard: Shard | None = None,
-    only: Container[tuple[str, int]] | None = None,
     spread: Spread | None = None,
 ) -> Path:
     """Scores a folder's images; rows of the same image, judge and manifest are kept.
@@ -65,9 +62,6 @@ def score_folder(
         sizes: of the images and of the comparison.
         row: the row's name in the table, instead of the run's method or the folder's name.
         limit: score the first so many layouts, instead of those that the run was asked for.
-        shard: score only this part, to files of its own, which the next call without a shard puts
-            into those of the whole.
-        only: the part's (layout, sample) pairs, where it is not every n-th of all.
         spread: has the batches judged elsewhere, instead of by `judge` here.
 
     Returns:
@@ -77,8 +71,8 @@ def score_folder(
         InputError: an image is missing, cannot be read or has another size, or another process
             scores the folder; what was scored before is kept.
     """
-    found = find_images(folder, layouts, manifest, limit, only)
-    pairs = found.pairs if shard is None or only is not None else shard.of(found.pairs)
+    found = find_images(folder, layouts, manifest, limit)
+    pairs = found.pairs
     paths = {(layout.id, sample): folder / f"{layout.id}-{sample}.png" for layout, sample in pairs}
     hashes, doubtful = _read(paths, sizes.image)
     name, network = judge
@@ -100,7 +94,7 @@ def score_folder(
     classes = {layout.id: list(layout.classes) for layout in layouts}
     place = folder / "scores" / name
     (place / "labels").mkdir(parents=True, exist_ok=True)
-    with sole_writer(place, shard):
+    with sole_writer(place):
         rows = {
             pair: kept
             for pair, kept in stored_rows(place, score).items()
@@ -114,13 +108,9 @@ def score_folder(
         for each in shown:  # before the judge spends hours on the others
             if each.path in doubtful:
                 open_image(each.path, sizes.image, sizes.resize)
-        record, lines = score_files(place, shard)
-        if shard:  # other shards' rows stay where they are
-            rows = {pair: kept for pair, kept in rows.items() if pair in hashes}
+        lines = place / "rows.jsonl"
         write_whole(lines, "".join(json.dumps(kept) + "\n" for kept in rows.values()))
-        write_whole(record, score.model_dump_json(indent=2) + "\n")
-        if shard is None:
-            remove_shards(place)
+        write_whole(place / "score.json", score.model_dump_json(indent=2) + "\n")
         batches = (shown[first : first + BATCH] for first in range(0, len(shown), BATCH))
         ious = {pair: kept["iou"] for pair, kept in rows.items()}
         flushed = time.monotonic()
@@ -159,10 +149,9 @@ def score_folder(
             for number in done:
                 bar.update(number)
             os.fsync(file.fileno())
-        if shard is None:
-            shown = [(layout, (layout.id, sample)) for layout, sample in pairs[:SHEET]]
-            samples = [(one, paths[p], label_path(place, *p), ious[p]) for one, p in shown]
-            write_sheet(place / "sheet.png", samples)
+        shown = [(layout, (layout.id, sample)) for layout, sample in pairs[:SHEET]]
+        samples = [(one, paths[p], label_path(place, *p), ious[p]) for one, p in shown]
+        write_sheet(place / "sheet.png", samples)
     return place
 
 

@@ -15,7 +15,6 @@ from typing_extensions import TypedDict
 from tcig.data.errors import InputError
 from tcig.data.files import read_file
 from tcig.data.records import Count, LayoutId, read_records
-from tcig.data.shards import Shard
 from tcig.data.voc import LABELS
 from tcig.eval.iou import Samples
 
@@ -100,36 +99,18 @@ def label_path(place: Path, layout: str, sample: int) -> Path:
     return place / "labels" / f"{layout}-{sample}.png"
 
 
-def score_files(place: Path, shard: Shard | None) -> tuple[Path, Path]:
-    """`score.json` and `rows.jsonl` of a judge's scores, or those of one shard of them."""
-    suffix = shard.suffix if shard else ""
-    return place / f"score{suffix}.json", place / f"rows{suffix}.jsonl"
-
-
 def stored_rows(place: Path, score: Score) -> dict[tuple[str, int], ScoreRecord]:
-    """The rows of earlier scorings under the same key, shards' too, those that fit alone."""
-    rows = {}
-    for record in [place / "score.json", *_shards(place)]:
-        lines = record.with_name(record.stem.replace("score", "rows", 1) + ".jsonl")
-        try:
-            if Score.model_validate_json(read_file(record)).key != score.key:
-                continue
-        except (InputError, ValidationError):
-            continue
-        for row in read_records(lines, SCORE_RECORD):
-            if sum(pixels for _, _, pixels in row["confusion"]) == score.score_size**2:
-                rows[row["layout"], row["sample"]] = row
-    return rows
-
-
-def _shards(place: Path) -> list[Path]:
-    return sorted(place.glob("score.*-of-*.json"))
-
-
-def remove_shards(place: Path) -> None:
-    """Removes the files of shards, whose rows are in those of the whole by now."""
-    for path in [*_shards(place), *place.glob("rows.*-of-*.jsonl"), *place.glob(".lock.*-of-*")]:
-        path.unlink()
+    """The rows of an earlier scoring under the same key, those that fit alone."""
+    try:
+        if Score.model_validate_json(read_file(place / "score.json")).key != score.key:
+            return {}
+    except (InputError, ValidationError):
+        return {}
+    return {
+        (row["layout"], row["sample"]): row
+        for row in read_records(place / "rows.jsonl", SCORE_RECORD)
+        if sum(pixels for _, _, pixels in row["confusion"]) == score.score_size**2
+    }
 
 
 def sparse(counts: np.ndarray) -> list[list[int]]:
@@ -159,12 +140,6 @@ def read_scores(folder: Path) -> Iterator[tuple[Score, list[ScoreRecord]]]:
     Raises:
         InputError: a score is unfinished, or of another version.
     """
-    for place in sorted(folder.glob("scores/*")):
-        if _shards(place):
-            raise InputError(
-                f"{place} holds parts of a score: `tcig score {folder}` or the run's command, "
-                "without --shard, puts them together."
-            )
     for path in sorted(folder.glob("scores/*/score.json")):
         try:
             score = Score.model_validate_json(read_file(path))

@@ -61,8 +61,8 @@ class Options:
     check: bool = False
     """Only check the device and the options of the rows; nothing is fetched or generated."""
     shard: str | None = None
-    """Only part I/N, counted from 1, beside others that write to the same folders; the same command
-    without it puts the parts together and does what they lack."""
+    """Generate part I/N, counted from 1, beside others that write to the same folders; the same
+    command without it puts the parts together, generates what they lack, and scores."""
     engine: Literal["serial", "ray"] = "serial"
     """Who draws and judges: this process, or workers of Ray (pip install 'tcig[ray]')."""
     workers: int | None = None
@@ -148,11 +148,11 @@ def main(argv: list[str]) -> int:
 
 
 def _here(options: Options, work: Work, picked: "list[Chosen]", shard: "Shard | None") -> int:
-    """Draws and scores in this process."""
+    """Draws in this process, and scores unless this is a shard."""
     from tcig.eval.judges import load_judge
     from tcig.eval.score import Sizes, score_folder
     from tcig.models.kept import release
-    from tcig.run.generate import generate, samples_of, samples_of_shard
+    from tcig.run.generate import generate
     from tcig.run.store import RunStore
 
     profile, masks, batch = work.profile, options.masks, work.profile.batch
@@ -161,10 +161,6 @@ def _here(options: Options, work: Work, picked: "list[Chosen]", shard: "Shard | 
         ready[each.row] = _set_up(each, work, masks)
     asked = {"limit": options.limit, "samples": options.samples}
     settings = profile.model_dump(mode="json")
-    own = None
-    if shard:
-        part = samples_of_shard(samples_of(work.chosen, options.samples), batch, shard)
-        own = {(layout.id, sample) for layout, sample in part}
     folders, before = [], None
     for each in picked:
         if each.sources != before:  # one row's networks at a time are in memory
@@ -178,16 +174,15 @@ def _here(options: Options, work: Work, picked: "list[Chosen]", shard: "Shard | 
         with RunStore(options.out, spec, asked, settings, shard) as store:
             drawn = work.chosen, options.samples, batch, store, shard
             failed += generate(method, *drawn)
-        if store.done if own is None else store.done & own:
+        if store.done:
             folders.append(store.folder)
             print(store.folder)
         del method
     release()
     sizes = Sizes(profile.size, profile.score_size)
-    for judge in map(load_judge, work.judges):
+    for judge in map(load_judge, () if shard else work.judges):
         for folder in folders:
-            images = folder, work.layouts, work.manifest
-            score_folder(*images, judge, sizes, shard=shard, only=own)
+            score_folder(folder, work.layouts, work.manifest, judge, sizes)
     return 1 if failed else 0
 
 

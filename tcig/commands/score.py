@@ -41,8 +41,6 @@ class Options:
     """Score the first N layouts in the order of a hash of their ids."""
     resize: bool = False
     """Resize images of another size than the profile's instead of refusing them."""
-    shard: str | None = None
-    """Only part I/N, counted from 1, beside others; without it the parts are put together."""
 
 
 def main(argv: list[str]) -> int:
@@ -51,7 +49,6 @@ def main(argv: list[str]) -> int:
     from tcig.commands.inputs import profile_of
     from tcig.data.files import sha256
     from tcig.data.layout import read_manifest
-    from tcig.data.shards import Shard
     from tcig.eval.judges import check_judges, load_judge
     from tcig.eval.label_maps import LabelMaps
     from tcig.eval.score import Sizes, score_folder
@@ -61,7 +58,6 @@ def main(argv: list[str]) -> int:
     PLAIN.check_named()
     if options.judge and options.label_maps:
         raise InputError("--label-maps stands for a judge: leave out --judge.")
-    shard = Shard.parse(options.shard) if options.shard else None
     profile = profile_of(options.folder, options.profile)
     _, layouts = read_manifest(options.layouts)
     sizes = Sizes(profile.size, profile.score_size, options.resize)
@@ -80,7 +76,6 @@ def main(argv: list[str]) -> int:
             sizes,
             options.name,
             options.limit,
-            shard,
         )
         print(place)
     return 0

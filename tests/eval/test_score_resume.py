@@ -3,12 +3,13 @@
 import shutil
 
 import pytest
-from counting import Counting
+from counting import SIZES, Counting
 from PIL import Image, PngImagePlugin
 
 from tcig.data.files import sole_writer
 from tcig.data.voc import COLOURS
 from tcig.eval import score as score_module
+from tcig.eval.judging import judged
 from tcig.eval.score import Sizes
 from tcig.eval.stored import read_scores
 
@@ -195,3 +196,17 @@ def test_a_folder_that_another_process_scores_is_refused(paint, score, refused):
     with sole_writer(place), refused(place, "another process"):
         score(folder)
     assert score(folder) == (place, 0)
+
+
+def test_batches_judged_elsewhere_in_any_order_give_the_same(paint, score):
+    here, _ = score(paint("damaged", name="here/mine"))
+
+    class Elsewhere:
+        identity, kind = "one", "built-in"
+
+    def spread(batches):
+        moved = [[each._replace(content=each.path.read_bytes()) for each in b] for b in batches]
+        return iter([judged(Counting(), SIZES, batch[::-1]) for batch in moved[::-1]])
+
+    elsewhere, _ = score(paint("damaged", name="elsewhere/mine"), Elsewhere(), spread=spread)
+    assert stored(elsewhere) == stored(here)

@@ -64,7 +64,7 @@ def test_the_figures_are_the_tables(gathered):
 def test_quality_is_the_tables_too(runs, manifest_path, tmp_path, monkeypatch):
     """Where a row was measured; the others' cells are empty."""
 
-    def columns(row, method):
+    def columns(row):
         if row.name != "real":
             return {}
         ends = {"clip_caption_std": 0.25, "clip_caption_low": 0.5, "clip_caption_high": 1.5}
