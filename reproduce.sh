@@ -46,7 +46,7 @@ else
     tcig run --profile "$profile" --methods "${rows[@]}" --check
     tcig weights fetch --profile "$profile" --methods "${rows[@]}"
     tcig layouts --coco "$coco" --download --out "$layouts"
-    tcig plan --profile "$profile" --layouts "$layouts" --methods "${rows[@]}"
+    tcig plan --profile "$profile" --layouts "$layouts" --coco "$coco" --pilot --out "$out" --methods "${rows[@]}"
     set -- --layouts "$layouts" --coco "$coco" "$@"
 fi
 [ $# -gt 2 ] || [ "$profile" != mini ] || stored=results/mini

@@ -98,7 +98,7 @@ def read_rows(folders: Sequence[Path], ignore: Ignore) -> list[Row]:
     scored = {}
     for folder in folders:
         places = [folder, *sorted(folder.glob("*"))]
-        found = {path.resolve(): None for path in places if any(path.glob("scores/*/score*.json"))}
+        found = {path.resolve(): None for path in places if any(path.glob("scores/*/score.json"))}
         if not found:
             if not folder.is_dir():
                 what = "a file" if folder.exists() else "not there"

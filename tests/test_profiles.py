@@ -22,6 +22,26 @@ for _name in ("mini", "mini-fast", "smoke"):
     OPEN[("gligen", _name)] = "weights is empty: name a model"
 
 
+OWN = """
+from dataclasses import dataclass
+
+from tcig.methods.base import Method
+
+
+@dataclass(frozen=True)
+class Settings:
+    level: int = 1
+
+
+class Own(Method):
+    Options = Settings
+    version = 1
+
+    def generate(self, layouts, seeds, callback=None):
+        return []
+"""
+
+
 @pytest.mark.parametrize("name", names())
 @pytest.mark.parametrize("row", ROWS)
 def test_every_row_has_its_options_in_every_profile(row, name):
@@ -133,3 +153,32 @@ def test_the_papers_arithmetic_and_its_small_cards():
     assert small.compute.tiling
     assert (paper.size, small.size) == (512, 256)
     assert load_profile("mini").compute.precision == "float32"
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("[methods.tcgi]\nsize = 64", r"\[methods.tcgi\] is of no row \(did you mean tcig\?\)"),
+        ("[methods.Stripes]\ncolour = 1", "name the class of a method of your own in rows"),
+        ("[methods.bld]\nstpes = 3", r"bld: no option 'stpes' \(did you mean steps\?\)"),
+        ("[methods.tcig.first]\nrates = 3", r"no option 'first.rates' \(did you mean rate\?\)"),
+    ],
+)
+def test_a_misspelt_name_is_an_error_whatever_rows_are_chosen(write, table, said):
+    profile = load_profile(write("mine", f'base = "mini"\n{table}\n'))
+    for chosen in ([], ["paste"]):
+        with pytest.raises(InputError, match=said):
+            choose_rows(profile, chosen)
+
+
+def test_a_method_of_ones_own_has_a_table_where_it_is_named(write, tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    table = 'base = "mini"\n[methods.Own]\nlevel = 3\n'
+    profile, path = load_profile(write("one", table)), f"{tmp_path}/own.py:Own"
+    (own,) = choose_rows(profile, [path])
+    assert own.options.level == 3
+    (own,) = choose_rows(profile, [path], ["Own.level=4"])
+    assert own.options.level == 4
+    listed = load_profile(write("two", f'rows = ["{path}"]\n{table}'))
+    assert [each.row for each in choose_rows(listed, ["paste"])] == ["paste"]
+    assert [each.row for each in choose_rows(listed)] == ["Own"]

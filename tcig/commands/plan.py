@@ -2,22 +2,28 @@
 
     tcig plan --profile paper --layouts layouts.jsonl
     tcig plan --profile paper --layouts layouts.jsonl --methods si tcig --samples 4 --limit 100
+    tcig plan --profile paper --layouts layouts.jsonl --coco coco --pilot
 
-Counts images, evaluations of the UNet, optimisation steps, downloads and disk, and estimates hours
-from a probe on this device (meant to be half a minute on a GPU, longer on a processor), with random
-weights: nothing is fetched. Hours leave out what lies between the networks, GLIGEN's gates and
-T2I-Adapter's one pass an image; a first batch, compiling and loading come on top.
+Counts images, evaluations of the UNet, optimisation steps, downloads and disk. Hours come from
+earlier runs in OUT of the same row, options, size, batch, arithmetic and device, on any layouts.
+With --pilot a row without any is first generated for two layouts, in OUT/pilot, and the judges are
+timed. Two images fill no batch, and a first batch is slow: such hours are rather too many.
 """
 
+import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from tabulate import tabulate
 
 from tcig.commands.parsing import check_counts, parse
+from tcig.data.errors import InputError
 
 PNG = 1.7
 """Bytes a pixel of a photograph as PNG; assumed."""
+PILOT = 2
+"""Layouts of a pilot."""
 
 
 @dataclass
@@ -36,8 +42,12 @@ class Options:
     """Images per layout."""
     limit: int | None = None
     """The first N layouts in the order of a hash of their ids."""
-    no_probe: bool = False
-    """Count only."""
+    out: Path = Path("runs")
+    """Where earlier runs are."""
+    pilot: bool = False
+    """Generate two layouts of each row that has no earlier run; its weights must be there."""
+    coco: Path | None = None
+    """Folder of the photographs, for the row `real` in a pilot."""
 
 
 def main(argv: list[str]) -> int:
@@ -49,8 +59,7 @@ def main(argv: list[str]) -> int:
     from tcig.commands.inputs import manifest_of
     from tcig.data.layout import hash_order, read_manifest
     from tcig.methods.base import Cost
-    from tcig.methods.settings import parse_settings
-    from tcig.models.devices import name_of, set_tf32
+    from tcig.models.devices import name_of
     from tcig.profiles import load_profile
     from tcig.run.spec import choose_rows
 
@@ -59,35 +68,30 @@ def main(argv: list[str]) -> int:
     with TemporaryDirectory() as folder:
         manifest, _ = manifest_of(profile, options.layouts, None, Path(folder))
         layouts = hash_order(read_manifest(manifest)[1])[: options.limit]
-    given = parse_settings(options.set, list(options.methods or profile.rows))
-    chosen = choose_rows(profile, options.methods, given)
+    chosen = choose_rows(profile, options.methods, options.set)
+    judging = _pilot(options, profile, chosen) if options.pilot else {}
     images = len(layouts) * options.samples
-    lines, costs = [], []
+    lines = []
     for each in chosen:
         cost = Cost(*(count * options.samples for count in each.cost(layouts)))
-        costs.append(cost)
         counts = {"UNet evaluations": cost.unet, "steps": cost.iterations}
-        lines.append({"row": each.row, "images": images, **counts})
+        seconds = seconds_of(each, profile, options.out)
+        hours = None if seconds is None else seconds * images / 3600
+        lines.append({"row": each.row, "images": images, **counts, "hours": hours})
     total = images * len(chosen)
     print(f"{profile.name} on {name_of(profile.compute)}, {profile.compute.arithmetic}")
     print(f"{len(layouts)} layouts, {options.samples} samples each, {total} images\n")
-    judging = {}
-    if not options.no_probe:
-        set_tf32(profile.compute.tf32)
-        for each, cost, line in zip(chosen, costs, lines, strict=True):
-            line["hours"] = _hours(each, cost, profile, images)
-        from tcig.run.probe import probe_judge
-
-        for judge in profile.judges:
-            judging[judge] = probe_judge(judge, profile.size, profile.compute)
     print(tabulate(lines, headers="keys", floatfmt=".2f", missingval="unknown"))
     if judging:
         each = ", ".join(f"{judge} {_duration(s * total)}" for judge, s in judging.items())
-        seconds = 3600 * sum(line["hours"] or 0 for line in lines) + sum(judging.values()) * total
         print(f"\njudging: {each}")
-        unknown = [line["row"] for line in lines if line["hours"] is None]
-        without = f", without {', '.join(unknown)}" if unknown else ""
-        print(f"estimated in all{without}: {_duration(seconds)}, by a probe of random weights here")
+    known = [line["hours"] for line in lines if line["hours"] is not None]
+    unknown = ", ".join(line["row"] for line in lines if line["hours"] is None)
+    if known:
+        seconds = 3600 * sum(known) + sum(judging.values()) * total
+        print(f"\nestimated in all{unknown and f', without {unknown}'}: {_duration(seconds)}")
+    if unknown:
+        print(f"\nno earlier run in {options.out} of {unknown}: --pilot generates two layouts")
     _space(chosen, profile, total)
     return 0
 
@@ -96,34 +100,78 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
 
 
-def _hours(each, cost, profile, images: int) -> float | None:
-    """Of a row's networks; None where an architecture is not known here."""
-    from tcig.models.kept import release
-    from tcig.run.probe import probe_control, probe_diffusion, probe_guides, probe_iteration
+def seconds_of(chosen, profile, out: Path) -> float | None:
+    """Mean seconds an image of a row in the runs in `out` and in `out/pilot`; None without any.
 
-    seconds, options, size = 0.0, each.options, profile.size
-    guided = 0  # steps whose every pass is differentiated
-    if hasattr(options, "first"):
-        if cost.iterations:
-            seconds += cost.iterations * probe_iteration(options.first, size, profile.compute)
-    else:
-        guided = cost.iterations
-    source = getattr(options, "weights", None)
-    if hasattr(options, "second") and cost.unet:
-        source, size = options.second.pipeline, options.second.size or size
-    parts = []
-    if source:
-        found = probe_diffusion(source, size, profile.compute)
-        passes = 2 if guided else 1  # back through frozen weights takes as long as forward
-        parts.append(found and passes * cost.unet * found.unet + images * found.decode)
-        if found and guided:
-            guides = probe_guides(options.guides, profile.compute)
-            parts.append(guided * (passes * found.decode + guides))
-    if cost.control:
-        found = probe_control(options.control, size, profile.compute)
-        parts.append(found and cost.control * found)
-    release()
-    return None if None in parts else (seconds + sum(parts)) / 3600
+    Runs count whose images would take as long: of the same row, options, size, batch, arithmetic
+    and device, whatever their layouts and weights.
+    """
+    from tcig.eval.images import read_run, run_rows
+    from tcig.methods.settings import recorded
+    from tcig.models.devices import name_of
+
+    compute = profile.compute
+    wanted = {
+        "method": chosen.row,
+        "options": json.loads(json.dumps(recorded(chosen.options, chosen.row))),
+        "size": profile.size,
+        "batch": profile.batch,
+        "arithmetic": compute.arithmetic,
+    }
+    seconds = []
+    for record in [*out.glob("*/run.json"), *out.glob("pilot/*/run.json")]:
+        spec = read_run(record.parent).spec
+        if all(getattr(spec, name) == value for name, value in wanted.items()):
+            seconds += [
+                row["seconds"]
+                for row in run_rows(record.parent)
+                if row.get("seconds") is not None and row.get("device") == name_of(compute)
+            ]
+    return sum(seconds) / len(seconds) if seconds else None
+
+
+def _pilot(options: Options, profile, chosen: list) -> dict[str, float]:
+    """Generates the layouts of a pilot with the rows that have no earlier run.
+
+    Returns:
+        The seconds that each judge takes for one of its images; none where nothing was generated.
+    """
+    from tcig.commands import run
+
+    out = options.out / "pilot"
+    rows = {
+        each.row: name
+        for name, each in zip(options.methods or profile.rows, chosen, strict=True)
+        if seconds_of(each, profile, options.out) is None
+    }
+    if not rows:
+        return {}
+    arguments = ["--profile", options.profile, "--limit", str(PILOT), "--out", str(out)]
+    for name in ("layouts", "coco"):
+        if value := getattr(options, name):
+            arguments += [f"--{name}", str(value)]
+    settings = [each for each in options.set if each.partition(".")[0] in rows]
+    if settings:
+        arguments += ["--set", *settings]
+    if run.main([*arguments, "--no-score", "--methods", *rows.values()]):
+        raise InputError(f"a sample of the pilot failed: see the rows.jsonl in {out}.")
+    return {judge: _judging(judge, profile.size, out) for judge in profile.judges}
+
+
+def _judging(name: str, size: int, out: Path) -> float:
+    """Seconds an image of a judge, which has seen one before."""
+    from tcig.eval.images import open_image
+    from tcig.eval.judges import load_judge
+    from tcig.models.devices import set_tf32
+
+    set_tf32(False)
+    _, judge = load_judge(name)
+    images = [open_image(path, size, resize=False) for path in out.glob("*/[!.]*.png")]
+    judge.segment(images[:1])
+    started = time.perf_counter()
+    for image in images:
+        judge.segment([image])
+    return (time.perf_counter() - started) / len(images)
 
 
 def _space(chosen: list, profile, total: int) -> None:

@@ -112,10 +112,9 @@ def main(argv: list[str]) -> int:
     from tcig.data.shards import Shard
     from tcig.eval.judges import check_judges
     from tcig.methods.registry import find_row
-    from tcig.methods.settings import parse_settings
     from tcig.models.weights import locate
     from tcig.profiles import load_profile
-    from tcig.run.spec import check_captions, choose
+    from tcig.run.spec import check_captions, choose_rows
 
     shard = Shard.parse(options.shard) if options.shard else None
     profile = load_profile(options.profile)
@@ -127,24 +126,23 @@ def main(argv: list[str]) -> int:
     if len(set(rows.values())) < len(rows):
         named = [method for method, row in rows.items() if list(rows.values()).count(row) > 1]
         raise InputError(f"{' and '.join(named)} are one row by name: rename a class.")
-    given = parse_settings(options.set, list(rows.values()))
-    picked = {method: choose(method, profile, given[row]) for method, row in rows.items()}
+    picked = choose_rows(profile, list(methods), options.set)
     if options.check:
         return 0
     options.out.mkdir(parents=True, exist_ok=True)
     manifest, coco = manifest_of(profile, options.layouts, options.coco, options.out)
     _, layouts = read_manifest(manifest)
     chosen = imperfect(hash_order(layouts)[: options.limit], options.masks)
-    check_captions(picked.values(), chosen)
+    check_captions(picked, chosen)
     judges = () if options.no_score else options.judge or profile.judges
     work = Work(profile, sha256(manifest), coco, layouts, chosen, judges)
-    for each in picked.values():  # what is wrong or lacks is said before anything is drawn
+    for each in picked:  # what is wrong or lacks is said before anything is drawn
         for source in each.sources:
             locate(source)
     check_judges(judges)
     if options.engine == "ray":
-        return _on_workers(options, work, {method: given[row] for method, row in rows.items()})
-    return _here(options, work, list(picked.values()), shard)
+        return _on_workers(options, work, rows)
+    return _here(options, work, picked, shard)
 
 
 def _here(options: Options, work: Work, picked: "list[Chosen]", shard: "Shard | None") -> int:
@@ -201,11 +199,11 @@ def _set_up(chosen: "Chosen", work: Work, masks: str) -> "tuple[RunSpec, Method]
         return None
 
 
-def _on_workers(options: Options, work: Work, given: dict[str, dict]) -> int:
-    """Draws and scores on Ray's workers; `given` are settings by method."""
+def _on_workers(options: Options, work: Work, rows: dict[str, str]) -> int:
+    """Draws and scores on Ray's workers; `rows` are the rows' names by method."""
     from tcig.eval.judges import judge_name
     from tcig.eval.score import Sizes, score_folder
-    from tcig.methods.registry import find_row
+    from tcig.methods.settings import parse_settings
     from tcig.run.engines import Pool
     from tcig.run.generate import samples_of
     from tcig.run.spread import Recipe, draw_rows, judge_of
@@ -214,9 +212,10 @@ def _on_workers(options: Options, work: Work, given: dict[str, dict]) -> int:
     gpus = {"cpu": False, "mps": False, "cuda": True, "gpu": True}.get(profile.compute.requested)
     coco = work.coco and work.coco.resolve()
     recipes = []
-    for method, settings in given.items():
-        shared = profile, settings, coco, work.manifest, options.masks
-        recipes.append(Recipe(find_row(method)[0], _absolute(method), *shared))
+    given = parse_settings(options.set, list(rows.values()))
+    for method, row in rows.items():
+        shared = profile, given[row], coco, work.manifest, options.masks
+        recipes.append(Recipe(row, _absolute(method), *shared))
     asked = {"limit": options.limit, "samples": options.samples}
     with Pool(options.workers, options.threads, options.address, gpus) as pool:
         samples = samples_of(work.chosen, options.samples)

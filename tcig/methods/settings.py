@@ -26,12 +26,7 @@ def build_options(kind: type, name: str, *layers: Mapping[str, Any]) -> Any:
     Raises:
         InputError: an option that does not exist, or a value that it cannot take.
     """
-    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
-        raise InputError(f"{name}: Options is {shown(kind)}; expected a frozen dataclass.")
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        for option, value in _flat(layer):
-            _put(merged, kind, option.split("."), value, f"{name}: no option {option!r}")
+    merged = merge_settings(kind, name, *layers)
     try:
         options = TypeAdapter(kind).validate_python(merged)
     except ValidationError as error:
@@ -41,6 +36,21 @@ def build_options(kind: type, name: str, *layers: Mapping[str, Any]) -> Any:
         raise InputError(f"{name}: {f'{option}: ' if option else ''}{reason}.") from None
     recorded(options, name)
     return options
+
+
+def merge_settings(kind: type, name: str, *layers: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of all layers as one nested dictionary; arguments as in `build_options`.
+
+    Raises:
+        InputError: an option that does not exist.
+    """
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        raise InputError(f"{name}: Options is {shown(kind)}; expected a frozen dataclass.")
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for option, value in _flat(layer):
+            _put(merged, kind, option.split("."), value, f"{name}: no option {option!r}")
+    return merged
 
 
 def recorded(options: Any, name: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The frozen spec of a run: all that its images depend on, and nothing else."""
 
+import difflib
 import hashlib
 import inspect
 import json
@@ -15,8 +16,8 @@ from tcig.data.imperfect import TRUE
 from tcig.data.layout import Layout
 from tcig.data.seeds import TASK
 from tcig.methods.base import Context, Cost, Method
-from tcig.methods.registry import ROWS, find_row, load_method
-from tcig.methods.settings import build_options, recorded
+from tcig.methods.registry import ROWS, find_row, installed, load_method
+from tcig.methods.settings import build_options, merge_settings, parse_settings, recorded
 from tcig.models.devices import set_tf32
 from tcig.models.plugins import PluginError, refusing, source_of
 from tcig.profiles import Profile
@@ -121,22 +122,43 @@ def choose(
 def choose_rows(
     profile: Profile,
     names: Sequence[str] = (),
-    settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    settings: Sequence[str] = (),
 ) -> list[Chosen]:
     """Several rows with their options: those named, or all of the profile.
 
     Args:
         profile: the profile.
         names: rows; none: `profile.rows`.
-        settings: of some of the rows.
+        settings: of some of the rows, see `parse_settings`.
 
     Raises:
-        InputError: see `choose`; none are named and the profile lists none.
+        InputError: see `choose` and `parse_settings`; none are named and the profile lists none;
+            the profile has a table of an unknown row, or an unknown option of any row.
     """
     names = names or profile.rows
     if not names:
         raise InputError(f"profile {profile.name} lists no rows: give --methods.")
-    return [choose(name, profile, settings.get(name, {})) for name in names]
+    rows = [find_row(name)[0] for name in names]
+    _check_tables(profile, rows)
+    given = parse_settings(settings, rows)
+    return [choose(name, profile, given[row]) for name, row in zip(names, rows, strict=True)]
+
+
+def _check_tables(profile: Profile, rows: Sequence[str]) -> None:
+    """Refuses a profile whose `methods` hold a name that nothing has, even of rows not chosen."""
+    own = {row.method: row for row in ROWS.values()} | ROWS
+    others = {*installed(), *rows, *(find_row(name)[0] for name in profile.rows)}
+    for table, settings in profile.methods.items():
+        if table in own:
+            kind, _ = load_method(own[table])
+            merge_settings(kind.Options, table, settings)
+        elif table not in others:
+            near = difflib.get_close_matches(table, [*own, *others], 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise InputError(
+                f"profile {profile.name}: [methods.{table}] is of no row{hint}; name the class of "
+                "a method of your own in rows or --methods."
+            )
 
 
 def check_captions(chosen: Iterable[Chosen], layouts: Sequence[Layout]) -> None:

@@ -334,7 +334,7 @@ def test_profiles_that_cannot_be(tcig, tmp_path, line, said):
     path.write_text(line if line.startswith("base") else f"{line}\n")
     if not line.startswith("base"):
         path.write_text('base = "smoke"\n' + line)
-    for arguments in (["run", "--check", "--methods", "text-only"], ["plan", "--no-probe"]):
+    for arguments in (["run", "--check", "--methods", "text-only"], ["plan"]):
         status, printed = tcig(*arguments, "--profile", path)
         assert status == 2
         assert said in printed.err

@@ -1,7 +1,11 @@
 """What `tcig plan` counts is what a run does."""
 
+import json
+import shutil
+
 import pytest
 
+from tcig import cli
 from tcig.commands import plan
 from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
@@ -13,7 +17,6 @@ from tcig.methods.two_stage import descent
 from tcig.methods.two_stage import method as two_stage
 from tcig.models.diffusion import Diffusion
 from tcig.profiles import load_profile
-from tcig.run import probe
 from tcig.run.spec import choose, prepare
 
 SMOKE = load_profile("smoke")
@@ -99,57 +102,76 @@ def second(method) -> Diffusion | None:
     return stage and stage.pipeline
 
 
-def test_the_command_counts_for_all_samples(capsys):
-    arguments = ["--profile", "mini", "--limit", "3", "--samples", "2", "--no-probe"]
+def test_the_command_counts_for_all_samples(capsys, tmp_path):
+    arguments = ["--profile", "mini", "--limit", "3", "--samples", "2", "--out", str(tmp_path)]
     assert plan.main([*arguments, "--methods", "text-only", "tcig"]) == 0
     out = capsys.readouterr().out
     assert "3 layouts, 2 samples each, 12 images" in out
     cells = {line.split()[0]: line.split()[1:] for line in out.splitlines() if "  " in line}
-    assert cells["text-only"] == ["6", "360", "0"]
-    assert cells["tcig"] == ["6", "72", "600"]
+    assert cells["text-only"] == ["6", "360", "0", "unknown"]
+    assert cells["tcig"] == ["6", "72", "600", "unknown"]
     assert "downloads: 0.0 GB" in out
 
 
-def test_the_probe_gives_hours(capsys, monkeypatch):
-    monkeypatch.setattr(probe, "SECONDS", 0.05)
-    assert plan.main(["--profile", "smoke", "--limit", "2", "--methods", "si", "tcig"]) == 0
+def hours_of(out, row):
+    cells = next(line.split() for line in out.splitlines() if line.startswith(f"{row} "))
+    return cells[-1]
+
+
+def test_a_pilot_gives_hours_that_its_records_keep(capsys, tmp_path):
+    arguments = ["--profile", "smoke", "--samples", "1000", "--out", str(tmp_path)]
+    arguments += ["--set", "text-only.steps=3", "--methods", "text-only"]
+    assert plan.main([*arguments, "real", "--pilot"]) == 0
     out = capsys.readouterr().out
     assert "judging: miniature" in out
-    minutes = float(out.split("estimated in all: ")[1].split(" min")[0])
-    assert 0 < minutes < 10
+    (record,) = tmp_path.glob("pilot/text-only-*/rows.jsonl")
+    rows = [json.loads(line) for line in record.read_text().splitlines()]
+    assert len(rows) == 2
+    images = 1000 * int(out.split(" layouts, 1000 samples")[0].splitlines()[-1])
+    expected = images * sum(row["seconds"] for row in rows) / 2 / 3600
+    assert hours_of(out, "text-only") == f"{expected:.2f}"
+    before = record.read_bytes()
+    for more in ([], ["--pilot"], ["paste", "--pilot"]):
+        assert plan.main([*arguments, *more]) == 0
+        assert hours_of(capsys.readouterr().out, "text-only") == f"{expected:.2f}"
+    assert record.read_bytes() == before
 
 
-def test_the_probe_knows_a_controlnet(capsys, monkeypatch, open_rows):
-    """Its evaluations take time beside the UNet's; one that is not known has no hours."""
-    monkeypatch.setattr(probe, "SECONDS", 0.05)
-    settings = [f"controlnet.{key}={value}" for key, value in open_rows["controlnet"].items()]
-    arguments = ["--profile", "smoke", "--limit", "2", "--methods", "controlnet", "--set"]
-    assert plan.main([*arguments, *settings]) == 0
-    cells = capsys.readouterr().out.split("controlnet", 1)[1].split()
-    assert cells[:3] == ["2", "40", "0"]
-    assert float(cells[3]) >= 0
-    seconds = probe.probe_control(open_rows["controlnet"]["control"], 64, SMOKE.compute)
-    assert 0 < seconds < 10
-    unknown = [each for each in settings if ".control=" not in each]
-    assert plan.main([*arguments, *unknown, "controlnet.control=org/not-here"]) == 0
-    assert "estimated in all, without controlnet" in capsys.readouterr().out
+def test_hours_are_the_mean_of_all_earlier_runs_of_the_same(capsys, tmp_path):
+    """An hour an image in one, three in the other: two; not those of other options or devices."""
+    arguments = ["--profile", "smoke", "--methods", "text-only", "--limit", "2"]
+    assert cli.main(["run", *arguments, "--no-score", "--out", str(tmp_path)]) == 0
+    (run,) = tmp_path.glob("text-only-*")
+    shutil.copytree(run, tmp_path / "pilot" / "again")
+    for place, hours in ((run, 1), (tmp_path / "pilot" / "again", 3)):
+        change(place, lambda row, hours=hours: row | {"seconds": 3600.0 * hours})
+    asked = ["plan", *arguments, "--out", str(tmp_path)]
+    capsys.readouterr()
+    assert cli.main(asked) == 0
+    out = capsys.readouterr().out
+    assert hours_of(out, "text-only") == "4.00"
+    assert "estimated in all: 4.0 h" in out
+    for other in (["--set", "text-only.steps=7"], ["--profile", "mini"]):
+        assert cli.main([*asked, *other]) == 0
+        assert hours_of(capsys.readouterr().out, "text-only") == "unknown"
+    change(run, lambda row: row | {"device": "another"})
+    assert cli.main(asked) == 0
+    assert hours_of(capsys.readouterr().out, "text-only") == "6.00"
+
+
+def change(run, edit):
+    lines = (run / "rows.jsonl").read_text().splitlines()
+    (run / "rows.jsonl").write_text("".join(json.dumps(edit(json.loads(x))) + "\n" for x in lines))
 
 
 def test_the_paper_needs_its_downloads_and_a_manifest(capsys, tmp_path):
-    from tcig import cli
-
-    assert cli.main(["plan", "--profile", "paper", "--no-probe"]) == 2
+    assert cli.main(["plan", "--profile", "paper"]) == 2
     assert "make a manifest with `tcig layouts`" in capsys.readouterr().err
     manifest = tmp_path / "layouts.jsonl"
     assert cli.main(["layouts", "--coco", str(FOLDER), "--out", str(manifest)]) == 0
-    arguments = ["--profile", "paper", "--layouts", str(manifest), "--no-probe"]
+    arguments = ["--profile", "paper", "--layouts", str(manifest), "--out", str(tmp_path)]
     assert cli.main(["plan", *arguments]) == 0
     out = capsys.readouterr().out
     assert "downloads: 16.1 GB of weights" in out
     assert "(11 models)" in out
     assert "tcig-two-guides" not in out
-
-
-def test_a_pipeline_without_a_vae_is_unknown(tmp_path):
-    assert probe.probe_diffusion(str(tmp_path), 64, SMOKE.compute) is None
-    assert probe.probe_diffusion("org/not-here", 64, SMOKE.compute) is None
