@@ -62,10 +62,12 @@ def writing(folder: Path, mirror: str) -> Iterator[None]:
         with FileLock(folder / ".lock"):
             yield
     except requests.RequestException as error:
-        message = f"the server gives no answer: {error}, so check the network and {mirror}"
-        raise InputError(f"{message}, then run the same command again to resume") from error
+        said = f"{error.request.url} gives no answer" if error.request else str(error)
+        raise InputError(
+            f"{said}: check the network and {mirror}, then run the same command again to resume."
+        ) from error
     except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error}, so mend that or move it") from error
+        raise InputError(f"cannot write to {folder}: {error}.") from error
 
 
 def download(
@@ -90,7 +92,7 @@ def download(
                 continue
             if status not in (200, 206):
                 answer = f"{url} answers {status} {response.reason}"
-                text = f"{answer}, so check this address, and {mirror} if it is set"
+                text = f"{answer}: check this address, and {mirror} if it is set."
                 raise RefusedError(text, status)
             with suppress(requests.RequestException):
                 return _receive(response, part, offset if status == 206 else 0, show)

@@ -1,6 +1,10 @@
 """No test leaves this machine; servers, and layouts of boxes."""
 
+import os
+import re
 import threading
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ from file_server import Server
 from hub_server import Hub
 
 from tcig.data import transfer
+from tcig.data.errors import InputError
 from tcig.data.layout import Layout, Region
 from tcig.data.masks import encode
 
@@ -167,3 +172,34 @@ def box_layout():
         return Layout(id=identity, image="", side=side, caption=caption, regions=tuple(regions))
 
     return build
+
+
+@pytest.fixture(scope="session")
+def refused(tmp_path_factory):
+    """`with refused(path, "b"):` an InputError of one sentence that names the path and says b."""
+
+    folder = re.compile(rf"{tmp_path_factory.getbasetemp()}/[^/\s]*")
+
+    @contextmanager
+    def check(*parts):
+        with pytest.raises(InputError) as caught:
+            yield caught
+        text = str(caught.value)
+        assert "\n" not in text
+        assert "  " not in text
+        assert len(text) < 600, f"{len(text)} characters: {text[:200]}..."
+        assert text.endswith((".", "?"))
+        assert not re.search(r"[.] [A-Z]|[.];", text), f"more than one sentence: {text}"
+        for part in parts:
+            said = text if isinstance(part, Path) else folder.sub("", text)
+            assert str(part) in said, text
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def sample():
+    """The folder of 50 real images of COCO val2017."""
+    if not (folder := os.environ.get("TCIG_COCO_SAMPLE")):
+        pytest.skip("TCIG_COCO_SAMPLE names no folder of real COCO images, which are not shipped")
+    return Path(folder)

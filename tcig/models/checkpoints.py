@@ -32,7 +32,7 @@ def read_state(path: Path, allowed: Sequence = ()) -> dict[str, Tensor]:
         reason = (
             f"it holds {held[1]} and only tensors are read, so save its state_dict alone"
             if held
-            else first_line(error)[:200]
+            else first_line(error)[:200].partition(". ")[0]
         )
         raise InputError(f"{path} cannot be read as weights ({reason}).") from None
 

@@ -1,7 +1,6 @@
 """`tcig calibrate` on the real sample, and its search for the published ceiling."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,6 @@ from tcig.eval.calibrate import calibration, ceiling, nearest_subsets
 from tcig.eval.judges import JUDGES, SOURCES, ColourJudge
 from tcig.eval.stored import Score, sparse
 
-SAMPLE = Path(__file__).parents[3] / "shared" / "coco-sample"
 READINGS = {"masks", "images", "masks, people dropped", "images, people dropped"}
 CAT, DOG = (BY_LABEL[label].index for label in ("cat", "dog"))
 
@@ -78,9 +76,8 @@ def test_the_nearest_subsets_are_those_nearest_to_a_thousand():
     assert [row["images"] for row in nearest_subsets(counts)] == [1001, 990, 1200]
 
 
-@pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"{SAMPLE} is absent")
-def test_the_real_sample_is_calibrated(tmp_path, capsys):
-    arguments = ["--coco", str(SAMPLE), "--profile", "mini", "--out", str(tmp_path)]
+def test_the_real_sample_is_calibrated(sample, tmp_path, capsys):
+    arguments = ["--coco", str(sample), "--profile", "mini", "--out", str(tmp_path)]
     assert cli.main(["calibrate", *arguments]) == 0
     out = capsys.readouterr().out
     assert "against the published 0.43 ± 0.09" in out

@@ -38,7 +38,7 @@ def test_captions_stand_in_the_order_of_their_ids_whatever_the_files_order(two_c
         assert layout.caption == caption
 
 
-def test_year_2014_reads_its_own_files(coco, refuses):
+def test_year_2014_reads_its_own_files(coco, refused):
     coco.year = 2014
     coco.add(7, thing("cat", (0, 0, 50, 50)), thing("dog", (50, 0, 50, 50)))
     folder = coco.write()
@@ -49,7 +49,7 @@ def test_year_2014_reads_its_own_files(coco, refuses):
         sha256(coco.instances_file),
         sha256(coco.captions_file),
     ]
-    with refuses("instances_val2017.json", "--download"):
+    with refused("instances_val2017.json", "--download"):
         build_layouts(folder, Filter(year=2017))
 
 
@@ -78,14 +78,14 @@ SPOILT_FILES = {
 
 @pytest.mark.parametrize("name", ["instances_file", "captions_file"])
 @pytest.mark.parametrize(("spoil", "words"), SPOILT_FILES.values(), ids=SPOILT_FILES)
-def test_unusable_files_are_refused_by_name(two_cats, refuses, name, spoil, words):
+def test_unusable_files_are_refused_by_name(two_cats, refused, name, spoil, words):
     folder, path = two_cats.write(), getattr(two_cats, name)
     if spoil is None:
         path.unlink()
     else:
         content = spoil(path.read_text())
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with refuses(path, *words):
+    with refused(path, *words):
         build_layouts(folder, Filter())
 
 
@@ -139,48 +139,48 @@ SPOILT_ANNOTATIONS = {
 
 
 @pytest.mark.parametrize(("spoil", "words"), SPOILT_ANNOTATIONS.values(), ids=SPOILT_ANNOTATIONS)
-def test_bad_annotations_are_refused_by_file_and_id(two_cats, refuses, spoil, words):
+def test_bad_annotations_are_refused_by_file_and_id(two_cats, refused, spoil, words):
     spoil(two_cats.annotations[1])
     folder = two_cats.write()
-    with refuses(two_cats.instances_file, two_cats.annotations[1]["id"], *words):
+    with refused(two_cats.instances_file, two_cats.annotations[1]["id"], *words):
         build_layouts(folder, Filter())
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), 1e9, None])
-def test_coordinates_that_would_hang_the_rasteriser_are_refused(two_cats, refuses, number):
+def test_coordinates_that_would_hang_the_rasteriser_are_refused(two_cats, refused, number):
     two_cats.annotations[1]["segmentation"] = [[0, 0, number, 9, 9, 9]]
-    with refuses(two_cats.instances_file, 11):
+    with refused(two_cats.instances_file, 11):
         read_instances(two_cats.write(), 2017)
 
 
 @pytest.mark.parametrize("field", ["id", "image_id", "category_id"])
 @pytest.mark.parametrize("value", [[1], "x"])
-def test_ids_that_are_no_integers_are_refused(two_cats, refuses, field, value):
+def test_ids_that_are_no_integers_are_refused(two_cats, refused, field, value):
     two_cats.annotations[1][field] = value
-    with refuses(two_cats.instances_file):
+    with refused(two_cats.instances_file):
         build_layouts(two_cats.write(), Filter())
 
 
 @pytest.mark.parametrize("fields", [{"width": 0}, {"height": "100"}, {"width": -100}, {"id": -1}])
-def test_impossible_images_are_refused(two_cats, refuses, fields):
+def test_impossible_images_are_refused(two_cats, refused, fields):
     two_cats.add(2)
     two_cats.images[0].update(fields)
     for record in two_cats.annotations + two_cats.captions[:1]:
         record["image_id"] = two_cats.images[0]["id"]
-    with refuses(two_cats.instances_file):
+    with refused(two_cats.instances_file):
         build_layouts(two_cats.write(), Filter())
 
 
 @pytest.mark.parametrize("field", ["width", "height", "file_name", "id"])
-def test_images_lacking_a_field_are_refused(two_cats, refuses, field):
+def test_images_lacking_a_field_are_refused(two_cats, refused, field):
     del two_cats.images[0][field]
-    with refuses(two_cats.instances_file, "`images`", field):
+    with refused(two_cats.instances_file, "`images`", field):
         read_instances(two_cats.write(), 2017)
 
 
-def test_ids_of_images_must_differ(two_cats, refuses):
+def test_ids_of_images_must_differ(two_cats, refused):
     two_cats.add(1)
-    with refuses(two_cats.instances_file, "1 stands twice", "`images`"):
+    with refused(two_cats.instances_file, "1 stands twice", "`images`"):
         read_instances(two_cats.write(), 2017)
 
 
@@ -195,28 +195,28 @@ def test_ids_of_images_must_differ(two_cats, refuses):
         (having(id=10), ["10 stands twice"]),
     ],
 )
-def test_bad_captions_are_refused_by_file_and_id(two_cats, refuses, spoil, words):
+def test_bad_captions_are_refused_by_file_and_id(two_cats, refused, spoil, words):
     two_cats.captions.append({"id": 11, "image_id": 1, "caption": "two cats"})
     spoil(two_cats.captions[1])
-    with refuses(two_cats.captions_file, *words):
+    with refused(two_cats.captions_file, *words):
         read_captions(two_cats.write(), 2017)
 
 
-def test_a_missing_caption_matters_for_kept_images_alone(two_cats, refuses):
+def test_a_missing_caption_matters_for_kept_images_alone(two_cats, refused):
     two_cats.add(2, thing("cat", (0, 0, 50, 50)), captions=())
     build_layouts(two_cats.write(), Filter())
-    with refuses("captions_val2017.json", "image 1 ", "1 caption"):
+    with refused("captions_val2017.json", "image 1 ", "1 caption"):
         build_layouts(two_cats.root, Filter(caption=1))
     two_cats.captions.clear()
-    with refuses(two_cats.captions_file, "image 1 ", "no caption"):
+    with refused(two_cats.captions_file, "image 1 ", "no caption"):
         build_layouts(two_cats.write(), Filter())
 
 
-def test_categories_of_other_ids_are_refused(two_cats, refuses):
+def test_categories_of_other_ids_are_refused(two_cats, refused):
     for category in two_cats.categories:
         category["name"] = {"cat": "dog", "dog": "cat"}.get(category["name"], category["name"])
     two_cats.write()
-    with refuses(two_cats.instances_file, "category 17", "'dog'", "'cat'"):
+    with refused(two_cats.instances_file, "category 17", "'dog'", "'cat'"):
         read_instances(two_cats.root, 2017)
 
 
@@ -224,12 +224,12 @@ def test_categories_of_other_ids_are_refused(two_cats, refuses):
     ("number", "name"),
     [(0, "bus"), (0, "BUS"), (99, " Sofa "), (201, "tvmonitor"), (17, 5), (0, None)],
 )
-def test_a_class_under_another_id_is_refused(two_cats, refuses, number, name):
+def test_a_class_under_another_id_is_refused(two_cats, refused, number, name):
     """Annotations of it would be left out in silence."""
     two_cats.categories[:] = [c for c in two_cats.categories if c["id"] != number]
     two_cats.categories.append({"id": number, "name": name})
     two_cats.write()
-    with refuses(two_cats.instances_file, f"category {number} ", repr(name)):
+    with refused(two_cats.instances_file, f"category {number} ", repr(name)):
         read_instances(two_cats.root, 2017)
 
 
@@ -240,33 +240,33 @@ def test_names_of_categories_have_no_case(two_cats):
 
 
 @pytest.mark.parametrize("side", [20_001, 10**9, 1.5, "9", None, True])
-def test_sides_of_images_are_bounded(two_cats, refuses, side):
+def test_sides_of_images_are_bounded(two_cats, refused, side):
     two_cats.images[0]["width"] = side
     two_cats.write()
-    with refuses(two_cats.instances_file, "image 1", "expected integers from 1 to 20,000"):
+    with refused(two_cats.instances_file, "image 1", "expected integers from 1 to 20,000"):
         read_instances(two_cats.root, 2017)
 
 
-def test_an_outline_that_would_fill_the_memory_is_refused(two_cats, refuses):
+def test_an_outline_that_would_fill_the_memory_is_refused(two_cats, refused):
     two_cats.images[0] |= {"width": 10_000, "height": 10_000}
     zigzag = [coordinate for n in range(2000) for coordinate in (10_000 * (n % 2), n)]
     two_cats.annotations[1]["segmentation"] = [zigzag]
     two_cats.write()
-    with refuses(two_cats.instances_file, "annotation 11", "outline"):
+    with refused(two_cats.instances_file, "annotation 11", "outline"):
         read_instances(two_cats.root, 2017)
 
 
-def test_the_other_years_annotations_are_pointed_out(two_cats, refuses):
+def test_the_other_years_annotations_are_pointed_out(two_cats, refused):
     two_cats.year = 2014
     two_cats.write()
-    with refuses("instances_val2017.json", "--year 2014"):
+    with refused("instances_val2017.json", "--year 2014"):
         read_instances(two_cats.root, 2017)
 
 
-def test_without_captions_a_manifest_is_for_the_photographs(two_cats, refuses):
+def test_without_captions_a_manifest_is_for_the_photographs(two_cats, refused):
     two_cats.write()
     two_cats.captions_file.unlink()
-    with refuses(two_cats.captions_file, "--caption None"):
+    with refused(two_cats.captions_file, "--caption None"):
         build_layouts(two_cats.root, Filter())
     header, (layout,) = build_layouts(two_cats.root, Filter(caption=None))
     assert layout.caption == ""
@@ -281,34 +281,34 @@ def test_vocs_own_words_for_categories_are_known(two_cats):
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a/b.jpg", 7, ".jpg", "a b.jpg", ""])
-def test_file_names_that_are_not_plain_are_refused(two_cats, refuses, name):
+def test_file_names_that_are_not_plain_are_refused(two_cats, refused, name):
     two_cats.images[0]["file_name"] = name
     two_cats.write()
-    with refuses(two_cats.instances_file, "image 1", repr(name)):
+    with refused(two_cats.instances_file, "image 1", repr(name)):
         read_instances(two_cats.root, 2017)
 
 
 @pytest.mark.parametrize("flag", ["0", 2, None])
-def test_crowd_flags_are_zero_or_one(two_cats, refuses, flag):
+def test_crowd_flags_are_zero_or_one(two_cats, refused, flag):
     two_cats.annotations[1]["iscrowd"] = flag
     two_cats.write()
-    with refuses(two_cats.instances_file, "annotation 11", "iscrowd"):
+    with refused(two_cats.instances_file, "annotation 11", "iscrowd"):
         read_instances(two_cats.root, 2017)
 
 
 @pytest.mark.parametrize("text", ["[" * 200_000, "9" * 5_000])
-def test_json_beyond_all_measure_is_refused(two_cats, refuses, text):
+def test_json_beyond_all_measure_is_refused(two_cats, refused, text):
     two_cats.write()
     two_cats.instances_file.write_text(text)
-    with refuses(two_cats.instances_file, "not JSON"):
+    with refused(two_cats.instances_file, "not JSON"):
         read_instances(two_cats.root, 2017)
 
 
-def test_areas_beyond_the_image_and_half_characters_are_refused(two_cats, refuses):
+def test_areas_beyond_the_image_and_half_characters_are_refused(two_cats, refused):
     two_cats.annotations[0]["area"] = 10**400
     two_cats.captions[0]["caption"] = "half \ud83d"
     two_cats.write()
-    with refuses(two_cats.instances_file, "annotation 10", "area"):
+    with refused(two_cats.instances_file, "annotation 10", "area"):
         read_instances(two_cats.root, 2017)
-    with refuses(two_cats.captions_file, "annotation 10", "caption"):
+    with refused(two_cats.captions_file, "annotation 10", "caption"):
         read_captions(two_cats.root, 2017)

@@ -201,17 +201,17 @@ def test_area_on_the_original_and_on_the_square(coco, columns, on_original, on_s
         ({"caption": -1}, ["caption"]),
     ],
 )
-def test_filters_that_make_no_sense_are_refused(refuses, options, words):
-    with refuses(*words):
+def test_filters_that_make_no_sense_are_refused(refused, options, words):
+    with refused(*words):
         Filter(**options)
 
 
-def test_a_filter_that_leaves_nothing_is_refused(two_cats, refuses):
+def test_a_filter_that_leaves_nothing_is_refused(two_cats, refused):
     two_cats.add(2)
-    with refuses("none of the 2 images", two_cats.root, "--count"):
+    with refused("none of the 2 images", two_cats.root, "--count"):
         build_layouts(two_cats.write(), Filter(min_objects=3))
 
 
-def test_an_empty_coco_file_is_refused(coco, refuses):
-    with refuses("none of the 0 images", coco.root):
+def test_an_empty_coco_file_is_refused(coco, refused):
+    with refused("none of the 0 images", coco.root):
         build_layouts(coco.write(), Filter())

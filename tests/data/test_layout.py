@@ -146,14 +146,14 @@ SPOILT = {
 
 @pytest.mark.parametrize(("spoil", "line", "words"), SPOILT.values(), ids=SPOILT)
 def test_bad_manifests_are_refused_by_file_and_line(
-    manifest, tmp_path, refuses, spoil, line, words
+    manifest, tmp_path, refused, spoil, line, words
 ):
     path = tmp_path / "m.jsonl"
     write_manifest(path, *manifest)
     records = [json.loads(text) for text in path.read_text().splitlines()]
     spoil(records)
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    with refuses(path, f"line {line}:", *words):
+    with refused(path, f"line {line}:", *words):
         read_manifest(path)
 
 
@@ -168,11 +168,11 @@ def test_bad_manifests_are_refused_by_file_and_line(
     ],
     ids=["a line lost", "half a line lost", "the header alone", "empty", "an image"],
 )
-def test_truncated_manifests_are_refused(manifest, tmp_path, refuses, keep, words):
+def test_truncated_manifests_are_refused(manifest, tmp_path, refused, keep, words):
     path = tmp_path / "m.jsonl"
     write_manifest(path, *manifest)
     path.write_text(keep(path.read_text()))
-    with refuses(path, *words):
+    with refused(path, *words):
         read_manifest(path)
 
 
@@ -189,19 +189,19 @@ def changed(manifest, path, **fields):
     "image",
     ["../secret.png", "/etc/passwd", "val2017/../../x.png", "a//b.png", "..", "val2017/", "~/x"],
 )
-def test_photographs_lie_below_their_folder(manifest, tmp_path, refuses, image):
+def test_photographs_lie_below_their_folder(manifest, tmp_path, refused, image):
     path = changed(manifest, tmp_path / "m.jsonl", image=image)
-    with refuses(path, "line 2", "image"):
+    with refused(path, "line 2", "image"):
         read_manifest(path)
 
 
 @pytest.mark.parametrize("side", [10**9, 20_001, 10_001, 0, -5])
-def test_sides_of_layouts_are_bounded(manifest, tmp_path, refuses, side):
+def test_sides_of_layouts_are_bounded(manifest, tmp_path, refused, side):
     _, layouts = manifest
     region = layouts[0].regions[0].model_dump()
     region["mask"] = {"size": [side, side], "counts": "0"}
     path = changed(manifest, tmp_path / "m.jsonl", side=side, size=None, regions=[region])
-    with refuses(path, "line 2", "size"):
+    with refused(path, "line 2", "size"):
         read_manifest(path)
 
 
@@ -225,7 +225,7 @@ def test_a_square_photograph_has_no_size_in_its_line(manifest, tmp_path):
 
 
 def test_a_killed_export_goes_on_and_a_finished_one_is_kept(
-    manifest, tmp_path, refuses, monkeypatch
+    manifest, tmp_path, refused, monkeypatch
 ):
     _, layouts = manifest
     calls, save = 0, export.save_label_map
@@ -242,7 +242,7 @@ def test_a_killed_export_goes_on_and_a_finished_one_is_kept(
     with pytest.raises(KeyboardInterrupt):
         export_layouts(layouts, out, 16, 1)
     monkeypatch.setattr(export, "save_label_map", save)
-    with refuses(out, "not empty"):
+    with refused(out, "not empty"):
         export_layouts(layouts[:2], out, 16, 1)
     export_layouts(layouts, out, 16, 1)
     export_layouts(layouts, tmp_path / "whole", 16, 1)
@@ -251,15 +251,15 @@ def test_a_killed_export_goes_on_and_a_finished_one_is_kept(
         for root in (out, tmp_path / "whole")
     ]
     assert names[0] == names[1]
-    with refuses(out, "not empty"):
+    with refused(out, "not empty"):
         export_layouts(layouts, out, 16, 1)
 
 
-def test_absent_manifests_are_refused(tmp_path, refuses):
-    with refuses(tmp_path / "m.jsonl"):
+def test_absent_manifests_are_refused(tmp_path, refused):
+    with refused(tmp_path / "m.jsonl"):
         read_manifest(tmp_path / "m.jsonl")
     (tmp_path / "m.jsonl").write_bytes(b"\xff\xfe")
-    with refuses(tmp_path / "m.jsonl"):
+    with refused(tmp_path / "m.jsonl"):
         read_manifest(tmp_path / "m.jsonl")
 
 

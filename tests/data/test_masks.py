@@ -186,10 +186,10 @@ def _write_map(path, kind):
         ("absent", ""),
     ],
 )
-def test_other_images_are_no_label_maps(tmp_path, refuses, kind, word):
+def test_other_images_are_no_label_maps(tmp_path, refused, kind, word):
     path = tmp_path / "map.png"
     _write_map(path, kind)
-    with refuses(path, word):
+    with refused(path, word):
         load_label_map(path)
 
 

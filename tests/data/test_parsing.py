@@ -19,21 +19,21 @@ def test_encodings_of_editors_are_read(tmp_path, encoding):
 
 
 @pytest.mark.parametrize("text", [*DEEP, "", "{", "\x00", "[1,]", "{'a': 1}"])
-def test_what_is_not_json_is_refused(refuses, text):
-    with refuses("the file", "not JSON", "make it again"):
+def test_what_is_not_json_is_refused(refused, text):
+    with refused("the file", "not JSON", "make it again"):
         parse_json(text.encode(), "the file", "make it again")
 
 
 @pytest.mark.parametrize(
     "text", ["a = " + "[" * 200_000, "a = " + "9" * 5_000, "a", "a = 1\na = 2"]
 )
-def test_what_is_not_toml_is_refused(tmp_path, refuses, text):
+def test_what_is_not_toml_is_refused(tmp_path, refused, text):
     path = tmp_path / "p.toml"
     path.write_text(text)
-    with refuses(path, "not TOML"):
+    with refused(path, "not TOML"):
         read_toml(path)
     path.write_bytes(b'a = "\xff\xfe"')
-    with refuses(path, "not TOML"):
+    with refused(path, "not TOML"):
         read_toml(path)
 
 

@@ -52,10 +52,10 @@ def test_formats_of_pictures_are_read(tmp_path, form):
     ],
     ids=["empty", "a page", "PostScript", "cut", "too wide", "too many pixels"],
 )
-def test_what_is_no_picture_is_refused_by_name(tmp_path, refuses, content, said):
+def test_what_is_no_picture_is_refused_by_name(tmp_path, refused, content, said):
     path = tmp_path / "picture.png"
     path.write_bytes(content)
-    with refuses(path, said):
+    with refused(path, said):
         open_picture(path)
 
 
@@ -84,40 +84,40 @@ def test_sixteen_bits_are_scaled(tmp_path, order):
     assert np.asarray(eight_bits(open_picture(path), path)).tolist() == [[0, 1, 128, 255]]
 
 
-def test_more_than_sixteen_bits_are_refused(tmp_path, refuses):
+def test_more_than_sixteen_bits_are_refused(tmp_path, refused):
     for number, values in enumerate(
         [np.ones((4, 4), np.float32), np.full((4, 4), 70_000, np.int32)]
     ):
         path = tmp_path / f"{number}.tif"
         Image.fromarray(values).save(path)
-        with refuses(path, "16 bits"):
+        with refused(path, "16 bits"):
             eight_bits(open_picture(path), path)
 
 
 @pytest.mark.parametrize("read", [read_file, open_picture, sha256])
-def test_only_regular_files_are_read(tmp_path, refuses, read):
+def test_only_regular_files_are_read(tmp_path, refused, read):
     pipe, link = tmp_path / "pipe.png", tmp_path / "link.png"
     os.mkfifo(pipe)
     link.symlink_to(pipe)
     for path in (pipe, link, Path("/dev/zero")):
-        with refuses(path, "not a regular file"):
+        with refused(path, "not a regular file"):
             read(path)
-    with refuses(tmp_path, "a folder"):
+    with refused(tmp_path, "a folder"):
         read(tmp_path)
-    with refuses(tmp_path / "none", "No such file"):
+    with refused(tmp_path / "none", "No such file"):
         read(tmp_path / "none")
 
 
-def test_files_of_many_gigabytes_are_not_read(tmp_path, refuses):
+def test_files_of_many_gigabytes_are_not_read(tmp_path, refused):
     path = tmp_path / "sparse.json"
     with path.open("wb") as file:
         file.truncate(3 * 2**30)
-    with refuses(path, "3,221,225,472 bytes"):
+    with refused(path, "3,221,225,472 bytes"):
         read_file(path)
 
 
-def test_a_write_names_its_file(tmp_path, refuses, monkeypatch):
-    with refuses(tmp_path, "is a folder"):
+def test_a_write_names_its_file(tmp_path, refused, monkeypatch):
+    with refused(tmp_path, "is a folder"):
         write_whole(tmp_path, "x")
     with pytest.raises(OSError, match="report") as caught:
         write_whole(tmp_path / "none" / "report.html", "x")

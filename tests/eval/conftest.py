@@ -1,8 +1,6 @@
 """Small layouts, folders of images painted for them, and a check of the wording of refusals."""
 
 import json
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ from counting import SIZES, Counting
 from looking import Looking
 from PIL import Image
 
-from tcig.data.errors import InputError
 from tcig.data.files import sha256
 from tcig.data.filters import Filter
 from tcig.data.layout import (
@@ -140,24 +137,6 @@ def record_run(manifest):
         )
 
     return write
-
-
-@pytest.fixture
-def refused(tmp_path):
-    """`with refused(path, "b"):` an InputError of one line that names the path and says b."""
-
-    @contextmanager
-    def check(*parts):
-        with pytest.raises(InputError) as caught:
-            yield
-        text = str(caught.value)
-        assert "\n" not in text
-        assert len(text) < 600, f"{len(text)} characters: {text[:200]}..."
-        for part in parts:
-            said = text if isinstance(part, Path) else text.replace(str(tmp_path), "")
-            assert str(part) in said, text
-
-    return check
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from random_networks import write_adapter
 
 from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
-from tcig.data.errors import InputError
 from tcig.data.filters import Filter
 from tcig.methods.base import Context
 from tcig.methods.controlnet import ControlNet
@@ -63,20 +62,3 @@ def watched():
             handle.remove()
 
     return watch
-
-
-@pytest.fixture(scope="session")
-def refused():
-    """`with refused("b"):` an InputError of one line without double spaces that says b."""
-
-    @contextmanager
-    def check(*parts):
-        with pytest.raises(InputError) as caught:
-            yield caught
-        text = str(caught.value)
-        assert "\n" not in text
-        assert "  " not in text
-        for part in parts:
-            assert part in text
-
-    return check

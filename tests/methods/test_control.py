@@ -215,7 +215,7 @@ def test_a_network_that_does_not_fit_is_one_sentence(sampler, refused, tmp_path)
         "coarse": ({"downscale_factor": 24}, "of a multiple of 24 px, not of 64"),
     }
     for name, (changes, said) in faults.items():
-        with refused(f"{tmp_path / name} does not fit mini:stable-diffusion: ", said):
+        with refused(tmp_path / name, " does not fit mini:stable-diffusion: ", said):
             sampler(T2IAdapter, control=str(write_adapter(tmp_path / name, **changes)))
     with refused("its UNet takes no boxes: give a GLIGEN model"):
         sampler(Gligen, weights="mini:stable-diffusion")
