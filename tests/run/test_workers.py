@@ -69,7 +69,7 @@ class Run:
         return Command([*self.command, *more], self.folder, **environment)
 
     def finish(self, *more):
-        return self.start(*more).finish(timeout=120)
+        return self.start(*more).finish(timeout=600)
 
     def calls(self):
         """(process, layouts) of each call so far."""
