@@ -68,8 +68,10 @@ def fetch_images(folder: Path, year: int, images: Sequence[tuple[str, int, int]]
     target = folder / f"val{year}"
     for name, *_ in images:
         if not re.fullmatch(r"\w[\w-]*\.\w+", name):
-            fault = f"the image {name!r} for {target} has no plain file name"
-            raise InputError(f"{fault}, so replace the annotations by COCO's own")
+            raise InputError(
+                f"the image {name!r} for {target} has no plain file name: replace the annotations "
+                "by COCO's own."
+            )
     if all((target / name).exists() for name, *_ in images):
         return
     with writing(target, MIRROR):
@@ -79,7 +81,7 @@ def fetch_images(folder: Path, year: int, images: Sequence[tuple[str, int, int]]
         raise InputError(
             f"{len(failures)} of {len(sizes)} images could not be fetched into {target}: "
             f"{'; '.join(failures[:3])}{'; ...' if len(failures) > 3 else ''}; "
-            "run the same command again to resume"
+            "run the same command again to resume."
         )
 
 
@@ -102,7 +104,7 @@ def _fetch_missing(base: str, target: Path, sizes: dict[str, list[int]]) -> list
                 job.result()
                 unreachable = 0
             except (InputError, requests.RequestException) as error:
-                failures.append(f"{jobs[job]} ({error})")
+                failures.append(f"{jobs[job]} ({str(error).rstrip('.')})")
                 unreachable = 0 if isinstance(error, InputError) else unreachable + 1
             if unreachable == GIVE_UP:
                 failures += [f"{jobs[job]} (not tried)" for job in jobs if job.cancel()]
@@ -128,7 +130,7 @@ def _check_archive(part: Path, year: int, url: str) -> None:
     discard(part)
     raise InputError(
         f"{url} is not the archive that COCO published: its SHA-256 differs from "
-        f"{ARCHIVES[year][:12]}..., so run again, or fetch it by another network"
+        f"{ARCHIVES[year][:12]}...: run again, or fetch it by another network."
     )
 
 
@@ -147,7 +149,7 @@ def _extract(part: Path, names: list[str], url: str) -> None:
         RuntimeError,  # a member is encrypted or packed in another way
     ) as error:
         discard(part)
-        raise InputError(f"{url} is broken: {error}, so run again or check {MIRROR}") from error
+        raise InputError(f"{url} is broken ({error}): run again or check {MIRROR}.") from error
     for path, name in unpacked.items():
         path.replace(part.with_name(name))
     discard(part)
@@ -160,4 +162,5 @@ def _check_image(part: Path, width: int, height: int, url: str) -> None:
             raise InputError(f"its size is {picture.size}, not {(width, height)}")
     except InputError as error:
         discard(part)
-        raise InputError(f"{url} is not the image of the annotations: {error}") from error
+        reason = str(error).rstrip(".")
+        raise InputError(f"{url} is not the image of the annotations: {reason}.") from error

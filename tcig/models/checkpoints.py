@@ -55,7 +55,7 @@ def fill(network: nn.Module, state: dict[str, Tensor], source: Path | str) -> No
         network.load_state_dict(state)
     except (RuntimeError, AttributeError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip()
-        raise InputError(f"{source} does not fit the network: {reason}") from None
+        raise InputError(f"{source} does not fit the network: {reason.rstrip('.')}.") from None
 
 
 def first_line(error: Exception) -> str:
