@@ -17,6 +17,7 @@ from tcig.data.layout import Layout, hash_order
 from tcig.data.pictures import open_picture
 from tcig.data.png import BIT_DEPTH
 from tcig.data.records import SAMPLE_RECORD, SampleRecord, read_records
+from tcig.profiles import Profile, load_profile
 
 _NAME = re.compile(r"(?P<layout>[\w.]+)-(?P<sample>0|[1-9]\d*)\.png", re.ASCII)
 
@@ -139,6 +140,24 @@ def read_run(folder: Path) -> RunRecord | None:
         place = ".".join(map(str, problem["loc"]))
         raise InputError(
             f"{path} is not a run's record ({place}: {problem['msg']}): remove it or run again."
+        ) from None
+
+
+def profile_of(folder: Path, name: str | None) -> Profile:
+    """The profile `name`, or else that of the run whose folder it is, or else `mini`.
+
+    Raises:
+        InputError: no such profile, or the run's record holds none that can be used.
+    """
+    run = read_run(folder)
+    if name or not run:
+        return load_profile(name or "mini")
+    try:
+        return Profile.model_validate(run.profile)
+    except ValidationError as error:
+        raise InputError(
+            f"{folder / 'run.json'} holds no usable profile ({error.errors()[0]['msg']}): give "
+            "--profile."
         ) from None
 
 

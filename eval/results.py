@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tcig.data.errors import InputError
@@ -114,6 +115,22 @@ class Result(_Record):
     """SHA-256 of the manifest."""
     rows: list[ResultRow]
 
+    def to_frame(self) -> pd.DataFrame:
+        """A record per row and judge, in the columns of `table.csv`.
+
+        `row`, `judge`, `ignore`, `n` (samples), `failed`; of each figure NAME its mean as `NAME`,
+        `NAME_std`, `NAME_n`, and the 95% interval as `NAME_low` and `NAME_high`.
+        """
+        records = []
+        for row in self.rows:
+            record = {"row": row.row, "judge": row.judged.judge, "ignore": row.judged.ignore}
+            record |= {"n": len(row.samples), "failed": row.failed}
+            for name, figure in row.figures.items():
+                ends = figure.model_dump()
+                record |= {name: ends.pop("mean")} | {f"{name}_{k}": v for k, v in ends.items()}
+            records.append(record)
+        return pd.DataFrame(records)
+
 
 def result_of(folders: Sequence[Path], ignore: Ignore, command: Sequence[str]) -> Result:
     """The result of scored folders; see `tcig.eval.rows.read_rows` for what is refused."""
@@ -131,11 +148,12 @@ def dump(result: Result) -> str:
 
 
 def read_result(path: Path) -> Result:
-    """A result from its file.
+    """A result from its file, `result.json`.
 
     Raises:
         InputError: it is none, or of another version.
     """
+    path = Path(path)
     try:
         record = read_json(path, "give a file of `tcig table --format json`")
         version = record.get("schema_version") if isinstance(record, dict) else None

@@ -14,16 +14,17 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from tcig.data.files import read_file, sole_writer, write_whole
-from tcig.data.layout import Layout
+from tcig.data.files import read_file, sha256, sole_writer, write_whole
+from tcig.data.layout import Layout, read_manifest
 from tcig.data.png import sound_png, whole_png
 from tcig.eval.ahead import ahead
-from tcig.eval.images import find_images, open_image
-from tcig.eval.judges import Judge, Kind, PluginJudge, StagedJudge
+from tcig.eval.images import find_images, open_image, profile_of
+from tcig.eval.judges import Judge, Kind, PluginJudge, StagedJudge, check_judges, load_judge
 from tcig.eval.judging import Seen, Shown, Sizes, counted, prepared
+from tcig.eval.label_maps import LabelMaps
 from tcig.eval.sheet import write_sheet
 from tcig.eval.stored import Score, label_path, stored_rows
-from tcig.models.devices import set_tf32
+from tcig.models.devices import PLAIN, set_tf32
 
 BATCH = 16
 FLUSH = 1.0
@@ -43,6 +44,52 @@ class Identified(Protocol):
 
 
 def score_folder(
+    folder: Path,
+    layouts: Path,
+    judges: Sequence[str] = (),
+    *,
+    label_maps: Path | None = None,
+    profile: str | None = None,
+    name: str | None = None,
+    limit: int | None = None,
+    resize: bool = False,
+) -> list[Path]:
+    """Scores a folder of images, anyone's.
+
+    Args:
+        folder: LAYOUT-SAMPLE.png, samples counted from 0.
+        layouts: the manifest that the images were made for.
+        judges: by name, or path/to/file.py:Class; none: the profile's.
+        label_maps: a folder of LAYOUT-SAMPLE.png with a label 0 to 20 at each pixel, in place of
+            judges.
+        profile: sizes and judges; None: the run's own, else `mini`.
+        name: the row's name in the table; None: the run's method, or the folder's name.
+        limit: the first so many layouts in the order of a hash of their ids; None: all that the run
+            was asked for.
+        resize: resize images of another size than the profile's instead of refusing them.
+
+    Returns:
+        The folder of each judge's scores.
+
+    Raises:
+        InputError: see `score_images`; no such judge, profile or manifest.
+    """
+    folder, layouts = Path(folder), Path(layouts)
+    PLAIN.check_named()
+    settled = profile_of(folder, profile)
+    _, chosen = read_manifest(layouts)
+    sizes = Sizes(settled.size, settled.score_size, resize)
+    if label_maps:
+        maps = LabelMaps(label_maps)
+        loaded = [(maps.name, maps)]
+    else:
+        check_judges(judges or settled.judges)
+        loaded = map(load_judge, judges or settled.judges)
+    manifest = sha256(layouts)
+    return [score_images(folder, chosen, manifest, judge, sizes, name, limit) for judge in loaded]
+
+
+def score_images(
     folder: Path,
     layouts: Sequence[Layout],
     manifest: str,

@@ -55,25 +55,33 @@ def main(argv: list[str]) -> int:
     check_counts(limit=options.limit)
     if not 0 <= options.sliver <= 1:
         raise InputError(f"--sliver {options.sliver}: expected a share from 0 to 1.")
-    from tcig.commands import layouts, run
+    from tcig.commands.layouts import make_manifest
     from tcig.data.coco import read_instances
+    from tcig.data.download import fetch_annotations
     from tcig.data.files import write_whole
     from tcig.data.filters import Filter, count_table
     from tcig.data.layout import read_manifest
     from tcig.eval.calibrate import NEAREST, calibration, ceiling, nearest_subsets
+    from tcig.run.experiment import run_experiment
     from tcig.run.folders import find_runs
 
     options.out.mkdir(parents=True, exist_ok=True)
     manifest = options.out / "masks.jsonl"
-    arguments = ["--coco", str(options.coco), "--year", str(options.year), "--caption", "None"]
-    arguments += ["--download"] if options.download else []
-    layouts.main([*arguments, "--out", str(manifest)])
+    if options.download:
+        fetch_annotations(options.coco, options.year)
+    filtered = Filter(year=options.year, caption=None)
+    make_manifest(options.coco, filtered, manifest, options.download)
     _, chosen = read_manifest(manifest)
     ids = _readings(options, {layout.id for layout in chosen})
-    arguments = ["--profile", options.profile, "--methods", "real", "--out", str(options.out)]
-    arguments += ["--layouts", str(manifest), "--coco", str(options.coco)]
-    arguments += ["--limit", str(options.limit)] if options.limit else []
-    status = run.main([*arguments, "--judge", *_judges(options)])
+    outcome = run_experiment(
+        ["real"],
+        options.profile,
+        manifest,
+        coco=options.coco,
+        limit=options.limit,
+        judges=_judges(options),
+        out=options.out,
+    )
     real = find_runs(options.out, manifest)["real"]
     if not any(real.glob("scores/*/score.json")):
         raise InputError(f"{options.coco}: no photograph could be scored, see {real}/rows.jsonl.")
@@ -93,7 +101,7 @@ def main(argv: list[str]) -> int:
     print(f"\nReadings of the filter that leave nearest to {NEAREST} images of {options.year}:\n")
     counts = count_table(read_instances(options.coco, options.year), Filter(year=options.year))
     print(tabulate(nearest_subsets(counts), headers="keys"))
-    return status
+    return 1 if outcome.failed else 0
 
 
 def _readings(options: Options, everything: set[str]) -> dict[str, set[str]]:

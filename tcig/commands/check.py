@@ -71,7 +71,6 @@ def main(argv: list[str]) -> int:
 
 def _findings(options: Options, caught: list) -> "Iterator[Finding]":
     """The findings about a method or a judge, one after another."""
-    from tcig.commands.inputs import manifest_of
     from tcig.data.files import sha256
     from tcig.data.layout import hash_order, read_manifest
     from tcig.data.photographs import open_photograph
@@ -81,6 +80,7 @@ def _findings(options: Options, caught: list) -> "Iterator[Finding]":
     from tcig.models.plugins import PluginError
     from tcig.profiles import load_profile
     from tcig.run.conformance import Finding, check_judge, check_method
+    from tcig.run.experiment import manifest_of
     from tcig.run.spec import prepare
 
     profile = load_profile(options.profile)

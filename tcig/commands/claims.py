@@ -120,33 +120,28 @@ def main(argv: list[str]) -> int:
     check_counts(limit=options.limit)
     import pandas as pd
 
-    from tcig.commands.inputs import manifest_of
-    from tcig.data.files import sha256, write_whole
-    from tcig.data.layout import hash_order, read_manifest
+    from tcig.data.files import write_whole
     from tcig.eval.curves import curves_figure
     from tcig.eval.features import ClipEncoder, load_features, photograph_features
     from tcig.eval.judges import load_judge
     from tcig.eval.measure import Networks
     from tcig.eval.rows import GUIDES
     from tcig.methods.settings import parse_settings
-    from tcig.models.weights import locate
     from tcig.profiles import load_profile
-    from tcig.run.spec import check_captions, choose
-    from tcig.run.trials import METRICS, Data, Eyes, compare, measure
+    from tcig.run.experiment import check_rows, manifest_of, read_data
+    from tcig.run.spec import choose
+    from tcig.run.trials import METRICS, Eyes, compare, measure
 
     profile = load_profile(options.profile)
     profile.compute.check_named()
     runs = options.out / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     manifest, coco = manifest_of(profile, options.layouts, None, runs)
-    _, layouts = read_manifest(manifest)
-    data = Data(coco, sha256(manifest), layouts, hash_order(layouts)[: options.limit])
+    data = read_data(manifest, coco, options.limit)
     shared = parse_settings(options.set, claim.rows)
     trials = list(_trials(claim, profile))
     chosen = [choose(row, profile, shared[row] | _own(row, given)) for row, _, given in trials]
-    check_captions(chosen, data.drawn)
-    for source in dict.fromkeys(source for each in chosen for source in each.sources):
-        locate(source)
+    check_rows(chosen, data)
     names = profile.judges if "leakage" in claim.metrics else profile.judges[:1]
     judges = [load_judge(name) for name in names]
     guides = [name for name, _ in judges if name in GUIDES]

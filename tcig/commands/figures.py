@@ -58,12 +58,12 @@ def main(argv: list[str]) -> int:
     """Runs `tcig figures`."""
     options = parse(Options, argv, "figures", __doc__)
     check_counts(count=options.count)
-    from tcig.commands.inputs import manifest_of
     from tcig.data.files import sha256
     from tcig.data.layout import hash_order, read_manifest
     from tcig.eval.figures import samples_figure, systems_figure
     from tcig.methods.registry import ROWS
     from tcig.profiles import load_profile
+    from tcig.run.experiment import manifest_of
     from tcig.run.folders import find_runs, image_of
     from tcig.run.spec import prepare
 

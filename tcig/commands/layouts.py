@@ -70,27 +70,39 @@ def main(argv: list[str]) -> int:
         fetch_annotations(options.coco, options.filter.year)
     if options.count:
         return _count(options)
+    make_manifest(options.coco, options.filter, options.out, options.download)
+    return 0
+
+
+def make_manifest(coco: Path, chosen: Filter, out: Path, download: bool) -> None:
+    """Writes the manifest of COCO's files, and says what it holds.
+
+    Args:
+        coco: COCO's folder, with annotations.
+        chosen: which images and objects.
+        out: the manifest.
+        download: fetch the photographs that are not there.
+    """
     from tcig.data.build import build_layouts
     from tcig.data.layout import write_manifest
 
-    header, layouts = build_layouts(options.coco, options.filter)
-    write_manifest(options.out, header, layouts)
+    header, layouts = build_layouts(coco, chosen)
+    write_manifest(out, header, layouts)
     counts = header.counts
     print(
-        f"{options.out}: {counts.layouts} layouts of {counts.images} images "
+        f"{out}: {counts.layouts} layouts of {counts.images} images "
         f"({counts.filtered} pass the filter; the square crop cuts away {counts.objects_cut} "
         f"objects and with them {counts.layouts_cut} layouts)"
     )
-    absent = [layout for layout in layouts if not (options.coco / layout.image).exists()]
-    if absent and options.download:
-        _download(options, {layout.image for layout in absent})
+    absent = [layout for layout in layouts if not (coco / layout.image).exists()]
+    if absent and download:
+        _download(coco, chosen.year, {layout.image for layout in absent})
     elif absent:
         print(
-            f"{len(absent)} of the {len(layouts)} photographs are not in {options.coco} "
+            f"{len(absent)} of the {len(layouts)} photographs are not in {coco} "
             f"({absent[0].image} first): the row `real` needs them, --download fetches them",
             file=sys.stderr,
         )
-    return 0
 
 
 def _check(options: Options) -> int:
@@ -140,17 +152,16 @@ def _count(options: Options) -> int:
     return 0
 
 
-def _download(options: Options, wanted: set[str]) -> None:
+def _download(coco: Path, year: int, wanted: set[str]) -> None:
     from tcig.data.coco import read_instances
     from tcig.data.download import fetch_images
 
-    year = options.filter.year
     images = [
         (image["file_name"], image["width"], image["height"])
-        for image in read_instances(options.coco, year).images.values()
+        for image in read_instances(coco, year).images.values()
         if f"val{year}/{image['file_name']}" in wanted
     ]
-    fetch_images(options.coco, year, images)
+    fetch_images(coco, year, images)
 
 
 def _export(options: Options) -> int:

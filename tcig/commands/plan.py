@@ -56,18 +56,17 @@ def main(argv: list[str]) -> int:
     check_counts(samples=options.samples, limit=options.limit)
     from tempfile import TemporaryDirectory
 
-    from tcig.commands.inputs import manifest_of
-    from tcig.data.layout import hash_order, read_manifest
     from tcig.methods.base import Cost
     from tcig.models.devices import name_of
     from tcig.profiles import load_profile
+    from tcig.run.experiment import manifest_of, read_data
     from tcig.run.spec import choose_rows
 
     profile = load_profile(options.profile)
     profile.compute.check_named()
     with TemporaryDirectory() as folder:
         manifest, _ = manifest_of(profile, options.layouts, None, Path(folder))
-        layouts = hash_order(read_manifest(manifest)[1])[: options.limit]
+        layouts = read_data(manifest, None, options.limit).drawn
     chosen = choose_rows(profile, options.methods, options.set)
     judging = _pilot(options, profile, chosen) if options.pilot else {}
     images = len(layouts) * options.samples
@@ -136,7 +135,7 @@ def _pilot(options: Options, profile, chosen: list) -> dict[str, float]:
     Returns:
         The seconds that each judge takes for one of its images; none where nothing was generated.
     """
-    from tcig.commands import run
+    from tcig.run.experiment import run_experiment
 
     out = options.out / "pilot"
     rows = {
@@ -146,14 +145,17 @@ def _pilot(options: Options, profile, chosen: list) -> dict[str, float]:
     }
     if not rows:
         return {}
-    arguments = ["--profile", options.profile, "--limit", str(PILOT), "--out", str(out)]
-    for name in ("layouts", "coco"):
-        if value := getattr(options, name):
-            arguments += [f"--{name}", str(value)]
-    settings = [each for each in options.set if each.partition(".")[0] in rows]
-    if settings:
-        arguments += ["--set", *settings]
-    if run.main([*arguments, "--no-score", "--methods", *rows.values()]):
+    outcome = run_experiment(
+        list(rows.values()),
+        options.profile,
+        options.layouts,
+        coco=options.coco,
+        settings=[each for each in options.set if each.partition(".")[0] in rows],
+        limit=PILOT,
+        judges=(),
+        out=out,
+    )
+    if outcome.failed:
         raise InputError(f"a sample of the pilot failed: see the rows.jsonl in {out}.")
     return {judge: _judging(judge, profile.size, out) for judge in profile.judges}
 

@@ -72,21 +72,26 @@ def main(argv: list[str]) -> int:
 
 def _rehearse(options: Options, profile, weights: Path) -> int:
     """Makes the weights, runs and scores the rows, and prints the table."""
-    from tcig.commands import run
     from tcig.data.emoji import FOLDER
+    from tcig.run.experiment import run_experiment
 
     started = time.perf_counter()
     _make(profile, options.methods, weights)
     made = time.perf_counter()
     runs = options.out / "runs"
     manifest = _manifest(options.out)
-    arguments = ["--profile", options.profile, "--layouts", str(manifest), "--coco", str(FOLDER)]
-    arguments += ["--limit", str(LAYOUTS), "--out", str(runs), "--methods", *options.methods]
-    changes = [change for row in options.methods for change in _few(row, profile)]
-    status = run.main([*arguments, *(["--set", *changes] if changes else [])])
+    outcome = run_experiment(
+        options.methods,
+        options.profile,
+        manifest,
+        coco=FOLDER,
+        settings=[change for row in options.methods for change in _few(row, profile)],
+        limit=LAYOUTS,
+        out=runs,
+    )
     finished = time.perf_counter()
     _report(runs, manifest, options, [made - started, finished - made])
-    return status
+    return 1 if outcome.failed else 0
 
 
 def _make(profile, rows: tuple[str, ...], weights: Path) -> None:

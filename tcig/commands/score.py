@@ -46,36 +46,21 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig score`."""
     options = parse(Options, argv, "score", __doc__)
-    from tcig.commands.inputs import profile_of
-    from tcig.data.files import sha256
-    from tcig.data.layout import read_manifest
-    from tcig.eval.judges import check_judges, load_judge
-    from tcig.eval.label_maps import LabelMaps
-    from tcig.eval.score import Sizes, score_folder
-    from tcig.models.devices import PLAIN
+    from tcig.eval.score import score_folder
 
     check_counts(limit=options.limit)
-    PLAIN.check_named()
     if options.judge and options.label_maps:
         raise InputError("--label-maps stands for a judge: leave out --judge.")
-    profile = profile_of(options.folder, options.profile)
-    _, layouts = read_manifest(options.layouts)
-    sizes = Sizes(profile.size, profile.score_size, options.resize)
-    if options.label_maps:
-        maps = LabelMaps(options.label_maps)
-        judges = [(maps.name, maps)]
-    else:
-        check_judges(options.judge or profile.judges)
-        judges = map(load_judge, options.judge or profile.judges)
-    for judge in judges:
-        place = score_folder(
-            options.folder,
-            layouts,
-            sha256(options.layouts),
-            judge,
-            sizes,
-            options.name,
-            options.limit,
-        )
+    places = score_folder(
+        options.folder,
+        options.layouts,
+        options.judge,
+        label_maps=options.label_maps,
+        profile=options.profile,
+        name=options.name,
+        limit=options.limit,
+        resize=options.resize,
+    )
+    for place in places:
         print(place)
     return 0

@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     options = parse(Options, argv, "smoke", __doc__)
     import pandas as pd
 
-    from tcig.commands import run
+    from tcig.run.experiment import run_experiment
 
     if options.measure:
         return _measure(options.measure, options.out)
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
     if missing:
         raise InputError(f"no range is stored for {', '.join(missing)}: make them by --measure.")
     with TemporaryDirectory() as work:  # anew each time: a run that is there would be kept
-        status = run.main(_arguments(Path(work)))
+        outcome = run_experiment(rows, "smoke", limit=LAYOUTS, out=Path(work))
         reached = _reached(Path(work), options.out)
     wrong = 0
     for row in rows:
@@ -75,7 +75,7 @@ def main(argv: list[str]) -> int:
         kept = low <= iou <= high
         wrong += not kept
         print(f"{'ok  ' if kept else 'FAIL'} {row:<28} {iou:.3f}  in {low:.3f} .. {high:.3f}")
-    return 1 if status or wrong else 0
+    return 1 if outcome.failed or wrong else 0
 
 
 def _rows() -> list[str]:
@@ -83,12 +83,6 @@ def _rows() -> list[str]:
     from tcig.profiles import load_profile
 
     return list(load_profile("smoke").rows)
-
-
-def _arguments(out: Path) -> list[str]:
-    """Of `tcig run` for all rows."""
-    arguments = ["--profile", "smoke", "--limit", str(LAYOUTS), "--out", str(out)]
-    return [*arguments, "--methods", *_rows()]
 
 
 def _reached(work: Path, out: Path) -> dict[str, float]:
@@ -127,7 +121,8 @@ def _measure(target: Path, out: Path) -> int:
     for machine in MACHINES:
         print(" ".join(f"{key}={value}" for key, value in machine.items()), flush=True)
         with TemporaryDirectory() as work:
-            command = [sys.executable, "-m", "tcig.cli", "run", *_arguments(Path(work))]
+            command = [sys.executable, "-m", "tcig.cli", "run", "--profile", "smoke", "--out", work]
+            command += ["--limit", str(LAYOUTS), "--methods", *_rows()]
             if subprocess.run(command, env=os.environ | machine).returncode:
                 raise InputError(f"the rows cannot be measured under {machine}: see above.")
             found.append(_reached(Path(work), out))

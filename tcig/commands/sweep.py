@@ -53,34 +53,28 @@ def main(argv: list[str]) -> int:
     check_counts(limit=options.limit)
     axes = [_axis(text) for text in options.vary]
     shared = dict(assignment(text) for text in options.set)
-    from tcig.data.files import sha256
-    from tcig.data.layout import hash_order, read_manifest
+    from tcig.data.layout import read_manifest
     from tcig.eval.judges import load_judge
     from tcig.methods.registry import find_row
-    from tcig.models.weights import locate
     from tcig.profiles import load_profile
-    from tcig.run.spec import check_captions, choose
-    from tcig.run.trials import Data, Eyes, measure
+    from tcig.run.experiment import check_rows, read_data
+    from tcig.run.spec import choose
+    from tcig.run.trials import Eyes, measure
 
     profile = load_profile(options.profile)
     profile.compute.check_named()
     row, _ = find_row(options.row)
     options.out.mkdir(parents=True, exist_ok=True)
     coco, manifest = _tuning(profile, options)
-    _, layouts = read_manifest(manifest)
-    if options.exclude:
-        reported = {layout.id for layout in read_manifest(options.exclude)[1]}
-        layouts = [layout for layout in layouts if layout.id not in reported]
-    data = Data(coco, sha256(manifest), layouts, hash_order(layouts)[: options.limit])
+    reported = read_manifest(options.exclude)[1] if options.exclude else []
+    data = read_data(manifest, coco, options.limit, {layout.id for layout in reported})
     if not data.drawn:
         raise InputError("no layouts are left to tune on.")
     judge = load_judge(profile.judges[0])
     table = options.table or options.out / f"{row}.csv"
     trials = [dict(itertools.chain(*settings)) for settings in itertools.product(*axes)]
     picked = [choose(options.row, profile, shared | trial) for trial in trials]
-    check_captions(picked, data.drawn)
-    for source in dict.fromkeys(source for each in picked for source in each.sources):
-        locate(source)  # what is wrong or lacks is said before anything is drawn
+    check_rows(picked, data)
     records, failed = [], 0
     for trial, each in zip(trials, picked, strict=True):
         found = measure(each, profile, data, Eyes([judge]), options.out)

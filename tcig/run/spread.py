@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 from tcig.data.errors import InputError
 from tcig.eval.judges import Kind, StagedJudge, judge_name, load_judge
 from tcig.eval.judging import Seen, Shown, Sizes, judged
-from tcig.eval.score import Spread
+from tcig.eval.score import Spread, score_images
+from tcig.methods.settings import parse_settings
 from tcig.models.devices import set_tf32
 from tcig.models.kept import release
 from tcig.profiles import Profile
 from tcig.run.draw import Drawn, Painter, Sample, failed_row
 from tcig.run.engines import Lost, Pool, Task
-from tcig.run.generate import Ledger, pending_batches
+from tcig.run.experiment import Experiment, Outcome
+from tcig.run.generate import Ledger, pending_batches, samples_of
 from tcig.run.spec import RunSpec, choose, set_up
 from tcig.run.store import RunStore
 
@@ -198,3 +200,46 @@ def _alive(judge: str, found: Any) -> Any:
     if isinstance(found, Lost):
         raise InputError(f"the judge {judge} cannot be used by a worker: {found.reason}.")
     return found
+
+
+class Workers(NamedTuple):
+    """Ray's workers, see `Pool`."""
+
+    number: int | None = None
+    """As many as there are GPUs, or else cores for their threads, where it is None."""
+    threads: int = 1
+    """Cores of each, where it has no GPU."""
+    address: str | None = None
+    """Of a running cluster; None: this machine."""
+
+    def check(self, profile: Profile) -> None:
+        """See `Executor`: what a worker's machine has, this one need not have."""
+
+    def run(self, experiment: Experiment) -> Outcome:
+        """See `Executor`."""
+        profile, data = experiment.profile, experiment.data
+        gpus = {"cpu": False, "mps": False, "cuda": True, "gpu": True}
+        shared = data.coco and data.coco.resolve(), data.manifest, experiment.masks
+        given = parse_settings(experiment.settings, [row.row for row in experiment.rows])
+        recipes = [
+            Recipe(row.row, _absolute(method), profile, given[row.row], *shared)
+            for method, row in zip(experiment.methods, experiment.rows, strict=True)
+        ]
+        asked = {"limit": experiment.limit, "samples": experiment.samples}
+        known = gpus.get(profile.compute.requested)
+        with Pool(self.number, self.threads, self.address, known) as pool:
+            samples = samples_of(data.drawn, experiment.samples)
+            failed, folders = draw_rows(pool, recipes, samples, experiment.out, asked)
+            sizes = Sizes(profile.size, profile.score_size)
+            for judge in experiment.judges:
+                network, spread = judge_of(pool, _absolute(judge), sizes)
+                for folder in folders:
+                    one = judge_name(judge), network
+                    score_images(folder, data.layouts, data.manifest, one, sizes, spread=spread)
+        return Outcome(folders, failed)
+
+
+def _absolute(target: str) -> str:
+    """path/to/file.py:Class as a worker elsewhere on this machine finds it; else the name."""
+    file, colon, kind = target.rpartition(":")
+    return f"{Path(file).resolve()}:{kind}" if colon and file.endswith(".py") else target

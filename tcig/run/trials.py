@@ -7,31 +7,19 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from tcig.data.imperfect import TRUE, imperfect
-from tcig.data.layout import Layout
 from tcig.eval.comparison import paired_test
 from tcig.eval.judges import Judge
 from tcig.eval.measure import Networks, Photographs, measure_folder
 from tcig.eval.pairs import values
 from tcig.eval.rows import read_rows
-from tcig.eval.score import Sizes, score_folder
+from tcig.eval.score import Sizes, score_images
 from tcig.eval.table import measured
 from tcig.profiles import Profile
-from tcig.run.generate import generate
+from tcig.run.experiment import Data, generate_row
 from tcig.run.spec import Chosen, set_up
-from tcig.run.store import RunStore
 
 METRICS = ("iou_image", "clip_caption", "clip_region", "diversity", "kid", "kid_clip")
 """What a trial may reach, each with its `_std`, `_low` and `_high`."""
-
-
-class Data(NamedTuple):
-    """What is drawn: the photographs' folder, the manifest's hash, layouts of it, and the first of
-    these in the order of a hash of their ids, which are drawn."""
-
-    coco: Path | None
-    manifest: str
-    layouts: Sequence[Layout]
-    drawn: Sequence[Layout]
 
 
 class Eyes(NamedTuple):
@@ -67,18 +55,15 @@ def measure(
         independent judge; `iou_guide` and `leakage` where a judge guides TCIG; `n`, `failed`,
         `seconds` an image, `run` (its folder's name).
     """
-    spec, method = set_up(chosen, profile, data.coco, data.manifest, masks)
-    asked = {"limit": len(data.drawn), "samples": samples}
-    with RunStore(out, spec, asked, profile.model_dump(mode="json")) as store:
-        drawn = imperfect(data.drawn, masks)
-        failed = generate(method, drawn, samples, profile.batch, store)
-        seconds = store.seconds()
+    made = set_up(chosen, profile, data.coco, data.manifest, masks)
+    seen = data._replace(drawn=imperfect(data.drawn, masks))
+    store, failed = generate_row(made, profile, seen, out, samples, len(data.drawn))
     reached = {"iou_image": None, "iou_image_std": None, "n": 0}
     if store.done:
         sizes = Sizes(profile.size, profile.score_size)
         images = store.folder, data.layouts, data.manifest
         for judge in eyes.judges:
-            score_folder(*images, judge, sizes)
+            score_images(*images, judge, sizes)
         if eyes.networks:
             measure_folder(*images, eyes.networks, sizes, eyes.photographs)
         frame = measured([store.folder], "none")
@@ -88,7 +73,7 @@ def measure(
         for end in ("", "_low", "_high") if len(guide) else ():
             reached[f"iou_guide{end}"] = guide.iloc[0][f"iou_image{end}"]
             reached[f"leakage{end}"] = guide.iloc[0][f"leakage{end}"]
-    return reached | {"failed": failed, "seconds": seconds, "run": store.folder.name}
+    return reached | {"failed": failed, "seconds": store.seconds(), "run": store.folder.name}
 
 
 def compare(

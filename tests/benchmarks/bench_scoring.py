@@ -25,7 +25,7 @@ from tcig.cli import main as tcig
 from tcig.data.files import sha256
 from tcig.data.layout import Layout, read_manifest
 from tcig.eval.judges import Segmentation, StagedJudge, load_judge
-from tcig.eval.score import Sizes, score_folder
+from tcig.eval.score import Sizes, score_images
 from tcig.methods.base import Context, Method, NoOptions
 from tcig.run.generate import generate
 from tcig.run.spec import RunSpec
@@ -96,7 +96,7 @@ def draw_and_score(folder: Path, manifest: Path) -> dict[str, float]:
     found["run, s"] = time.perf_counter() - started
     found["run, peak MiB"] = peak_mib()
     started = time.perf_counter()
-    score_folder(store.folder, layouts, spec.manifest, ("none", Labels()), Sizes(SIDE, SIDE))
+    score_images(store.folder, layouts, spec.manifest, ("none", Labels()), Sizes(SIDE, SIDE))
     found["scoring, s"] = time.perf_counter() - started
     found["scoring, peak MiB"] = peak_mib()
     return found
@@ -131,7 +131,7 @@ def test_scoring(benchmark, folders, tmp_path, judge):
     timed = Timed(Labels() if judge == "none" else load_judge(judge)[1])
     given = images, layouts, sha256(place / "layouts.jsonl"), (judge, timed), Sizes(SIDE, SIDE)
     with Inside() as inside:
-        benchmark.pedantic(score_folder, args=given, rounds=1)
+        benchmark.pedantic(score_images, args=given, rounds=1)
     seconds = benchmark.stats.stats.median
     started = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):

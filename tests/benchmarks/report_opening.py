@@ -30,7 +30,7 @@ from tcig.data.layout import Layout, read_manifest
 from tcig.data.masks import resize_nearest
 from tcig.data.voc import COLOURS
 from tcig.eval.judges import ColourJudge, Segmentation, StagedJudge
-from tcig.eval.score import Sizes, score_folder
+from tcig.eval.score import Sizes, score_images
 
 SIDE = 256
 BOUND = 2.0
@@ -106,7 +106,7 @@ def make_runs(folder: Path, layouts: int, methods: int) -> None:
             make_image(layout, method).save(place / f"{layout.id}-0.png", compress_level=1)
         for judge in ("miniature", "guide"):
             named = (judge, Blurred(judge))
-            score_folder(place, found, manifest, named, Sizes(SIDE, SIDE // 2))
+            score_images(place, found, manifest, named, Sizes(SIDE, SIDE // 2))
 
 
 def opening(page_file: Path, executable: str) -> dict[str, float]:

@@ -6,8 +6,9 @@ from importlib.resources import files
 import pandas as pd
 import pytest
 
-from tcig.commands import run, smoke
+from tcig.commands import smoke
 from tcig.methods.registry import ROWS as ALL
+from tcig.run import experiment
 
 OPEN = ("controlnet", "gligen")
 """Of which no miniature is trained."""
@@ -20,7 +21,11 @@ def reached(monkeypatch):
     ranges = pd.read_csv(files("tcig.results") / "mini" / "smoke.csv").set_index("row")
     values = ((ranges["low"] + ranges["high"]) / 2).to_dict() | smoke.EXACT
     status = {"run": 0}
-    monkeypatch.setattr(run, "main", lambda argv: status["run"])
+    monkeypatch.setattr(
+        experiment,
+        "run_experiment",
+        lambda *_, **__: experiment.Outcome([], status["run"]),
+    )
     monkeypatch.setattr(smoke, "_reached", lambda work, out: values)
     return values, status
 

@@ -24,7 +24,7 @@ from tcig.data.layout import (
 from tcig.data.masks import encode
 from tcig.data.voc import COLOURS
 from tcig.eval.judges import ColourJudge
-from tcig.eval.score import Sizes, score_folder
+from tcig.eval.score import Sizes, score_images
 
 torch.set_num_threads(1)
 
@@ -145,7 +145,7 @@ def score(layouts, manifest):
 
     def run(folder, judge=None, sizes=SIZES, manifest=manifest, **options):
         judge = judge or Counting()
-        place = score_folder(folder, layouts, manifest, ("colours", judge), sizes, **options)
+        place = score_images(folder, layouts, manifest, ("colours", judge), sizes, **options)
         return place, getattr(judge, "asked", None)
 
     return run
@@ -162,7 +162,7 @@ def scored(paint, layouts, manifest, tmp_path, monkeypatch):
             paint(what, name=name)
         for judge in judges:
             judge = (judge, ColourJudge())
-            score_folder(folder, layouts, manifest, judge, Sizes(32, 32), row, limit)
+            score_images(folder, layouts, manifest, judge, Sizes(32, 32), row, limit)
         return folder
 
     return run

@@ -19,7 +19,7 @@ from tcig.eval.iou import Samples, class_iou, confusion
 from tcig.eval.judges import Instance, Segmentation, StagedJudge
 from tcig.eval.measured import Kept, read_quality
 from tcig.eval.quality import boundary_iou, bounding_square, kid, recall_iou
-from tcig.eval.score import Sizes, score_folder
+from tcig.eval.score import Sizes, score_images
 
 CROPS = 15
 """Regions of the six layouts."""
@@ -415,7 +415,7 @@ def test_a_layout_without_a_pixel_to_compare_is_nan(paint, measure, score, monke
 def test_two_judges_stand_apart(paint, score, measure, layouts, manifest):
     folder = paint()
     score(folder)
-    score_folder(folder, layouts, manifest, ("finding", Finding()), Sizes(32, 48))
+    score_images(folder, layouts, manifest, ("finding", Finding()), Sizes(32, 48))
     found, _ = measure(folder)
     assert {name: each.score_size for name, each in found.judges.items()} == {
         "colours": 32,

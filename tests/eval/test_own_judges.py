@@ -13,7 +13,7 @@ from tcig.data.errors import InputError
 from tcig.data.voc import COLOURS
 from tcig.eval.judges import ColourJudge, Segmentation, check_maps, judge_name, load_judge
 from tcig.eval.rows import read_rows
-from tcig.eval.score import Sizes, score_folder
+from tcig.eval.score import Sizes, score_images
 
 JUDGE = """
 import sys
@@ -269,7 +269,7 @@ def test_a_judge_is_independent_where_the_record_says_so(
     object.__setattr__(judge, "identity", identity)
     if weights is not None:
         record_run(folder, weights=weights)
-    score_folder(folder, layouts, manifest, ("seen", judge), Sizes(32, 32))
+    score_images(folder, layouts, manifest, ("seen", judge), Sizes(32, 32))
     (row,) = read_rows([folder], "none")
     assert row.independence == expected
     assert row.guided is (expected == "guide")

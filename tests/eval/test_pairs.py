@@ -20,7 +20,7 @@ from tcig.eval.pairs import (
     values,
 )
 from tcig.eval.rows import read_rows
-from tcig.eval.score import Sizes, score_folder
+from tcig.eval.score import Sizes, score_images
 
 
 class Upside(StagedJudge):
@@ -44,7 +44,7 @@ def folders(scored, paint, layouts, manifest):
         ("grey", "empty"),
     ]:
         folder = scored(what, name)
-        score_folder(folder, layouts, manifest, ("guide", Upside()), Sizes(32, 32))
+        score_images(folder, layouts, manifest, ("guide", Upside()), Sizes(32, 32))
         found.append(folder)
     return found
 

@@ -17,7 +17,7 @@ from tcig.eval.iou import NAMES, foreground_iou, image_iou, reduce
 from tcig.eval.judges import ColourJudge
 from tcig.eval.results import Result, dump, read_result, result_of
 from tcig.eval.rows import read_rows
-from tcig.eval.score import Sizes, score_folder
+from tcig.eval.score import Sizes, score_images
 
 ROOT = Path(__file__).parents[2]
 COMMAND = ["tcig", "table", "a folder"]
@@ -290,7 +290,7 @@ def test_a_folder_is_compared_with_a_file(files, folder, capsys):
 
 def test_the_command_refuses_in_one_sentence(files, folder, layouts, manifest, paint, capsys):
     other = paint("truth", name="other")
-    score_folder(other, layouts, "ab" * 32, ("colours", ColourJudge()), Sizes(32, 32))
+    score_images(other, layouts, "ab" * 32, ("colours", ColourJudge()), Sizes(32, 32))
     for arguments, said in [
         ([files[0], str(other)], "different layouts"),
         ([files[0], files[1], "--judge", "nobody"], "no row of both was scored by 'nobody'"),

@@ -13,7 +13,7 @@ from tcig.data.masks import decode, encode, load_label_map, resize_nearest
 from tcig.data.voc import COLOURS, LABELS
 from tcig.eval.iou import NAMES, Samples, confusion, reduce
 from tcig.eval.judges import ColourJudge, Instance, Segmentation, StagedJudge
-from tcig.eval.score import Sizes, score_folder
+from tcig.eval.score import Sizes, score_images
 from tcig.eval.stored import dense, read_scores
 from tcig.models.devices import set_tf32
 
@@ -167,7 +167,7 @@ def test_instances_and_label_maps_of_another_size(paint, score):
 def test_judges_are_kept_apart(paint, score, layouts, manifest):
     folder = paint()
     score(folder)
-    score_folder(folder, layouts, manifest, ("another", Counting("b")), SIZES)
+    score_images(folder, layouts, manifest, ("another", Counting("b")), SIZES)
     assert [found.judge for found, _ in read_scores(folder)] == ["another", "colours"]
 
 

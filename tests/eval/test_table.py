@@ -12,7 +12,7 @@ import pytest
 from tcig.cli import main
 from tcig.eval.iou import NAMES, Samples, reduce
 from tcig.eval.judges import ColourJudge
-from tcig.eval.score import Sizes, score_folder
+from tcig.eval.score import Sizes, score_images
 from tcig.eval.statistics import by_layout, interval, parts
 from tcig.eval.stored import dense, read_scores
 from tcig.eval.table import figures, measured, render
@@ -338,8 +338,8 @@ def test_the_command_without_a_folder_or_scores_is_refused(tmp_path, capsys):
 def test_rows_of_one_judge_under_other_conditions_are_refused(paint, layouts, manifest, refused):
     folders = [paint(name="a"), paint(name="b")]
     judge = ("colours", ColourJudge())
-    score_folder(folders[0], layouts, manifest, judge, Sizes(32, 32))
-    score_folder(folders[1], layouts, manifest, judge, Sizes(32, 16))
+    score_images(folders[0], layouts, manifest, judge, Sizes(32, 32))
+    score_images(folders[1], layouts, manifest, judge, Sizes(32, 16))
     with refused("colours", "score_size", "32 and 16"):
         measured(folders, "none")
 
@@ -348,10 +348,10 @@ def test_rows_of_other_samples_are_footnoted(paint, layouts, manifest):
     folders = [paint(name="a"), paint(name="b")]
     judge = ("colours", ColourJudge())
     for folder in folders:
-        score_folder(folder, layouts, manifest, judge, Sizes(32, 32))
+        score_images(folder, layouts, manifest, judge, Sizes(32, 32))
     note = "not all of the same samples"
     assert note not in render(measured(folders, "none"), ["iou_image"], "md")
-    score_folder(folders[1], layouts, manifest, judge, Sizes(32, 32), limit=2)
+    score_images(folders[1], layouts, manifest, judge, Sizes(32, 32), limit=2)
     assert note in render(measured(folders, "none"), ["iou_image"], "md")
 
 
@@ -359,7 +359,7 @@ def test_independent_judges_stand_above_those_that_guide(paint, layouts, manifes
     folders = [paint(name="a"), paint(name="b")]
     for folder in folders:
         for name in ("guide", "miniature"):
-            score_folder(folder, layouts, manifest, (name, ColourJudge()), Sizes(32, 32))
+            score_images(folder, layouts, manifest, (name, ColourJudge()), Sizes(32, 32))
     frame = measured(folders, "none")
     rows = list(zip(frame["judge"], frame["row"], strict=True))
     assert rows == [("miniature", "a"), ("miniature", "b"), ("guide", "a"), ("guide", "b")]
@@ -368,7 +368,7 @@ def test_independent_judges_stand_above_those_that_guide(paint, layouts, manifes
 def test_a_resized_row_says_so(paint, layouts, manifest):
     folders = [paint(name="a"), paint(name="b", size=64)]
     for folder, resize in zip(folders, (False, True), strict=True):
-        score_folder(folder, layouts, manifest, ("colours", ColourJudge()), Sizes(32, 32, resize))
+        score_images(folder, layouts, manifest, ("colours", ColourJudge()), Sizes(32, 32, resize))
     assert list(figures(measured(folders, "none"), [])["row"][:2]) == ["a", "b (resized)"]
 
 
@@ -378,7 +378,7 @@ def test_a_row_judged_by_its_own_guide_says_so(paint, layouts, manifest, record_
     record_run(folders["own"], method="own", weights={"guide x": identity})
     record_run(folders["other"], method="other", weights={"guide x": "0", "clip": identity})
     for folder in folders.values():
-        score_folder(folder, layouts, manifest, ("colours", ColourJudge()), Sizes(32, 32))
+        score_images(folder, layouts, manifest, ("colours", ColourJudge()), Sizes(32, 32))
     frame = measured(list(folders.values()), "none")
     assert frame["guided"].tolist() == [True, False, False]
     shown = figures(frame, [])["row"][:3].tolist()

@@ -9,7 +9,7 @@ from tcig.data.files import sha256
 from tcig.data.layout import write_manifest
 from tcig.data.voc import COLOURS
 from tcig.eval.judges import ColourJudge, Segmentation
-from tcig.eval.score import Sizes, score_folder
+from tcig.eval.score import Sizes, score_images
 
 EVIL = "</script><img src=x onerror=\"window.evil=1\"><!-- 'a' & \u2028 {{ 7 * 7 }}"
 SAMPLES, SIDE = 3, 32
@@ -66,5 +66,5 @@ def make_runs(folder, layouts, header):
     for place in ("real", "tcig", "mine"):
         for judge in JUDGES.items():
             row = EVIL if place == "mine" else None
-            score_folder(folder / place, layouts, manifest, judge, Sizes(SIDE, SIDE), row)
+            score_images(folder / place, layouts, manifest, judge, Sizes(SIDE, SIDE), row)
     return folder

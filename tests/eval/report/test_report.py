@@ -21,7 +21,7 @@ from tcig.eval.report.data import report_data
 from tcig.eval.report.page import in_script
 from tcig.eval.report.pictures import Pictures, draw_pictures, thumbnail, transparent_map
 from tcig.eval.rows import read_rows
-from tcig.eval.score import Sizes, score_folder
+from tcig.eval.score import Sizes, score_images
 from tcig.eval.table import figures, tabulated
 
 MAIN = ["iou_image", "iou_foreground", "iou_region", "iou_dataset"]
@@ -148,7 +148,7 @@ def test_only_the_failures_of_what_was_scored_are_shown(runs, layouts, manifest_
     manifest = sha256(manifest_path)
     shutil.rmtree(folder / "scores")
     judge = ("miniature", ColourJudge())
-    score_folder(folder, layouts, manifest, judge, Sizes(SIDE, SIDE), limit=3)
+    score_images(folder, layouts, manifest, judge, Sizes(SIDE, SIDE), limit=3)
     rows = read_rows([folder], "none")
     _, _, samples = report_data(rows, read_manifest(manifest_path), "none", [])
     found = [s.layout.id for s in samples if "error" in s.cells[0]]
