@@ -6,7 +6,6 @@ import sys
 from itertools import chain
 
 import pytest
-import torch
 
 from tcig.cli import main
 from tcig.data.shards import Shard
@@ -21,7 +20,7 @@ SMOKE = ["si", "real", "--profile", "smoke"]
 def draw(tmp_path_factory):
     """Draws and scores into a folder, in few steps."""
     profile = tmp_path_factory.mktemp("profile") / "engines.toml"
-    profile.write_text('base = "smoke"\n[compute]\nlanes = 2\n[methods.si]\nsteps = 3\n')
+    profile.write_text('base = "smoke"\n[methods.si]\nsteps = 3\n')
 
     def drawn(out, *more, rows=("si", "real")):
         given = ["--profile", str(profile), "--out", str(out), *more]
@@ -46,12 +45,7 @@ def contents(out):
 
 @pytest.fixture(scope="module")
 def serial(draw, tmp_path_factory):
-    """By two threads, one for each half of a batch; all others have one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    found = contents(draw(tmp_path_factory.mktemp("serial")))
-    torch.set_num_threads(before)
-    return found
+    return contents(draw(tmp_path_factory.mktemp("serial")))
 
 
 def test_what_is_compared_is_there(serial):
