@@ -8,11 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tcig.data.checks import check_category, check_image, check_object, encodable, refusal
-from tcig.data.errors import InputError
+import numpy as np
+
+from tcig.data.errors import InputError, shown
 from tcig.data.files import read_file
-from tcig.data.parsing import parse_json
-from tcig.data.voc import BY_COCO_ID
+from tcig.data.masks import check_runs
+from tcig.data.parsing import encodable, parse_json
+from tcig.data.pictures import check_size
+from tcig.data.voc import BY_COCO_ID, BY_LABEL, class_of
+
+MAX_OUTLINE = 4_000_000
+"""Longest outline of an object's polygons in pixels (our choice): pycocotools allocates about 100
+bytes for each pixel of it."""
 
 
 @dataclass(frozen=True)
@@ -50,38 +57,32 @@ def read_instances(folder: Path, year: int) -> Instances:
     Ids and references of all annotations are checked, masks those of the 20 VOC classes.
 
     Raises:
-        InputError: the file is missing, not JSON or truncated; a part or a field is missing;
-            an id stands twice; a category has another id than COCO's; an annotation is of an
-            unknown image or category; a polygon has fewer than 3 points; an RLE has another size
-            than its image.
+        InputError: the file is missing, not JSON or truncated; a part or a field is missing; an id
+            is a duplicate; a category has another id than COCO's; an annotation has an unknown
+            image or category; a polygon has fewer than 3 points; an RLE has another size than its
+            image.
     """
     path = folder / "annotations" / f"instances_val{year}.json"
     with _no_collection():
         content, source = _read(path)
-        images = _index(path, content, "images", ("file_name", "width", "height"))
+        images = _index(path, content, "images", {"file_name", "width", "height"})
         for image in images.values():
-            check_image(path, image)
-        categories = _index(path, content, "categories", ("name",))
+            _check_image(path, image)
+        categories = _index(path, content, "categories", {"name"})
         for number, category in categories.items():
             check_category(path, number, category["name"])
         annotations = _index(
-            path, content, "annotations", ("image_id", "category_id", "area", "segmentation")
+            path, content, "annotations", {"image_id", "category_id", "area", "segmentation"}
         )
         objects = defaultdict(list)
         for number, annotation in annotations.items():
-            owner, category = annotation["image_id"], annotation["category_id"]
-            if type(owner) is not int or type(category) is not int:
-                raise refusal(
-                    path, number, "has no image_id and category_id", "integers are needed"
-                )
-            image = images.get(owner)
-            if image is None:
-                raise refusal(path, number, f"is of image {owner}", "no such image")
+            image_id, category = annotation["image_id"], annotation["category_id"]
+            if type(category) is not int or category not in categories:
+                raise _refusal(path, number, f"unknown category_id {shown(category)}")
+            image = _image_of(path, annotation, images)
             if category in BY_COCO_ID:
-                check_object(path, annotation, image)
-                objects[owner].append(annotation)
-            if category not in categories:
-                raise refusal(path, number, f"is of category {category}", "no such category")
+                _check_object(path, annotation, image)
+                objects[image_id].append(annotation)
     return Instances(source, images, dict(objects))
 
 
@@ -89,21 +90,20 @@ def read_captions(folder: Path, year: int) -> Captions:
     """Reads and checks `folder/annotations/captions_val{year}.json`.
 
     Raises:
-        InputError: as `read_instances`; the file is missing; a caption is not a text.
+        InputError: as `read_instances`; a caption is not a text.
     """
     path = folder / "annotations" / f"captions_val{year}.json"
     with _no_collection():
         content, source = _read(path)
-        images = _index(path, content, "images", ())
-        annotations = _index(path, content, "annotations", ("image_id", "caption"))
+        images = _index(path, content, "images", set())
+        annotations = _index(path, content, "annotations", {"image_id", "caption"})
     texts = defaultdict(list)
     for number in sorted(annotations):
-        image, caption = annotations[number]["image_id"], annotations[number]["caption"]
-        if type(image) is not int or image not in images:
-            raise refusal(path, number, f"is of image {image}", "no such image")
+        caption = annotations[number]["caption"]
+        _image_of(path, annotations[number], images)
         if not isinstance(caption, str) or not caption.strip() or not encodable(caption):
-            raise refusal(path, number, f"has the caption {caption!r}", "a text is needed")
-        texts[image].append(" ".join(caption.split()))
+            raise _refusal(path, number, f"expected a text as its caption, got {shown(caption)}")
+        texts[annotations[number]["image_id"]].append(" ".join(caption.split()))
     return Captions(source, dict(texts))
 
 
@@ -123,10 +123,9 @@ def _read(path: Path) -> tuple[dict, Source]:
     fix = "give --coco a folder of COCO's shape, or add --download"
     if path.name.startswith("captions"):
         fix += ", or for the row `real`, which needs none, --caption None"
-    years = {year: path.with_name(re.sub("20..", year, path.name)) for year in ("2014", "2017")}
-    other = next((year for year, place in years.items() if place.is_file()), None)
-    if other and not path.exists():
-        fix = f"the folder has the annotations of {other}: give --year {other}, or add --download"
+    for year in ("2014", "2017"):
+        if not path.exists() and path.with_name(re.sub("20..", year, path.name)).is_file():
+            fix = f"the folder has the annotations of {year}: give --year {year}, or add --download"
     data = read_file(path, fix)
     cut = data.lstrip()[:1] == b"{" and not data.rstrip().endswith(b"}")
     source = f"{path} is truncated and" if cut else path
@@ -136,37 +135,144 @@ def _read(path: Path) -> tuple[dict, Source]:
     return content, Source(path, hashlib.sha256(data).hexdigest())
 
 
-def _index(path: Path, content: dict, part: str, fields: tuple[str, ...]) -> dict[int, dict]:
+def _index(path: Path, content: dict, part: str, fields: set[str]) -> dict[int, dict]:
     """The records of one part by id, each with its `fields`."""
     records = content.get(part)
     if not isinstance(records, list):
         raise InputError(f"{path} has no list `{part}`: is it an annotation file of COCO?")
-    try:
-        index = {record["id"]: record for record in records}
-        for field in fields:
-            for record in records:
-                record[field]
-    except (KeyError, TypeError):
-        raise _incomplete(path, part, records, ("id", *fields)) from None
-    for number in index:
+    index: dict[int, dict] = {}
+    for place, record in enumerate(records):
+        if not isinstance(record, dict):
+            raise InputError(f"{path}: no. {place} of `{part}` is not an object.")
+        number = record.get("id")
         if type(number) is not int or number < 0:
-            raise InputError(f"{path}: id {number!r} in `{part}` is no integer from 0.")
-    if len(index) < len(records):
-        seen = set()
-        twice = next(r["id"] for r in records if r["id"] in seen or seen.add(r["id"]))
-        raise InputError(f"{path}: id {twice} stands twice in `{part}`; ids must differ.")
+            raise InputError(
+                f"{path}: expected an integer of at least 0 as the id of no. {place} of `{part}`, "
+                f"got {shown(number)}."
+            )
+        if not fields <= record.keys():
+            missing = ", ".join(sorted(fields - record.keys()))
+            raise InputError(f"{path}: id {number} in `{part}` lacks {missing}.")
+        if number in index:
+            raise InputError(f"{path}: duplicate id {number} in `{part}`.")
+        index[number] = record
     return index
 
 
-def _incomplete(path: Path, part: str, records: list, fields: tuple[str, ...]) -> InputError:
-    """The first record that is no object, lacks a field, or has a list or an object as its id."""
-    for place, record in enumerate(records):
-        if not isinstance(record, dict):
-            return InputError(f"{path}: no. {place} of `{part}` is no object.")
-        name = f"no. {place} of" if "id" not in record else f"id {record['id']} in"
-        for field in fields:
-            if field not in record:
-                return InputError(f"{path}: {name} `{part}` lacks `{field}`.")
-        if isinstance(record["id"], list | dict):
-            return InputError(f"{path}: {name} `{part}` is no integer from 0.")
-    raise AssertionError(f"{path}: `{part}` is complete")
+def _image_of(path: Path, annotation: dict, images: dict[int, dict]) -> dict:
+    """The image of an annotation."""
+    number = annotation["image_id"]
+    if type(number) is not int or number not in images:
+        raise _refusal(path, annotation["id"], f"unknown image_id {shown(number)}")
+    return images[number]
+
+
+def _check_image(path: Path, image: dict) -> None:
+    """Refuses a size that is not of pixels, and a file name that could lead out of its folder."""
+    try:
+        check_size(image["width"], image["height"])
+    except ValueError as error:
+        raise InputError(f"{path}: image {image['id']} has the {error}.") from None
+    name = image["file_name"]
+    if type(name) is not str or not re.fullmatch(r"\w[\w-]*\.\w+", name, re.ASCII):
+        raise InputError(
+            f"{path}: image {image['id']} has the file_name {shown(name)}; expected a name without "
+            "folders, of letters, digits, _ and -, with one extension, as 000000000139.jpg."
+        )
+
+
+def check_category(path: Path, number: int, name: object) -> None:
+    """Refuses ids that are not COCO's: a file's cats would be taken for dogs, or left out.
+
+    Raises:
+        InputError: the name is not a text, or does not belong to the id.
+    """
+    label, known = class_of(name), BY_COCO_ID.get(number)
+    if type(name) is not str:
+        raise InputError(f"{path}: category {number} has the name {shown(name)}; expected a text.")
+    if known and label != known.label:
+        raise InputError(
+            f"{path}: category {number} is {name!r}, in COCO it is {known.label!r}; give the "
+            "annotations COCO's category ids."
+        )
+    if label and not known:
+        raise InputError(
+            f"{path}: category {number} is {name!r}, whose id in COCO is "
+            f"{BY_LABEL[label].coco_id}; give the annotations COCO's category ids."
+        )
+
+
+def _check_object(path: Path, annotation: dict, image: dict) -> None:
+    """Refuses an annotation whose area, crowd flag or mask cannot be its image's.
+
+    Polygons of one object may overlap or leave the image, so an area may exceed it, but not twice.
+    """
+    number, area, crowd = annotation["id"], annotation["area"], annotation.get("iscrowd", 0)
+    if type(area) not in (int, float) or not 0 <= area <= 2 * image["width"] * image["height"]:
+        raise _refusal(path, number, f"expected pixels of its image as its area, got {shown(area)}")
+    if crowd not in (0, 1):
+        raise _refusal(path, number, f"expected 0 or 1 as iscrowd, got {shown(crowd)}")
+    try:
+        check_segmentation(annotation["segmentation"], image["height"], image["width"])
+    except ValueError as error:
+        raise _refusal(path, number, f"unusable mask, {error}") from None
+
+
+def check_segmentation(segmentation: object, height: int, width: int) -> None:
+    """Checks what pycocotools would walk or allocate without a look: polygons or an RLE.
+
+    Args:
+        segmentation: as in COCO's annotations.
+        height: of the image, pixels.
+        width: of the image, pixels.
+
+    Raises:
+        ValueError: it is neither, has another size, or its coordinates or runs do not fit.
+    """
+    check_size(width, height)
+    if type(segmentation) is list:
+        if not segmentation:
+            raise ValueError("there is no polygon")
+        outline = sum(_check_polygon(polygon, height, width) for polygon in segmentation)
+        if outline > MAX_OUTLINE:
+            raise ValueError(
+                f"its outline has {outline:.0f} pixels; expected at most {MAX_OUTLINE}"
+            )
+    elif type(segmentation) is dict and {"size", "counts"} <= segmentation.keys():
+        if segmentation["size"] != [height, width]:
+            raise ValueError(f"its RLE has the size {segmentation['size']}, not {[height, width]}")
+        check_runs(segmentation)
+    else:
+        raise ValueError("it is neither a list of polygons nor an RLE with size and counts")
+
+
+def _check_polygon(polygon: object, height: int, width: int) -> float:
+    """Checks a polygon and bounds the length of its outline, pixels."""
+    if type(polygon) is not list:
+        raise ValueError(
+            f"a polygon is {shown(polygon)}; expected a list of lists [x, y, x, y, ...]"
+        )
+    if len(polygon) < 6 or len(polygon) % 2:
+        raise ValueError(
+            f"a polygon has {len(polygon)} coordinates; expected x and y of at least 3 points, an "
+            "even number"
+        )
+    side = max(height, width)
+    try:  # whole lists at once: a loop over a million coordinates would double the reading time
+        low, high, total = min(polygon), max(polygon), sum(polygon)
+        fits = -side <= low and high <= 2 * side and total == total  # a NaN is not itself
+    except (TypeError, OverflowError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"a polygon has coordinates that are no pixels in or near its image of {width}x{height}"
+        )
+    longest = (high - low) * len(polygon) / 2
+    if longest <= MAX_OUTLINE / 100:
+        return longest
+    points = np.array(polygon, float).reshape(-1, 2)
+    return float(np.abs(points - np.roll(points, 1, 0)).max(1).sum())
+
+
+def _refusal(path: Path, number: int, problem: str) -> InputError:
+    return InputError(f"{path}: annotation {number}: {problem}.")

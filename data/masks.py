@@ -3,7 +3,6 @@
 A mask is an (H, W) bool array; an RLE is COCO's dictionary `{"size": [H, W], "counts": str}`.
 """
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from tcig.data.errors import InputError
-from tcig.data.files import write_whole
-from tcig.data.pictures import check_size, open_picture
+from tcig.data.pictures import check_size, encode_png, open_picture
 from tcig.data.voc import COLOURS, NUM_LABELS
 
 
@@ -55,7 +53,7 @@ def check_runs(rle: dict) -> None:
     """Refuses an RLE whose runs do not add up to its size: `decode` would read beyond them.
 
     Raises:
-        ValueError: so it is, or its counts are no runs.
+        ValueError: they do not, or its counts are not runs.
     """
     size, counts = rle["size"], rle["counts"]
     if type(size) is not list or len(size) != 2:
@@ -139,18 +137,11 @@ def label_map(masks: list[np.ndarray], classes: list[int], size: int) -> np.ndar
 _PALETTE = [value for colour in COLOURS for value in colour]
 
 
-def save_label_map(labels: np.ndarray, path: Path) -> None:
-    """Writes what `encode_label_map` gives."""
-    write_whole(path, encode_label_map(labels))
-
-
 def encode_label_map(labels: np.ndarray) -> bytes:
     """An (H, W) uint8 label map of classes 0..20 as a PNG in the VOC palette."""
     image = Image.fromarray(labels, "P")
     image.putpalette(_PALETTE)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode_png(image)
 
 
 def load_label_map(path: Path) -> np.ndarray:
@@ -163,9 +154,8 @@ def load_label_map(path: Path) -> np.ndarray:
     labels, form, mode = np.array(image), image.format, image.mode
     if (form, mode) != ("PNG", "P"):
         raise InputError(
-            f"{path} is a {form} of mode {mode}: a label map is a palette PNG, as `tcig score` "
-            "writes it."
+            f"{path} is a {form} of mode {mode}; expected a palette PNG, as `tcig score` writes it."
         )
     if labels.max() >= NUM_LABELS:
-        raise InputError(f"{path} holds the value {labels.max()}: label maps hold classes 0 to 20.")
+        raise InputError(f"{path} holds the value {labels.max()}; expected classes 0 to 20.")
     return labels

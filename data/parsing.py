@@ -43,3 +43,12 @@ def read_toml(path: Path, fix: str = "") -> dict[str, Any]:
         return tomllib.loads(content.decode(json.detect_encoding(content)))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not TOML ({error}){f'; {fix}' if fix else ''}.") from None
+
+
+def encodable(text: str) -> bool:
+    """Checks that a text can be written: JSON can hold half of a surrogate pair, no file can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

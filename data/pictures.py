@@ -1,13 +1,14 @@
-"""Opens every picture: photographs, drawn masks, generated images, label maps."""
+"""Opens and writes every picture: photographs, drawn masks, generated images, label maps."""
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from tcig.data.errors import InputError, shown
-from tcig.data.files import read_file
+from tcig.data.files import check_regular, read_file
 
 MAX_SIDE = 20_000
 MAX_PIXELS = 10**8
@@ -16,6 +17,10 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """Pillow's names of the formats that are read. Others may start programs, as EPS does."""
 SIXTEEN_BITS = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 """Pillow's modes of grey with more than 8 bits."""
+PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+"""The last chunk of every whole PNG (W3C's PNG specification, 11.2.5)."""
+BIT_DEPTH = 24
+"""Place of a PNG's bit depth in its file (11.2.2)."""
 
 
 def check_size(width: object, height: object) -> None:
@@ -82,3 +87,33 @@ def eight_bits(picture: Image.Image, path: Path) -> Image.Image:
             "or 16 bits a channel."
         )
     return picture
+
+
+def encode_png(picture: Image.Image, **settings: int) -> bytes:
+    """The bytes of a PNG file; `settings` are those of Pillow's PNG writer."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", **settings)
+    return buffer.getvalue()
+
+
+def whole_png(path: Path) -> bool:
+    """Checks that a PNG reaches its end: a crash of the machine may leave half of one."""
+    try:
+        check_regular(path)
+        with path.open("rb") as file:
+            file.seek(-len(PNG_END), os.SEEK_END)
+            return file.read() == PNG_END
+    except (OSError, InputError):
+        return False
+
+
+def sound_png(content: bytes, size: int) -> bool:
+    """Checks an opaque PNG of `size` x `size` and 8 bits by its checksums, without decoding it."""
+    try:
+        picture = Image.open(io.BytesIO(content), formats=["PNG"])
+        fits = picture.size == (size, size) and content[BIT_DEPTH] <= 8
+        opaque = not picture.has_transparency_data
+        picture.verify()
+    except Exception:  # Pillow raises nearly anything on broken bytes
+        return False
+    return fits and opaque and content.endswith(PNG_END)

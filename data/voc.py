@@ -61,6 +61,13 @@ INDICES = tuple(range(NUM_LABELS))
 LABELS = ("background", *(c.label for c in CLASSES))
 
 
+def class_of(name: object) -> str | None:
+    """The class that a name means, in COCO's or VOC's words and any case; None if it is none."""
+    text = name.strip().lower() if isinstance(name, str) else ""
+    label = VOC_WORDS.get(text, text)
+    return label if label in BY_LABEL else None
+
+
 def devkit_colour(index: int) -> tuple[int, int, int]:
     """The VOC devkit's colour map: the bits of the index spread over the high bits of r, g, b."""
     rgb = [0, 0, 0]

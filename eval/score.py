@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from tcig.data.files import read_file, sha256, sole_writer, write_whole
 from tcig.data.layout import Layout, read_manifest
-from tcig.data.png import sound_png, whole_png
+from tcig.data.pictures import sound_png, whole_png
 from tcig.eval.ahead import ahead
 from tcig.eval.images import find_images, open_image, profile_of
 from tcig.eval.judges import Judge, Kind, PluginJudge, StagedJudge, check_judges, load_judge

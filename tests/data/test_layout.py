@@ -228,20 +228,20 @@ def test_a_killed_export_goes_on_and_a_finished_one_is_kept(
     manifest, tmp_path, refused, monkeypatch
 ):
     _, layouts = manifest
-    calls, save = 0, export.save_label_map
+    calls, save = 0, export.encode_label_map
 
     def dies(*arguments):
         nonlocal calls
         calls += 1
         if calls == 4:
             raise KeyboardInterrupt
-        save(*arguments)
+        return save(*arguments)
 
     out = tmp_path / "e"
-    monkeypatch.setattr(export, "save_label_map", dies)
+    monkeypatch.setattr(export, "encode_label_map", dies)
     with pytest.raises(KeyboardInterrupt):
         export_layouts(layouts, out, 16, 1)
-    monkeypatch.setattr(export, "save_label_map", save)
+    monkeypatch.setattr(export, "encode_label_map", save)
     with refused(out, "not empty"):
         export_layouts(layouts[:2], out, 16, 1)
     export_layouts(layouts, out, 16, 1)

@@ -1,6 +1,5 @@
 """Every picture through one opener: formats, 16 bits, bounds, and what is no picture or no file."""
 
-import io
 import os
 import struct
 import zlib
@@ -8,12 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from tcig.data import pictures
 from tcig.data.errors import InputError
 from tcig.data.files import read_file, sha256, write_whole
-from tcig.data.pictures import check_size, eight_bits, open_picture
+from tcig.data.pictures import (
+    check_size,
+    eight_bits,
+    encode_png,
+    open_picture,
+    sound_png,
+    whole_png,
+)
 
 
 def png(width, height):
@@ -134,13 +139,55 @@ def test_a_write_names_its_file(tmp_path, refused, monkeypatch):
 
 
 def test_content_that_was_read_before_is_not_read_again(tmp_path):
-    buffer = io.BytesIO()
-    Image.new("L", (3, 3)).save(buffer, "PNG")
-    assert open_picture(tmp_path / "gone.png", buffer.getvalue()).size == (3, 3)
-    assert pictures.MAX_PIXELS == 10**8
+    content = encode_png(Image.new("L", (3, 3)))
+    assert open_picture(tmp_path / "gone.png", content).size == (3, 3)
+    with pytest.raises(InputError, match="; draw it again"):
+        open_picture(tmp_path / "gone.png", fix="draw it again")
 
 
-def test_names_in_messages_stay_short(tmp_path):
-    with pytest.raises(InputError) as caught:
-        open_picture(tmp_path / "x.png", fix="draw it again")
-    assert str(caught.value).endswith("; draw it again.")
+def noise(mode="RGB", side=9, **settings):
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 4), np.uint8)
+    image = Image.fromarray(pixels if "A" in mode else pixels[..., :3])
+    return encode_png(image.convert(mode), **settings)
+
+
+def test_opaque_pngs_of_the_size_are_sound():
+    text = PngImagePlugin.PngInfo()
+    text.add_text("prompt", "a cat")
+    for mode in ("RGB", "L", "P", "1"):
+        assert sound_png(noise(mode, pnginfo=text), 9)
+    assert noise(side=300).count(b"IDAT") > 1
+    assert sound_png(noise(side=300), 300)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        noise("RGBA"),
+        noise("LA"),
+        noise(transparency=(1, 2, 3)),
+        noise("P", transparency=0),
+        noise("I;16"),
+        noise(side=10),
+        noise() + b"\0",
+        encode_png(Image.new("RGB", (10, 9))),
+        b"",
+        b"GIF89a",
+    ],
+)
+def test_pngs_that_may_be_refused_are_not_sound(content):
+    assert not sound_png(content, 9)
+
+
+def test_no_change_of_a_png_goes_unseen(tmp_path):
+    content, path = noise(), tmp_path / "image.png"
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 0x41
+        assert not sound_png(bytes(changed), 9), place
+        assert not sound_png(content[:place], 9), place
+        path.write_bytes(content[:place])
+        assert not whole_png(path), place
+    path.write_bytes(content)
+    assert whole_png(path)
+    assert not whole_png(tmp_path)
