@@ -14,14 +14,11 @@ the first is not counted. Prints medians as Markdown.
 
 import argparse
 import importlib.util
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tcig.data.build import build_layouts
-from tcig.data.emoji import FOLDER
-from tcig.data.filters import Filter
+from timing import embedded_layouts, median_seconds, print_table
+
 from tcig.methods.base import Context
 from tcig.methods.draws import generators
 from tcig.methods.multidiffusion import MultiDiffusion, Options
@@ -38,7 +35,7 @@ CUTOUTS = {"VQGAN+CLIP": 32, "stage 1": 8}
 
 def layouts(regions: int, count: int) -> list:
     """Embedded layouts with so many regions."""
-    found = [each for each in build_layouts(FOLDER, Filter())[1] if len(each.regions) == regions]
+    found = [each for each in embedded_layouts() if len(each.regions) == regions]
     return (found * count)[:count]
 
 
@@ -78,17 +75,6 @@ def stage_ways(published) -> dict[str, tuple[Callable, int]]:
     return ways
 
 
-def timed(ways: dict[str, Callable], rounds: int) -> dict[str, float]:
-    """Median seconds of each, in turns."""
-    seconds = {name: [] for name in ways}
-    for _ in range(1 + rounds):
-        for name, work in ways.items():
-            started = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(taken[1:]) for name, taken in seconds.items()}
-
-
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -101,14 +87,16 @@ def main() -> None:
         published = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(published)
     ways = multidiffusion_ways(published) | stage_ways(published)
-    found = timed({name: work for name, (work, _) in ways.items()}, arguments.rounds)
-    per_image = {name: found[name] / count for name, (_, count) in ways.items()}
-    print("| way | s an image | times as fast as published | as one alone |\n|---|---|---|---|")
+    seconds = median_seconds({name: work for name, (work, _) in ways.items()}, arguments.rounds)
+    per_image = {name: seconds[name] / count for name, (_, count) in ways.items()}
+    rows = []
     for name, seconds in per_image.items():
         kind = name.rsplit(": ", 1)[0]
         bases = (per_image.get(f"{kind}: published"), per_image[f"{kind}: 1"])
-        ratios = " | ".join(f"{base / seconds:.2f}" if base else "" for base in bases)
-        print(f"| {name} | {seconds:.3f} | {ratios} |")
+        published_ratio, alone = (base / seconds if base else "" for base in bases)
+        row = {"way": name, "s an image": seconds, "times as fast as published": published_ratio}
+        rows.append(row | {"as one alone": alone})
+    print_table(rows)
 
 
 if __name__ == "__main__":

@@ -17,14 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from timing import embedded_layouts
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
-from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.files import write_whole
-from tcig.data.filters import Filter
-from tcig.data.layout import hash_order
 from tcig.profiles import load_profile
 from tcig.run.draw import generate_batch
 from tcig.run.spec import prepare
@@ -44,7 +42,7 @@ SETTINGS = {"tcig-stage1": {"first.iterations": "20"}}
 def prepared(row: str) -> Callable[[int], None]:
     """A function that draws a round, with other seeds each time: nothing is kept."""
     _, method = prepare(row, load_profile("mini"), FOLDER, "0" * 64, SETTINGS.get(row, {}))
-    layouts = hash_order(build_layouts(FOLDER, Filter())[1])[:LAYOUTS]
+    layouts = embedded_layouts()[:LAYOUTS]
 
     def drawing(number: int) -> None:
         generate_batch(method, layouts, [1000 * number + n for n in range(LAYOUTS)])

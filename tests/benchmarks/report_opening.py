@@ -22,15 +22,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from playwright.sync_api import sync_playwright
-from synthetic import write_layouts
+from timing import print_table, write_layouts
 
-from tcig.cli import main as tcig
-from tcig.data.files import sha256
+import tcig
+from tcig.cli import main as command
 from tcig.data.layout import Layout, read_manifest
 from tcig.data.masks import resize_nearest
 from tcig.data.voc import COLOURS
-from tcig.eval.judges import ColourJudge, Segmentation, StagedJudge
-from tcig.eval.score import Sizes, score_images
+from tcig.eval.judges import ColourJudge, Judge
 
 SIDE = 256
 BOUND = 2.0
@@ -69,17 +68,20 @@ TIMES = """
 """
 
 
-class Blurred(StagedJudge):
+class First(Judge):
     """Sees an image at an eighth of its size: patches, as a trained judge's."""
 
-    def __init__(self, identity: str):
-        self.identity = identity
+    identity = "first"
 
-    def look(self, images: list[Image.Image]) -> list[Segmentation]:
-        """See `tcig.eval.judges.StagedJudge`."""
+    def segment(self, images):
         small = [image.resize((SIDE // 8,) * 2, Image.Resampling.BOX) for image in images]
-        found = ColourJudge().segment(small)
-        return [Segmentation(resize_nearest(each.labels, SIDE)) for each in found]
+        return [resize_nearest(labels, SIDE) for labels in ColourJudge().segment(small)]
+
+
+class Second(First):
+    """The same under another name."""
+
+    identity = "second"
 
 
 def make_image(layout: Layout, method: int) -> Image.Image:
@@ -95,18 +97,19 @@ def make_image(layout: Layout, method: int) -> Image.Image:
 
 def make_runs(folder: Path, layouts: int, methods: int) -> None:
     """Folders of images, scored by two judges, and their manifest."""
-    write_layouts(folder / "layouts.jsonl", layouts, SIDE)
-    _, found = read_manifest(folder / "layouts.jsonl")
-    manifest = sha256(folder / "layouts.jsonl")
+    manifest, profile = folder / "layouts.jsonl", folder / "profile.toml"
+    write_layouts(manifest, layouts, SIDE)
+    profile.write_text(
+        f'size = {SIDE}\nscore_size = {SIDE // 2}\njudges = ["colours"]\nbatch = 8\n'
+    )
     os.fsync = lambda number: None
     for method in range(methods):
         place = folder / ("real" if method == 0 else f"method-{method}")
         place.mkdir()
-        for layout in found:
+        for layout in read_manifest(manifest)[1]:
             make_image(layout, method).save(place / f"{layout.id}-0.png", compress_level=1)
-        for judge in ("miniature", "guide"):
-            named = (judge, Blurred(judge))
-            score_images(place, found, manifest, named, Sizes(SIDE, SIDE // 2))
+        judges = [f"{__file__}:{judge.__name__}" for judge in (First, Second)]
+        tcig.score_folder(place, manifest, judges, profile=str(profile))
 
 
 def opening(page_file: Path, executable: str) -> dict[str, float]:
@@ -140,18 +143,18 @@ def main() -> None:
             make_runs(folder, options.layouts, options.methods)
         started = time.perf_counter()
         report = Path(name) / "report.html"
-        if tcig(["report", str(folder), "--out", str(report)]):
+        if command(["report", str(folder), "--out", str(report)]):
             sys.exit("no report")
         made, size = time.perf_counter() - started, report.stat().st_size / 1e6
         times = [opening(report, executable) for _ in range(options.rounds)]
-    print("| layouts | methods | made in s | MB | until | median s | slowest s |")
-    print("|---|---|---|---|---|---|---|")
+    shared = {"layouts": options.layouts, "methods": options.methods}
+    shared |= {"made in s": round(made), "MB": size}
+    rows = []
     for until in times[0]:
         values = [each[until] for each in times]
-        print(
-            f"| {options.layouts} | {options.methods} | {made:.0f} | {size:.1f} | {until} | "
-            f"{statistics.median(values):.2f} | {max(values):.2f} |"
-        )
+        row = {"until": until, "median s": statistics.median(values), "slowest s": max(values)}
+        rows.append(shared | row)
+    print_table(rows)
     if statistics.median(each["table"] for each in times) > BOUND:
         sys.exit(f"the table takes more than {BOUND} s")
 

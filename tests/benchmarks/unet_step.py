@@ -7,10 +7,10 @@ first is not counted. Prints medians as Markdown. Compiling takes minutes the fi
 """
 
 import argparse
-import statistics
 import tempfile
-import time
 from pathlib import Path
+
+from timing import median_seconds, print_table
 
 from tcig.models.mini.loop import Trainer
 from tcig.models.mini.recipes import diffusion
@@ -33,17 +33,18 @@ def main() -> None:
             way: Trainer(recipe, Path(name), bf16, compiled=compiled)
             for way, (bf16, compiled) in WAYS.items()
         }
-        seconds = {way: [] for way in WAYS}
-        for _ in range(1 + rounds):
-            for way, trainer in trainers.items():
-                started = time.perf_counter()
-                for _ in range(STEPS):
-                    trainer.advance(0)
-                seconds[way].append((time.perf_counter() - started) / STEPS)
-    print("| way | s a step | images/s |\n|---|---|---|")
-    for way, taken in seconds.items():
-        median = statistics.median(taken[1:])
-        print(f"| {way} | {median:.2f} | {recipe.batch / median:.0f} |")
+        steps = {
+            way: lambda t=trainer: [t.advance(0) for _ in range(STEPS)]
+            for way, trainer in trainers.items()
+        }
+        seconds = median_seconds(steps, rounds)
+    rates = {way: taken / STEPS for way, taken in seconds.items()}
+    print_table(
+        [
+            {"way": way, "s a step": rate, "images/s": round(recipe.batch / rate)}
+            for way, rate in rates.items()
+        ]
+    )
 
 
 if __name__ == "__main__":

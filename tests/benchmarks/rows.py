@@ -1,0 +1,87 @@
+"""Images an hour of rows by `tcig run`, under profiles, batch sizes, workers or checkouts in turns.
+
+    python tests/benchmarks/rows.py --rows si tcig-stage1 --set si.steps=20 --batches 1 8 24
+    python tests/benchmarks/rows.py --rows si bld --profiles mini mini-fast --rounds 2
+    python tests/benchmarks/rows.py --rows si --pythons python OTHER/.venv/bin/python
+    OMP_NUM_THREADS=1 python tests/benchmarks/rows.py --rows multidiffusion --workers 1 2
+    TCIG_WEIGHTS=rehearsal/weights python tests/benchmarks/rows.py --rows si --set si.steps=2 \
+        --profiles paper-small --few 2 --many 4
+
+Each measurement runs a few layouts and many: their difference is generation alone, as both have the
+start and the set-up of the row. Workers are Ray's, with one thread each. The last example needs the
+weights of `tcig rehearse --profile paper-small --methods si --keep`.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import product
+from pathlib import Path
+
+from timing import print_table
+
+
+def run(python: str, row: str, layouts: int, options: list[str]) -> tuple[float, int]:
+    """Wall time of a run in seconds, and its peak memory in MiB."""
+    with tempfile.TemporaryDirectory() as out:
+        command = [python, "-P", "-W", "ignore", "-m", "tcig.cli", "run", "--no-score"]
+        command += ["--methods", row, "--limit", str(layouts), "--out", out, *options]
+        started = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        seconds = time.perf_counter() - started
+        (records,) = Path(out).glob("*/rows.jsonl")
+        lines = records.read_text(encoding="utf-8").splitlines()
+        return seconds, max(json.loads(line)["peak_mib"] or 0 for line in lines)
+
+
+def main() -> None:
+    """Prints a table for each row."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", nargs="+", required=True)
+    parser.add_argument("--pythons", nargs="+", default=[sys.executable])
+    parser.add_argument("--profiles", nargs="+", default=["mini"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[None], help="the profile's")
+    parser.add_argument("--workers", nargs="+", type=int, default=[None], help="without Ray")
+    parser.add_argument("--set", nargs="*", default=[], help="options of all rows, as ROW.NAME=X")
+    parser.add_argument("--few", type=int, default=24)
+    parser.add_argument("--many", type=int, default=72)
+    parser.add_argument("--rounds", type=int, default=1)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        ways = {}
+        for python, profile, batch, workers in product(
+            arguments.pythons, arguments.profiles, arguments.batches, arguments.workers
+        ):
+            options = ["--profile", profile]
+            if batch:
+                path = Path(folder) / f"{profile}-{batch}.toml"
+                path.write_text(f'base = "{profile}"\nbatch = {batch}\n', encoding="utf-8")
+                options = ["--profile", str(path)]
+            if workers:
+                options += ["--engine", "ray", "--workers", str(workers), "--threads", "1"]
+            if arguments.set:
+                options += ["--set", *arguments.set]
+            ways[python, profile, batch or "", workers or ""] = options
+        for row in arguments.rows:
+            seconds, peaks = {way: [] for way in ways}, dict.fromkeys(ways, 0)
+            for _, (way, options) in product(range(arguments.rounds), ways.items()):
+                few, _ = run(way[0], row, arguments.few, options)
+                many, peaks[way] = run(way[0], row, arguments.many, options)
+                seconds[way].append((many - few) / (arguments.many - arguments.few))
+            first = statistics.median(next(iter(seconds.values())))
+            names = ("python", "profile", "batch", "workers")
+            table = []
+            for way, values in seconds.items():
+                median = statistics.median(values)
+                rate = {"s an image": median, "images an hour": round(3600 / median)}
+                rate |= {"times the first": first / median, "peak MiB": peaks[way]}
+                table.append({"row": row} | dict(zip(names, way, strict=True)) | rate)
+            print_table(table)
+
+
+if __name__ == "__main__":
+    main()
