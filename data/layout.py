@@ -1,19 +1,18 @@
 """Region, Layout, and the manifest: a typed header and one layout a line, as JSON lines."""
 
 import hashlib
-import re
 from codecs import BOM_UTF8
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    StringConstraints,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
@@ -23,10 +22,15 @@ from tcig.data.filters import Filter
 from tcig.data.masks import area, check_runs, decode, decode_all, label_map
 from tcig.data.parsing import parse_json
 from tcig.data.pictures import check_size
+from tcig.data.records import LayoutId
 from tcig.data.voc import BY_LABEL, with_article
 
 SCHEMA = 1
 """Version of the manifest's fields; a reader refuses another."""
+
+NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
+PathBelow = Annotated[str, StringConstraints(pattern=f"^({NAME}(/{NAME})*)?$")]
+"""A path that stays below its folder, or nothing."""
 
 
 class _Record(BaseModel):
@@ -37,15 +41,8 @@ class Region(_Record):
     """One object: COCO's annotation id, COCO's word for its class, its mask on the square."""
 
     annotation: int
-    label: str
+    label: Literal[tuple(BY_LABEL)]
     mask: dict
-
-    @field_validator("label")
-    @classmethod
-    def _known(cls, label: str) -> str:
-        if label not in BY_LABEL:
-            raise ValueError(f"{label!r} is none of the VOC classes ({', '.join(BY_LABEL)})")
-        return label
 
     @property
     def index(self) -> int:
@@ -77,8 +74,8 @@ class Layout(_Record):
     """
 
     kind: Literal["layout"] = "layout"
-    id: str
-    image: str
+    id: LayoutId
+    image: PathBelow
     side: int
     caption: str
     """"" where the manifest was made without captions."""
@@ -87,41 +84,23 @@ class Layout(_Record):
     size: tuple[int, int] | None = Field(default=None, exclude_if=lambda size: size is None)
     """Width and height of the photograph, pixels; None: it is square."""
 
-    @field_validator("id")
-    @classmethod
-    def _names_files(cls, value: str) -> str:
-        if not value or not all(c.isascii() and (c.isalnum() or c in "_.") for c in value):
-            raise ValueError(
-                f"id {shown(value)} must be letters, digits, '_' or '.': it names files"
-            )
-        return value
-
-    @field_validator("image")
-    @classmethod
-    def _below_its_folder(cls, value: str) -> str:
-        names = value.split("/")
-        if value and any(not re.fullmatch(r"\w[\w.-]*", name, re.ASCII) for name in names):
-            raise ValueError(f"image {shown(value)} must be a path below the COCO folder")
-        return value
-
     @model_validator(mode="after")
     def _fits(self) -> "Layout":
         check_size(*(self.size or (self.side, self.side)))
         if self.size and min(self.size) != self.side:
             raise ValueError(f"size {self.size} has another shorter side than {self.side}")
         for region in (*self.regions, *self.dropped):
+            name = f"region {region.annotation}"
             if not isinstance(region.mask.get("counts"), str):
-                raise ValueError(f"region {region.annotation} has no compressed RLE")
+                raise ValueError(f"{name} has no compressed RLE")
             if region.mask.get("size") != [self.side, self.side]:
-                raise ValueError(f"region {region.annotation} is not of the layout's side")
+                raise ValueError(f"{name} is not of the layout's side")
             try:
                 check_runs(region.mask)
-            except (KeyError, ValueError) as error:
-                raise ValueError(
-                    f"region {region.annotation} has no readable mask: {error}"
-                ) from None
+            except ValueError as error:
+                raise ValueError(f"{name} has no readable mask: {error}") from None
             if not area(region.mask):
-                raise ValueError(f"region {region.annotation} is empty")
+                raise ValueError(f"{name} is empty")
         if not self.regions:
             raise ValueError("a layout needs a region")
         return self
@@ -192,8 +171,8 @@ def read_manifest(path: Path) -> tuple[Header, list[Layout]]:
     """Reads and checks a manifest.
 
     Raises:
-        InputError: the file is missing; a line is no JSON or lacks something; another schema
-            version; an id stands twice; no layouts; fewer than the header counts.
+        InputError: the file is missing; a line is not JSON or lacks something; another schema
+            version; a duplicate id; no layouts; fewer than the header counts.
     """
     header, layouts, seen = None, [], set()
     content = read_file(path, "give a manifest as `tcig layouts` writes it")
@@ -208,10 +187,10 @@ def read_manifest(path: Path) -> tuple[Header, list[Layout]]:
                 continue
             layout = Layout.model_validate(record)
         except (ValidationError, InputError) as error:
-            said = _first(error).removesuffix(".")
-            raise InputError(f"{place}: {said}; make it again with `tcig layouts`.") from None
+            problem = _first(error).removesuffix(".")
+            raise InputError(f"{place}: {problem}; make it again with `tcig layouts`.") from None
         if layout.id in seen:
-            raise InputError(f"{place}: layout {layout.id} stands twice.")
+            raise InputError(f"{place}: duplicate layout id {layout.id}.")
         seen.add(layout.id)
         layouts.append(layout)
     if header is None or not layouts:
@@ -225,8 +204,10 @@ def read_manifest(path: Path) -> tuple[Header, list[Layout]]:
 
 
 def _first(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"]))
-        return f"{place or 'layout'}: {problem['msg'].removeprefix('Value error, ')}"
-    return str(error)
+    """The first problem, in one line."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    problem = error.errors()[0]
+    place = ".".join(map(str, problem["loc"])) or "layout"
+    value = "" if isinstance(problem["input"], dict) else f", got {shown(problem['input'])}"
+    return f"{place}: {problem['msg'].removeprefix('Value error, ')}{value}"

@@ -7,7 +7,6 @@ version of the lock file: another may compress PNG differently).
 """
 
 import argparse
-import io
 import json
 from operator import attrgetter
 from pathlib import Path
@@ -21,6 +20,7 @@ from tcig.data.emoji import FOLDER
 from tcig.data.emoji.scenes import SIZE, SPLITS, Scene, scene
 from tcig.data.files import write_whole
 from tcig.data.masks import area, encode
+from tcig.data.pictures import encode_png
 from tcig.data.voc import BY_LABEL, CLASSES
 
 COUNT = 128
@@ -37,9 +37,8 @@ def make_split(split: str, count: int, folder: Path) -> None:
         drawn = scene(split, index)
         number = FIRST_ID[split] + index
         name = f"{number:012}.png"
-        buffer = io.BytesIO()
-        Image.fromarray(drawn.image).save(buffer, "PNG", compress_level=9)
-        write_whole(folder / "val2017" / name, buffer.getvalue())
+        picture = encode_png(Image.fromarray(drawn.image), compress_level=9)
+        write_whole(folder / "val2017" / name, picture)
         images.append({"id": number, "file_name": name, "width": SIZE, "height": SIZE})
         annotations += _annotations(drawn, number)
         for place, caption in enumerate(drawn.captions):

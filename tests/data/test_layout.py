@@ -137,7 +137,7 @@ SPOILT = {
     "id with a slash": (lambda r: r[3].update(id="a/b"), 4, ["'a/b'"]),
     "id with a hyphen": (lambda r: r[3].update(id="a-1"), 4, ["'a-1'"]),
     "empty id": (lambda r: r[3].update(id=""), 4, ["id"]),
-    "layout twice": (lambda r: r.insert(3, r[1]), 4, ["twice"]),
+    "layout twice": (lambda r: r.insert(3, r[1]), 4, ["duplicate"]),
     "no header": (lambda r: r.pop(0), 1, ["header"]),
     "two headers": (lambda r: r.insert(1, r[0]), 2, ["layout"]),
     "a list": (lambda r: r.__setitem__(3, []), 4, []),

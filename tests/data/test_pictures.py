@@ -1,16 +1,13 @@
 """Every picture through one opener: formats, 16 bits, bounds, and what is no picture or no file."""
 
-import os
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
 from tcig.data.errors import InputError
-from tcig.data.files import read_file, sha256, write_whole
 from tcig.data.pictures import (
     check_size,
     eight_bits,
@@ -22,19 +19,10 @@ from tcig.data.pictures import (
 
 
 def png(width, height):
-    """A PNG of one bit a pixel, all black, of a few kilobytes whatever its size."""
-
-    def chunk(kind, body):
-        return (
-            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        )
-
-    packer = zlib.compressobj(9)
-    row = b"\0" + bytes(-(-width // 8))
-    body = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
-    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    parts = chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts
+    """A PNG of one bit a pixel that ends before its pixels."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+    return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 9) + b"IDAT"
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
@@ -51,7 +39,7 @@ def test_formats_of_pictures_are_read(tmp_path, form):
         (b"", "the file is empty"),
         (b"<html></html>", "not a picture"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
-        (png(40, 40)[:45], "cannot be read as a picture"),
+        (png(40, 40), "cannot be read as a picture"),
         (png(20_001, 1), "size 20001 x 1"),
         (png(10_001, 10_000), "size 10001 x 10000"),
     ],
@@ -67,18 +55,11 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path, refused, content, said)
 def test_sizes_have_one_bound():
     for size in [(1, 1), (20_000, 5_000), (10_000, 10_000)]:
         check_size(*size)
-    for size in [
-        (0, 5),
-        (-1, 5),
-        (20_001, 1),
-        (10_001, 10_000),
-        (1.0, 5),
-        (True, 5),
-        (None, 5),
-        (10**5000, 1),
-    ]:
+    for width in (0, -1, 20_001, 1.0, True, None, "9", 10**5000):
         with pytest.raises(ValueError, match="expected integers from 1 to 20,000"):
-            check_size(*size)
+            check_size(width, 5)
+    with pytest.raises(ValueError, match="at most 100,000,000 pixels"):
+        check_size(10_001, 10_000)
 
 
 @pytest.mark.parametrize("order", ["<u2", ">u2"])
@@ -97,45 +78,6 @@ def test_more_than_sixteen_bits_are_refused(tmp_path, refused):
         Image.fromarray(values).save(path)
         with refused(path, "16 bits"):
             eight_bits(open_picture(path), path)
-
-
-@pytest.mark.parametrize("read", [read_file, open_picture, sha256])
-def test_only_regular_files_are_read(tmp_path, refused, read):
-    pipe, link = tmp_path / "pipe.png", tmp_path / "link.png"
-    os.mkfifo(pipe)
-    link.symlink_to(pipe)
-    for path in (pipe, link, Path("/dev/zero")):
-        with refused(path, "not a regular file"):
-            read(path)
-    with refused(tmp_path, "a folder"):
-        read(tmp_path)
-    with refused(tmp_path / "none", "No such file"):
-        read(tmp_path / "none")
-
-
-def test_files_of_many_gigabytes_are_not_read(tmp_path, refused):
-    path = tmp_path / "sparse.json"
-    with path.open("wb") as file:
-        file.truncate(3 * 2**30)
-    with refused(path, "3,221,225,472 bytes"):
-        read_file(path)
-
-
-def test_a_write_names_its_file(tmp_path, refused, monkeypatch):
-    with refused(tmp_path, "is a folder"):
-        write_whole(tmp_path, "x")
-    with pytest.raises(OSError, match="report") as caught:
-        write_whole(tmp_path / "none" / "report.html", "x")
-    assert caught.value.filename.endswith("none/report.html")
-
-    def full(number):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space left") as caught:
-        write_whole(tmp_path / "report.html", "x")
-    assert caught.value.filename == str(tmp_path / "report.html")
-    assert not list(tmp_path.iterdir())
 
 
 def test_content_that_was_read_before_is_not_read_again(tmp_path):
