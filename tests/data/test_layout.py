@@ -13,7 +13,6 @@ from PIL import Image
 from tcig.data import export
 from tcig.data.build import build_layouts
 from tcig.data.export import export_layouts
-from tcig.data.files import sha256
 from tcig.data.filters import Filter
 from tcig.data.layout import (
     Dropped,
@@ -49,8 +48,12 @@ def _region(label="cat", **fields):
     return Region(annotation=1, label=label, mask=encode(np.eye(4, dtype=bool)), **fields)
 
 
-def test_prompts_have_their_article():
+def test_prompts_and_maps():
     assert [_region(word).prompt for word in ("cat", "airplane")] == ["a cat", "an airplane"]
+    dropped = Dropped(annotation=2, label="dog", mask=_region().mask, reason="small")
+    layout = _layout(dropped=(dropped,))
+    assert (layout.dropped_map(4) == np.eye(4) * BY_LABEL["dog"].index).all()
+    assert (layout.class_map(4) == np.eye(4) * BY_LABEL["cat"].index).all()
 
 
 def test_hash_order_is_of_the_id_alone():
@@ -58,7 +61,6 @@ def test_hash_order_is_of_the_id_alone():
     ordered = hash_order(layouts)
     ids = [layout.id for layout in ordered]
     assert ids == sorted(ids, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-    assert ids != [layout.id for layout in layouts]
     shuffled = random.Random(0).sample(layouts, 60)
     assert hash_order(shuffled) == ordered
     subset = shuffled[:20]
@@ -75,22 +77,18 @@ def test_manifest_round_trip(manifest, tmp_path):
     path, other = tmp_path / "new" / "layouts.jsonl", tmp_path / "other.jsonl"
     write_manifest(path, header, layouts)
     write_manifest(other, header, layouts[::-1])
-    assert path.read_bytes() == other.read_bytes()
+    content = path.read_bytes()
+    assert content == other.read_bytes()
     assert read_manifest(path) == (header, hash_order(layouts))
-    assert sha256(path) == sha256(path)
     assert any(layout.dropped for layout in layouts)
-    assert [p.name for p in path.parent.iterdir()] == ["layouts.jsonl"]
-
-
-def test_pandas_reads_a_manifest(manifest, tmp_path):
-    header, layouts = manifest
-    write_manifest(tmp_path / "m.jsonl", header, layouts)
-    frame = pd.read_json(tmp_path / "m.jsonl", lines=True, dtype={"id": str})
+    frame = pd.read_json(path, lines=True, dtype={"id": str})
     assert frame["kind"].tolist() == ["header"] + ["layout"] * 8
-    assert frame["schema_version"][0] == 1
-    assert frame["filter"][0]["reading"] == "masks"
     rows = frame[frame["kind"] == "layout"]
     assert rows["caption"].tolist() == [layout.caption for layout in hash_order(layouts)]
+    # a byte order mark, other ends of lines, and empty lines
+    for same in (b"\xef\xbb\xbf" + content, content.replace(b"\n", b"\r\n"), content + b"\n \n"):
+        path.write_bytes(same)
+        assert read_manifest(path) == (header, hash_order(layouts))
 
 
 @settings(max_examples=25, deadline=None, database=None)
@@ -134,9 +132,6 @@ SPOILT = {
         [],
     ),
     "no regions": (lambda r: r[3].update(regions=[]), 4, ["region"]),
-    "id with a slash": (lambda r: r[3].update(id="a/b"), 4, ["'a/b'"]),
-    "id with a hyphen": (lambda r: r[3].update(id="a-1"), 4, ["'a-1'"]),
-    "empty id": (lambda r: r[3].update(id=""), 4, ["id"]),
     "layout twice": (lambda r: r.insert(3, r[1]), 4, ["duplicate"]),
     "no header": (lambda r: r.pop(0), 1, ["header"]),
     "two headers": (lambda r: r.insert(1, r[0]), 2, ["layout"]),
@@ -158,60 +153,57 @@ def test_bad_manifests_are_refused_by_file_and_line(
 
 
 @pytest.mark.parametrize(
-    ("keep", "words"),
+    ("spoil", "words"),
     [
-        (lambda text: text[: text[:-1].rindex("\n") + 1], ["7 layouts", "counts 8", "truncated"]),
+        (
+            lambda text: text[: text[:-1].rindex(b"\n") + 1],
+            ["7 layouts", "counts 8", "truncated"],
+        ),
         (lambda text: text[:-40], ["line 9 ", "not JSON"]),
-        (lambda text: text[: text.index("\n")], ["no layouts"]),
-        (lambda text: "", ["no layouts"]),
-        (lambda text: "\x89PNG", ["line 1 ", "not JSON"]),
+        (lambda text: text[: text.index(b"\n")], ["no layouts"]),
+        (lambda text: b"", ["no layouts"]),
+        (lambda text: b"\x89PNG", ["line 1 ", "not JSON"]),
+        (lambda text: b"\xff\xfe", ["line 1 "]),
     ],
-    ids=["a line lost", "half a line lost", "the header alone", "empty", "an image"],
+    ids=["a line lost", "half a line lost", "the header alone", "empty", "an image", "a mark"],
 )
-def test_truncated_manifests_are_refused(manifest, tmp_path, refused, keep, words):
+def test_truncated_manifests_are_refused(manifest, tmp_path, refused, spoil, words):
     path = tmp_path / "m.jsonl"
+    with refused(path, "cannot be read"):
+        read_manifest(path)
     write_manifest(path, *manifest)
-    path.write_text(keep(path.read_text()))
+    path.write_bytes(spoil(path.read_bytes()))
     with refused(path, *words):
         read_manifest(path)
 
 
-def changed(manifest, path, **fields):
-    """A manifest whose second line has other fields."""
-    write_manifest(path, *manifest)
-    lines = path.read_text().splitlines()
-    lines[1] = json.dumps(json.loads(lines[1]) | fields)
-    path.write_text("\n".join(lines))
-    return path
-
-
-@pytest.mark.parametrize(
-    "image",
-    ["../secret.png", "/etc/passwd", "val2017/../../x.png", "a//b.png", "..", "val2017/", "~/x"],
-)
-def test_photographs_lie_below_their_folder(manifest, tmp_path, refused, image):
-    path = changed(manifest, tmp_path / "m.jsonl", image=image)
-    with refused(path, "line 2", "image"):
-        read_manifest(path)
-
-
-@pytest.mark.parametrize("side", [10**9, 20_001, 10_001, 0, -5])
-def test_sides_of_layouts_are_bounded(manifest, tmp_path, refused, side):
-    _, layouts = manifest
-    region = layouts[0].regions[0].model_dump()
-    region["mask"] = {"size": [side, side], "counts": "0"}
-    path = changed(manifest, tmp_path / "m.jsonl", side=side, size=None, regions=[region])
-    with refused(path, "line 2", "size"):
-        read_manifest(path)
-
-
-def test_a_byte_order_mark_and_other_ends_of_lines_are_read(manifest, tmp_path):
+def test_names_and_sides_are_bounded(manifest, tmp_path, refused):
     path = tmp_path / "m.jsonl"
     write_manifest(path, *manifest)
-    whole, content = read_manifest(path), path.read_bytes()
-    for other in (b"\xef\xbb\xbf" + content, content.replace(b"\n", b"\r\n"), content + b"\n \n"):
-        path.write_bytes(other)
-        assert read_manifest(path) == whole
+    lines = path.read_text().splitlines()
+    region = manifest[1][0].regions[0].model_dump()
+    changes = [
+        ({"image": image}, "image")
+        for image in (
+            "../secret.png",
+            "/etc/passwd",
+            "val2017/../../x.png",
+            "a//b.png",
+            "..",
+            "val2017/",
+            "~/x",
+            "é.png",
+        )
+    ]
+    changes += [({"id": name}, "id") for name in ("a/b", "a-1", "", "é", "1\n")]
+    for side in (10**9, 20_001, 10_001, 0, -5):
+        regions = [region | {"mask": {"size": [side, side], "counts": "0"}}]
+        changes.append(({"side": side, "size": None, "regions": regions}, "size"))
+    for fields, word in changes:
+        changed = [lines[0], json.dumps(json.loads(lines[1]) | fields), *lines[2:]]
+        path.write_text("\n".join(changed))
+        with refused(path, "line 2", word):
+            read_manifest(path)
 
 
 def test_a_square_photograph_has_no_size_in_its_line(manifest, tmp_path):
@@ -255,14 +247,6 @@ def test_a_killed_export_goes_on_and_a_finished_one_is_kept(
         export_layouts(layouts, out, 16, 1)
 
 
-def test_absent_manifests_are_refused(tmp_path, refused):
-    with refused(tmp_path / "m.jsonl"):
-        read_manifest(tmp_path / "m.jsonl")
-    (tmp_path / "m.jsonl").write_bytes(b"\xff\xfe")
-    with refused(tmp_path / "m.jsonl"):
-        read_manifest(tmp_path / "m.jsonl")
-
-
 @pytest.mark.parametrize(("size", "samples"), [(128, 2), (37, 1)])
 def test_export(manifest, tmp_path, size, samples):
     _, layouts = manifest
@@ -295,11 +279,3 @@ def test_export(manifest, tmp_path, size, samples):
         assert np.array_equal(labels, layout.class_map(size))
         files |= {record["classes"], *masks}
     assert {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()} == files
-
-
-def test_dropped_objects_are_not_in_the_class_map():
-    mask = _region().mask
-    dropped = Dropped(annotation=2, label="dog", mask=mask, reason="small")
-    layout = _layout(dropped=(dropped,))
-    assert np.array_equal(layout.dropped_map(4), np.eye(4) * BY_LABEL["dog"].index)
-    assert np.array_equal(layout.class_map(4), np.eye(4) * BY_LABEL["cat"].index)
