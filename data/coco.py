@@ -15,7 +15,7 @@ from tcig.data.files import read_file
 from tcig.data.masks import check_runs
 from tcig.data.parsing import encodable, parse_json
 from tcig.data.pictures import check_size
-from tcig.data.voc import BY_COCO_ID, BY_LABEL, class_of
+from tcig.data.voc import BY_COCO_ID, CLASSES, class_of
 
 MAX_OUTLINE = 4_000_000
 """Longest outline of an object's polygons in pixels (our choice): pycocotools allocates about 100
@@ -187,18 +187,11 @@ def check_category(path: Path, number: int, name: object) -> None:
     Raises:
         InputError: the name is not a text, or does not belong to the id.
     """
-    label, known = class_of(name), BY_COCO_ID.get(number)
-    if type(name) is not str:
-        raise InputError(f"{path}: category {number} has the name {shown(name)}; expected a text.")
-    if known and label != known.label:
+    known = BY_COCO_ID.get(number)
+    if type(name) is not str or class_of(name) != (known.label if known else None):
+        ids = ", ".join(f"{voc.coco_id} {voc.label}" for voc in CLASSES)
         raise InputError(
-            f"{path}: category {number} is {name!r}, in COCO it is {known.label!r}; give the "
-            "annotations COCO's category ids."
-        )
-    if label and not known:
-        raise InputError(
-            f"{path}: category {number} is {name!r}, whose id in COCO is "
-            f"{BY_LABEL[label].coco_id}; give the annotations COCO's category ids."
+            f"{path}: category {number} has the name {shown(name)}; expected COCO's ids: {ids}."
         )
 
 

@@ -19,7 +19,7 @@ from pydantic import (
 from tcig.data.errors import InputError, shown
 from tcig.data.files import read_file, write_whole
 from tcig.data.filters import Filter
-from tcig.data.masks import area, check_runs, decode, decode_all, label_map
+from tcig.data.masks import area, check_runs, decode, label_map
 from tcig.data.parsing import parse_json
 from tcig.data.pictures import check_size
 from tcig.data.records import LayoutId
@@ -120,7 +120,7 @@ class Layout(_Record):
 
 
 def _map(regions: Sequence[Region], size: int) -> np.ndarray:
-    masks = decode_all([region.mask for region in regions])
+    masks = [region.pixels for region in regions]
     return label_map(masks, [region.index for region in regions], size)
 
 

@@ -33,11 +33,6 @@ def decode(rle: dict) -> np.ndarray:
     return coco_mask.decode(rle).astype(bool)
 
 
-def decode_all(rles: list[dict]) -> list[np.ndarray]:
-    """RLEs of one size -> (H, W) bool each."""
-    return list(coco_mask.decode(rles).view(bool).transpose(2, 0, 1)) if rles else []
-
-
 def encode(mask: np.ndarray) -> dict:
     """(H, W) bool -> RLE."""
     rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
