@@ -51,8 +51,9 @@ def test_odd_margins_leave_the_odd_column_right(coco, width, left):
     assert [int(region.pixels.sum()) for region in layout.regions] == [5000, 5000]
 
 
-def test_an_object_outside_the_square_is_cut(coco):
-    counts, layout = built(coco, LEFT, OUTSIDE, MIDDLE)
+@pytest.mark.parametrize("options", [{}, {"min_cropped_area": 0}])
+def test_an_object_outside_the_square_is_cut(coco, options):
+    counts, layout = built(coco, LEFT, OUTSIDE, MIDDLE, **options)
     assert fates(layout) == ([0, 2], {})  # nothing of it is on the square
     assert (counts.filtered, counts.layouts) == (2, 2)
     assert (counts.objects_cut, counts.layouts_cut) == (1, 0)
@@ -87,12 +88,6 @@ def test_an_object_with_exactly_the_least_share_left_stays(coco, side, pixels, l
     counts, layout = built(coco, *things, width=side, height=side, min_cropped_area=least)
     assert layout is None
     assert counts.layouts_cut == 1
-
-
-def test_an_object_without_a_pixel_on_the_square_is_cut_at_any_least_share(coco):
-    counts, layout = built(coco, LEFT, OUTSIDE, MIDDLE, min_cropped_area=0)
-    assert fates(layout) == ([0, 2], {})
-    assert counts.objects_cut == 1
 
 
 @pytest.mark.parametrize(
