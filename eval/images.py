@@ -11,9 +11,9 @@ from pydantic import BaseModel, Field, ValidationError
 
 from tcig.data.errors import InputError
 from tcig.data.files import read_file
-from tcig.data.imperfect import TRUE
 from tcig.data.layout import Layout, hash_order
 from tcig.data.parsing import encodable
+from tcig.data.perturb import TRUE
 from tcig.data.pictures import BIT_DEPTH, open_picture
 from tcig.data.records import SAMPLE_RECORD, SampleRecord, read_records
 from tcig.profiles import Profile, load_profile

@@ -21,7 +21,7 @@ import tyro
 
 from tcig.commands.parsing import check_counts, parse
 from tcig.data.errors import InputError
-from tcig.data.imperfect import KINDS, TRUE
+from tcig.data.perturb import KINDS, TRUE
 
 
 class Claim(NamedTuple):

@@ -53,8 +53,8 @@ def main(argv: list[str]) -> int:
     check_counts(samples=options.samples, outputs=options.outputs)
     if options.out.suffix != ".png":
         raise InputError(f"--out {options.out}: images are PNG.")
-    from tcig.data.drawn import drawn_layout, parse_legend
     from tcig.data.errors import describe
+    from tcig.data.user_masks import drawn_layout, parse_legend
     from tcig.methods.two_stage.method import TwoStage
     from tcig.models.plugins import source_of
     from tcig.profiles import load_profile

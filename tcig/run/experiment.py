@@ -9,8 +9,8 @@ from tcig.data.build import build_layouts
 from tcig.data.errors import InputError
 from tcig.data.files import sha256
 from tcig.data.filters import Filter
-from tcig.data.imperfect import TRUE, imperfect
 from tcig.data.layout import Layout, hash_order, read_manifest, write_manifest
+from tcig.data.perturb import TRUE, imperfect
 from tcig.data.shards import Shard
 from tcig.eval.judges import check_judges, load_judge
 from tcig.eval.score import Sizes, score_images
@@ -98,7 +98,7 @@ def run_experiment(
         settings: options of rows, as ROW.OPTION=VALUE.
         samples: images of each layout, each with its own seed.
         limit: the first so many layouts in the order of a hash of their ids; None: all.
-        masks: as the methods see them, see `tcig.data.imperfect`.
+        masks: as the methods see them, see `tcig.data.perturb`.
         judges: by name, or path/to/file.py:Class; None: the profile's; empty: nobody.
         out: the runs' folders are made in it.
         executor: None: this process, see `Serial`.

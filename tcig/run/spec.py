@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from tcig.data.errors import InputError, shown
-from tcig.data.imperfect import TRUE
 from tcig.data.layout import Layout
+from tcig.data.perturb import TRUE
 from tcig.data.seeds import TASK
 from tcig.methods.base import Context, Cost, Method
 from tcig.methods.registry import ROWS, find_row, installed, load_method
@@ -50,7 +50,7 @@ class RunSpec(BaseModel):
     manifest: str
     """SHA-256 of the manifest."""
     masks: str = TRUE
-    """How the method saw them, see `tcig.data.imperfect`."""
+    """How the method saw them, see `tcig.data.perturb`."""
     seeds: str = TASK
 
     @property

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from tcig.data.imperfect import TRUE, imperfect
+from tcig.data.perturb import TRUE, imperfect
 from tcig.eval.comparison import paired_test
 from tcig.eval.judges import Judge
 from tcig.eval.measure import Networks, Photographs, measure_folder
@@ -47,7 +47,7 @@ def measure(
         data: on which.
         eyes: who looks.
         out: where the run's folder is.
-        masks: as the method sees them, see `tcig.data.imperfect`.
+        masks: as the method sees them, see `tcig.data.perturb`.
         samples: of each layout.
 
     Returns:

@@ -8,7 +8,7 @@ from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.errors import InputError
 from tcig.data.filters import Filter
-from tcig.data.imperfect import KINDS, dilated, eroded, imperfect, parse_masks, shifted
+from tcig.data.perturb import KINDS, dilated, eroded, imperfect, parse_masks, shifted
 
 SQUARE = np.zeros((60, 60), bool)
 SQUARE[20:40, 10:30] = True  # of size 20: an amount of 0.15 is 3 pixels

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from tcig.data.drawn import drawn_layout, parse_legend
 from tcig.data.errors import InputError
 from tcig.data.export import export_layouts
 from tcig.data.masks import encode
+from tcig.data.user_masks import drawn_layout, parse_legend
 from tcig.data.voc import BY_LABEL, COLOURS
 
 LEGEND = parse_legend(["#ff0000=cat", "blue=bus"])
