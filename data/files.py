@@ -1,16 +1,21 @@
-"""Files written whole or not at all, folders written by one process at a time, hashes."""
+"""Files that are read, parsed, hashed, written whole or not at all, and locked while written."""
 
 import fcntl
 import hashlib
+import json
 import os
+import re
 import secrets
 import stat
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from tcig.data.errors import InputError
-from tcig.data.shards import Shard
+
+T = TypeVar("T")
 
 LARGEST = 2**31
 """Bytes of a file that is read as a whole (our choice; COCO's largest annotations have 0.5 GB)."""
@@ -59,13 +64,58 @@ def _unreadable(path: Path, error: Exception, fix: str) -> InputError:
     return InputError(f"{path} cannot be read ({reason}){f'; {fix}' if fix else ''}.")
 
 
+def parse_json(content: bytes, source: object, fix: str = "") -> Any:
+    """Parses JSON in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+
+    Args:
+        content: the bytes.
+        source: names them in the message.
+        fix: what the user can do, for the message.
+
+    Raises:
+        InputError: it is not JSON, is nested too deep, or has a number of thousands of digits.
+    """
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{source} is not JSON ({error}){f'; {fix}' if fix else ''}.") from None
+
+
+def read_json(path: Path, fix: str = "") -> Any:
+    """Parses the JSON of a file, see `read_file` and `parse_json`."""
+    return parse_json(read_file(path, fix), path, fix)
+
+
+def read_toml(path: Path, fix: str = "") -> dict[str, Any]:
+    """Parses the TOML of a file; the encodings are those of `parse_json`.
+
+    Raises:
+        InputError: it cannot be read, is not TOML, is nested too deep, or has a number of
+            thousands of digits.
+    """
+    content = read_file(path, fix)
+    try:
+        return tomllib.loads(content.decode(json.detect_encoding(content)))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not TOML ({error}){f'; {fix}' if fix else ''}.") from None
+
+
+def encodable(text: str) -> bool:
+    """Checks that a text can be written: JSON can hold half of a surrogate pair, no file can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
     """Writes to a temporary neighbour, flushes it to disk, then renames it into place.
 
     Args:
         path: the file.
         content: text as UTF-8.
-        durable: whether it must outlast a crash of the machine, which may leave it empty else.
+        durable: flush before renaming; without this the file may be empty after a system crash.
 
     Raises:
         InputError: the path is a folder.
@@ -90,14 +140,56 @@ def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
         raise
 
 
-@contextmanager
-def sole_writer(folder: Path, shard: Shard | None = None) -> Iterator[None]:
-    """Holds a folder against other processes; the system lets go of it when this one dies.
-
-    Shards of one whole hold it together, each of them once.
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a regular file.
 
     Raises:
-        InputError: another process holds it, or a shard of another whole.
+        InputError: it is missing or something else.
+    """
+    check_regular(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Shard(NamedTuple):
+    """Part `number` of `count`, counted from 1: for batch arrays, whose jobs know only a number."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """The shard of a text such as `2/8`.
+
+        Raises:
+            InputError: the text has another form.
+        """
+        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        shard = cls(*map(int, match.groups())) if match else None
+        if shard is None or not 1 <= shard.number <= shard.count:
+            raise InputError(
+                f"--shard {text!r} is no part of a whole: give I/N, as 2/8, counted from 1."
+            )
+        return shard
+
+    def of(self, items: Sequence[T]) -> Sequence[T]:
+        """Every `count`-th item, from the `number`-th on."""
+        return items[self.number - 1 :: self.count]
+
+    @property
+    def suffix(self) -> str:
+        """Part of the name of each file that this shard writes alone."""
+        return f".{self.number}-of-{self.count}"
+
+
+@contextmanager
+def sole_writer(folder: Path, shard: Shard | None = None) -> Iterator[None]:
+    """Locks a folder against other processes; the system unlocks it when this one dies.
+
+    Shards of one whole lock it together, each of them once.
+
+    Raises:
+        InputError: another process has locked it, or a shard of another whole.
     """
     with ExitStack() as held:
         if shard is None:
@@ -125,14 +217,3 @@ def _hold(held: ExitStack, path: Path, how: int, said: str) -> None:
             f"{path} cannot be locked ({error.strerror}), as on some network disks; write to "
             "another disk."
         ) from None
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a regular file.
-
-    Raises:
-        InputError: it is missing or something else.
-    """
-    check_regular(path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,10 +17,9 @@ from pydantic import (
 )
 
 from tcig.data.errors import InputError, shown
-from tcig.data.files import read_file, write_whole
+from tcig.data.files import parse_json, read_file, write_whole
 from tcig.data.filters import Filter
 from tcig.data.masks import area, check_runs, decode, label_map
-from tcig.data.parsing import parse_json
 from tcig.data.pictures import check_size
 from tcig.data.records import LayoutId
 from tcig.data.voc import BY_LABEL, with_article

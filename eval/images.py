@@ -10,9 +10,8 @@ from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 
 from tcig.data.errors import InputError
-from tcig.data.files import read_file
+from tcig.data.files import encodable, read_file
 from tcig.data.layout import Layout, hash_order
-from tcig.data.parsing import encodable
 from tcig.data.perturb import TRUE
 from tcig.data.pictures import BIT_DEPTH, open_picture
 from tcig.data.records import SAMPLE_RECORD, SampleRecord, read_records

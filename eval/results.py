@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tcig.data.errors import InputError
-from tcig.data.parsing import read_json
+from tcig.data.files import read_json
 from tcig.eval.images import RunRecord, run_rows
 from tcig.eval.iou import NAMES, REDUCTIONS, reduce
 from tcig.eval.provenance import Provenance, provenance

@@ -81,7 +81,7 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig run`; 1 if a sample failed, or a method from outside could not be set up."""
     options = parse(Options, argv, "run", __doc__)
-    from tcig.data.shards import Shard
+    from tcig.data.files import Shard
     from tcig.profiles import load_profile
     from tcig.run.experiment import Serial, check_methods, run_experiment
     from tcig.run.spread import Workers

@@ -11,7 +11,7 @@ import huggingface_hub
 from huggingface_hub import errors
 
 from tcig.data.errors import InputError
-from tcig.data.parsing import parse_json
+from tcig.data.files import parse_json
 from tcig.data.transfer import TIMEOUT, open_session
 from tcig.models.catalogue import Entry
 

@@ -13,8 +13,7 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tcig.data.errors import InputError
-from tcig.data.files import sha256, write_whole
-from tcig.data.parsing import read_json
+from tcig.data.files import read_json, sha256, write_whole
 
 VARIABLE = "TCIG_WEIGHTS"
 """Environment variable: the folder."""

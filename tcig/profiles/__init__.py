@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tcig.data.emoji import FOLDER as EMOJI
 from tcig.data.errors import InputError
-from tcig.data.parsing import read_toml
+from tcig.data.files import read_toml
 from tcig.data.pictures import MAX_PIXELS
 from tcig.models.devices import PLAIN, Compute
 

@@ -7,11 +7,10 @@ from typing import NamedTuple, Protocol
 
 from tcig.data.build import build_layouts
 from tcig.data.errors import InputError
-from tcig.data.files import sha256
+from tcig.data.files import Shard, sha256
 from tcig.data.filters import Filter
 from tcig.data.layout import Layout, hash_order, read_manifest, write_manifest
 from tcig.data.perturb import TRUE, imperfect
-from tcig.data.shards import Shard
 from tcig.eval.judges import check_judges, load_judge
 from tcig.eval.score import Sizes, score_images
 from tcig.methods.base import Method

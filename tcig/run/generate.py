@@ -7,8 +7,8 @@ from itertools import chain
 
 from tqdm import tqdm
 
+from tcig.data.files import Shard
 from tcig.data.layout import Layout
-from tcig.data.shards import Shard
 from tcig.methods.base import Method
 from tcig.run.draw import Drawn, Painter, Sample
 from tcig.run.store import RunStore

@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import IO
 
 from tcig.data.errors import InputError
-from tcig.data.files import sole_writer, write_whole
-from tcig.data.parsing import read_json
+from tcig.data.files import Shard, read_json, sole_writer, write_whole
 from tcig.data.pictures import whole_png
 from tcig.data.records import SAMPLE_RECORD, SampleRecord, read_records
-from tcig.data.shards import Shard
 from tcig.eval.images import rows_files, run_rows
 from tcig.run.spec import RunSpec
 

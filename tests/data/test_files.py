@@ -10,10 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcig.data.errors import InputError
-from tcig.data.files import read_file, sha256, sole_writer, write_whole
-from tcig.data.parsing import parse_json, read_json, read_toml
+from tcig.data.files import (
+    Shard,
+    parse_json,
+    read_file,
+    read_json,
+    read_toml,
+    sha256,
+    sole_writer,
+    write_whole,
+)
 from tcig.data.pictures import open_picture
-from tcig.data.shards import Shard
 
 
 @pytest.mark.parametrize("read", [read_file, open_picture, sha256])

@@ -8,7 +8,7 @@ from itertools import chain
 import pytest
 
 from tcig.cli import main
-from tcig.data.shards import Shard
+from tcig.data.files import Shard
 from tcig.run.generate import generate, pending_batches, samples_of
 
 OF_ITS_MACHINE = "seconds", "peak_mib", "peak_device_mib"
