@@ -7,25 +7,14 @@ from PIL import Image
 from tcig.data.emoji import FOLDER as EMOJI
 from tcig.data.errors import InputError
 from tcig.data.files import sha256
-from tcig.data.layout import Layout, Region
-from tcig.data.masks import encode
 from tcig.methods.base import Context, Method, NoOptions
 from tcig.methods.references import Empty, Paste, Real
 from tcig.methods.registry import find_row, load_method
 from tcig.profiles import load_profile
 from tcig.run.spec import prepare
 
+PHOTOGRAPH = "val2017/1.png"
 CAT, DOG, BACKGROUND = (64, 0, 0), (64, 0, 128), (0, 0, 0)
-
-
-def layout_of(side, image="val2017/1.png", **boxes):
-    """Regions from label=(top, bottom, left, right)."""
-    regions = []
-    for number, (label, (top, bottom, left, right)) in enumerate(boxes.items()):
-        mask = np.zeros((side, side), bool)
-        mask[top:bottom, left:right] = True
-        regions.append(Region(annotation=number, label=label, mask=encode(mask)))
-    return Layout(id="1", image=image, side=side, caption="", regions=tuple(regions))
 
 
 def noise(height, width, seed=0):
@@ -33,13 +22,13 @@ def noise(height, width, seed=0):
 
 
 @pytest.fixture
-def real(tmp_path):
+def real(tmp_path, box_layout):
     """The row `real` of a photograph of these pixels, at a size."""
     (tmp_path / "val2017").mkdir()
 
     def draw(pixels, size, side=None):
-        Image.fromarray(pixels).save(tmp_path / "val2017" / "1.png")
-        layout = layout_of(side or min(pixels.shape[:2]), cat=(0, 1, 0, 1))
+        Image.fromarray(pixels).save(tmp_path / PHOTOGRAPH)
+        layout = box_layout(side or min(pixels.shape[:2]), image=PHOTOGRAPH, cat=(0, 1, 0, 1))
         (image,) = Real(Context(size, tmp_path), NoOptions()).generate([layout], [0])
         return image
 
@@ -71,21 +60,21 @@ def test_real_of_a_grey_photograph_is_rgb(real):
     assert (np.asarray(real(pixels, 6)) == pixels[..., None]).all()
 
 
-def test_real_of_the_embedded_data_is_the_file(tmp_path):
-    layout = layout_of(128, "val2017/000000000001.png", cat=(0, 9, 0, 9))
+def test_real_of_the_embedded_data_is_the_file(tmp_path, box_layout):
+    layout = box_layout(128, image="val2017/000000000001.png", cat=(0, 9, 0, 9))
     (image,) = Real(Context(128, EMOJI), NoOptions()).generate([layout], [0])
     with Image.open(EMOJI / layout.image) as file:
         assert file.size == (128, 128)
         assert image.tobytes() == file.convert("RGB").tobytes()
 
 
-def test_real_says_what_is_wrong(real, tmp_path):
+def test_real_says_what_is_wrong(real, tmp_path, box_layout):
     with pytest.raises(InputError, match=r"1\.png is 9x7, layout 1 has masks of side 8") as caught:
         real(noise(7, 9), 8, side=8)
     assert "\n" not in str(caught.value)
-    path = tmp_path / "val2017" / "1.png"
+    path = tmp_path / PHOTOGRAPH
     path.write_bytes(path.read_bytes()[:100])
-    layout = layout_of(7, cat=(0, 1, 0, 1))
+    layout = box_layout(7, image=PHOTOGRAPH, cat=(0, 1, 0, 1))
     method = Real(Context(8, tmp_path), NoOptions())
     with pytest.raises(InputError, match=r"1\.png cannot be read .+layout 1 .+: fetch"):
         method.generate([layout], [0])
@@ -96,8 +85,8 @@ def test_real_says_what_is_wrong(real, tmp_path):
         Real(Context(8, None), NoOptions()).generate([layout], [0])
 
 
-def test_paste_is_the_class_map_in_voc_colours_the_smaller_object_on_top():
-    layout = layout_of(4, dog=(0, 2, 0, 2), cat=(0, 3, 0, 4))
+def test_paste_is_the_class_map_in_voc_colours_the_smaller_object_on_top(box_layout):
+    layout = box_layout(4, dog=(0, 2, 0, 2), cat=(0, 3, 0, 4))
     (image,) = Paste(Context(8), NoOptions()).generate([layout], [0])
     assert (image.mode, image.size) == ("RGB", (8, 8))
     expected = np.zeros((8, 8, 3), np.uint8)
@@ -106,21 +95,21 @@ def test_paste_is_the_class_map_in_voc_colours_the_smaller_object_on_top():
     assert image.getpixel((0, 7)) == BACKGROUND
 
 
-def test_empty_is_grey_and_no_colour_of_the_palette():
-    images = Empty(Context(8), NoOptions()).generate([layout_of(4, cat=(0, 1, 0, 1))] * 3, [0] * 3)
+def test_empty_is_grey_and_no_colour_of_the_palette(box_layout):
+    images = Empty(Context(8), NoOptions()).generate([box_layout(4, cat=(0, 1, 0, 1))] * 3, [0] * 3)
     for image in images:
         assert (image.mode, image.size) == ("RGB", (8, 8))
         assert image.getcolors() == [(64, (127, 127, 127))]
 
 
 @pytest.mark.parametrize("name", ["real", "paste", "empty"])
-def test_references_draw_a_layout_alike_whatever_stands_beside_it(name):
+def test_references_draw_a_layout_alike_whatever_stands_beside_it(name, box_layout):
     row, entry = find_row(name)
     assert row == name
     kind, _ = load_method(entry)
     layouts = [
-        layout_of(128, "val2017/000000000001.png", cat=(0, 9, 0, 9)),
-        layout_of(128, "val2017/000000000002.png", dog=(5, 90, 7, 80)),
+        box_layout(128, image="val2017/000000000001.png", cat=(0, 9, 0, 9)),
+        box_layout(128, image="val2017/000000000002.png", dog=(5, 90, 7, 80)),
     ]
     method = kind(Context(32, EMOJI), kind.Options())
     both = [image.tobytes() for image in method.generate(layouts, [1, 2])]
