@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--profiles", nargs="+", default=["mini"])
     parser.add_argument("--batches", nargs="+", type=int, default=[None], help="the profile's")
     parser.add_argument("--workers", nargs="+", type=int, default=[None], help="without Ray")
-    parser.add_argument("--set", nargs="*", default=[], help="options of all rows, as ROW.NAME=X")
+    parser.add_argument("--set", nargs="*", default=[], help="options of rows, as ROW.NAME=X")
     parser.add_argument("--few", type=int, default=24)
     parser.add_argument("--many", type=int, default=72)
     parser.add_argument("--rounds", type=int, default=1)
@@ -63,12 +63,12 @@ def main() -> None:
                 options = ["--profile", str(path)]
             if workers:
                 options += ["--engine", "ray", "--workers", str(workers), "--threads", "1"]
-            if arguments.set:
-                options += ["--set", *arguments.set]
             ways[python, profile, batch or "", workers or ""] = options
         for row in arguments.rows:
             seconds, peaks = {way: [] for way in ways}, dict.fromkeys(ways, 0)
+            own = [setting for setting in arguments.set if setting.startswith(f"{row}.")]
             for _, (way, options) in product(range(arguments.rounds), ways.items()):
+                options = [*options, *(["--set", *own] if own else [])]
                 few, _ = run(way[0], row, arguments.few, options)
                 many, peaks[way] = run(way[0], row, arguments.many, options)
                 seconds[way].append((many - few) / (arguments.many - arguments.few))
