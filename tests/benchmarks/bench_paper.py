@@ -16,8 +16,8 @@ from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
+from tcig.models.fetch import present
 from tcig.models.kept import release
-from tcig.models.store import present
 from tcig.profiles import load_profile
 from tcig.run.spec import choose, set_up
 

@@ -33,9 +33,8 @@ from transformers import (
 from tcig.data.errors import InputError
 from tcig.methods.draws import generators
 from tcig.methods.two_stage.second import SecondOptions, SecondStage
-from tcig.models.fetch import adopt
+from tcig.models.fetch import adopt, place_of
 from tcig.models.stand_ins import write_stand_in
-from tcig.models.store import place_of
 from tcig.models.weights import identity_of, locate
 
 MINI = locate("mini:stable-diffusion")
