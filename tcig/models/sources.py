@@ -87,7 +87,7 @@ def _list_folder(entry: Entry, folder: Path) -> Listing:
     paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     index = read_file(folder / INDEX) if INDEX in paths else b""
     files = {
-        name: RemoteFile(str(folder / name), None, entry.sha256.get(name))
+        name: RemoteFile(str(folder / name), (folder / name).stat().st_size, entry.sha256.get(name))
         for name in needed_files(entry, paths, index, str(folder))
     }
     return Listing(str(folder.resolve()), None, files)
@@ -118,7 +118,9 @@ def _list_hub(entry: Entry, repository: str, revision: str | None) -> Listing:
         siblings = {sibling.rfilename: sibling for sibling in info.siblings}
         index = b""
         if INDEX in siblings:
-            response = get_session().get(f"{base}/{INDEX}", headers=build_hf_headers())
+            response = get_session().get(
+                f"{base}/{INDEX}", headers=build_hf_headers(), timeout=TIMEOUT
+            )
             hf_raise_for_status(response)
             index = response.content
     except Exception as error:  # the client raises nearly anything without a network

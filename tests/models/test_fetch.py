@@ -8,10 +8,9 @@ import shutil
 import pytest
 import requests
 from huggingface_hub import constants
-from servers import REVISION, Fault
+from servers import REVISION
 from torchvision.models.segmentation import DeepLabV3_ResNet101_Weights
 
-from tcig.data import transfer
 from tcig.models import fetch as fetching
 from tcig.models import sources
 from tcig.models.catalogue import catalogue
@@ -183,14 +182,6 @@ def test_an_interrupted_fetch_is_not_mixed_with_another_source(hub, monkeypatch)
     assert stored(folder) == WANTED
 
 
-def test_a_broken_transfer_is_resumed_within_a_fetch(hub):
-    hub.add(NAME, FILES)
-    path = f"/{DIGEST}"
-    hub.storage.faults[path] = [Fault(cut=5000), Fault(status=503), Fault(cut=9000)]
-    fetch(NAME)
-    assert len(LARGE) <= hub.storage.sent(path) < len(LARGE) + 2 * transfer.CHUNK
-
-
 def test_a_process_that_waited_for_another_fetches_nothing(hub, monkeypatch):
     """It must not move files that the other process may already be reading."""
     hub.add(NAME, FILES)
@@ -332,10 +323,11 @@ def test_files_with_addresses_come_from_the_mirror_and_are_checked(mirror, monke
     assert (remote.place, remote.sha256) == (url, "586e9e4e")
 
 
-def test_a_folder_as_the_source(tmp_path, monkeypatch):
+def test_a_folder_as_the_source(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     source = write(tmp_path / "from", FILES)
     assert stored(fetch(NAME, str(source))) == WANTED
+    assert "0.05 MB in 6 files" in capsys.readouterr().err
     assert (read_lock()[NAME].source, read_lock()[NAME].revision) == (str(source), None)
 
 

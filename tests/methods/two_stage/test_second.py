@@ -132,7 +132,7 @@ def test_an_output_of_another_size_is_resized(monkeypatch):
 
 
 def test_what_is_no_pipeline_is_one_sentence(tmp_path):
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="not found; expected a folder"):
         SecondStage(options(pipeline=str(tmp_path / "none")), 64)
     with pytest.raises(InputError, match="is no pipeline for stage 2") as caught:
         SecondStage(options(pipeline=str(tmp_path)), 64)
