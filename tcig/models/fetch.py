@@ -110,12 +110,8 @@ def verify(name: str) -> str:
     entry = read_lock().get(name)
     if entry is None:
         return "it was not fetched"
-    wrong = [
-        file
-        for file, record in entry.files.items()
-        if not _has_size(path := place_of(name) / file, record.size)
-        or sha256(path) != record.sha256
-    ]
+    files = entry.files.items()
+    wrong = [file for file, record in files if not _intact(place_of(name) / file, record)]
     return f"missing or changed since the fetch: {', '.join(wrong)}" if wrong else ""
 
 
