@@ -1,13 +1,12 @@
-"""COCO's files over HTTP: annotations and images, resumed after a break and checked before use.
+"""Downloads COCO's annotations and images, resumes interrupted downloads, and checks every file.
 
-The final name of a file appears once its content was checked.
+A file gets its final name after its content was checked.
 """
 
 import os
 import re
 import shutil
 import sys
-import threading
 import warnings
 import zipfile
 import zlib
@@ -23,7 +22,7 @@ from tcig.data.errors import InputError
 from tcig.data.files import sha256
 from tcig.data.photographs import as_annotated
 from tcig.data.pictures import open_picture
-from tcig.data.transfer import discard, download, open_session, writing
+from tcig.data.transfer import connect, describe, discard, download
 
 BASE = "http://images.cocodataset.org"
 MIRROR = "TCIG_COCO_MIRROR"  # environment variable: a server of the same layout
@@ -38,10 +37,12 @@ GIVE_UP = 2 * CONNECTIONS  # images in a row without an answer from the server
 
 
 def fetch_annotations(folder: Path, year: int) -> None:
-    """Make sure `folder/annotations` has instances_val{year}.json and captions_val{year}.json.
+    """Downloads instances_val{year}.json and captions_val{year}.json to `folder/annotations`.
 
-    Only what is missing is fetched and written. Raises InputError if the archive cannot be
-    fetched or is broken, or if the folder is not writable.
+    Existing files are kept.
+
+    Raises:
+        InputError: the archive cannot be fetched or is broken, or the folder is not writable.
     """
     annotations = folder / "annotations"
     names = [f"{kind}_val{year}.json" for kind in ("instances", "captions")]
@@ -49,21 +50,26 @@ def fetch_annotations(folder: Path, year: int) -> None:
         return
     url = f"{_base()}/annotations/annotations_trainval{year}.zip"
     part = annotations / f"annotations_trainval{year}.zip.part"
-    with writing(annotations, MIRROR), open_session() as session:
-        missing = [name for name in names if not (annotations / name).exists()]
-        if missing:
+    with connect(annotations, MIRROR) as session:
+        if missing := [name for name in names if not (annotations / name).exists()]:
             print(f"Downloading {url} (about 241 MB) into {annotations}", file=sys.stderr)
-            download(session, url, part, MIRROR, show=True)
+            download(session, url, part, show=True)
             _check_archive(part, year, url)
             _extract(part, missing, url)
 
 
 def fetch_images(folder: Path, year: int, images: Sequence[tuple[str, int, int]]) -> None:
-    """Make sure `folder/val{year}` has the images, each (file name, width, height in pixels).
+    """Downloads images to `folder/val{year}`; a failed image does not stop the others.
 
-    Only what is missing is fetched; it must decode and have exactly its size. An image that fails
-    does not stop the others, unless the server ceases to answer. Raises InputError for a name
-    that is not a plain file name, a folder that is not writable, and finally for the failures.
+    Existing files are kept. A new file must decode and have exactly its size.
+
+    Args:
+        folder: the dataset's folder.
+        year: 2014 or 2017.
+        images: file name, width and height in pixels of each.
+
+    Raises:
+        InputError: a name is not a plain file name, the folder is not writable, or images failed.
     """
     target = folder / f"val{year}"
     for name, *_ in images:
@@ -74,38 +80,43 @@ def fetch_images(folder: Path, year: int, images: Sequence[tuple[str, int, int]]
             )
     if all((target / name).exists() for name, *_ in images):
         return
-    with writing(target, MIRROR):
+    with connect(target, MIRROR) as session:
         sizes = {name: size for name, *size in images if not (target / name).exists()}
-        failures = _fetch_missing(f"{_base()}/val{year}", target, sizes)
+        failures = _fetch_missing(session, f"{_base()}/val{year}", target, sizes)
     if failures:
         raise InputError(
             f"{len(failures)} of {len(sizes)} images could not be fetched into {target}: "
-            f"{'; '.join(failures[:3])}{'; ...' if len(failures) > 3 else ''}; "
+            f"{'; '.join(failures[:3])}{' and more' if len(failures) > 3 else ''}; "
             "run the same command again to resume."
         )
 
 
-def _fetch_missing(base: str, target: Path, sizes: dict[str, list[int]]) -> list[str]:
-    """Fetch the images of `sizes` (name to width, height); returns "name (reason)" of failures."""
-    failures, unreachable, local = [], 0, threading.local()
+def _fetch_missing(
+    session: requests.Session, base: str, target: Path, sizes: dict[str, list[int]]
+) -> list[str]:
+    """Fetches images of `sizes` (name to width, height); returns "name (reason)" of failures."""
+    failures, unreachable = [], 0
 
     def fetch(name: str) -> None:
         url, part = f"{base}/{quote(name)}", target / f"{name}.part"
-        download(local.session, url, part, MIRROR)
+        download(session, url, part)
         _check_image(part, *sizes[name], url)
         part.replace(target / name)
         discard(part)
 
-    pool = ThreadPoolExecutor(CONNECTIONS, "", lambda: setattr(local, "session", open_session()))
+    pool = ThreadPoolExecutor(CONNECTIONS)
     try:
         jobs = {pool.submit(fetch, name): name for name in sizes}
         for job in tqdm(as_completed(jobs), target.name, len(jobs), unit="image"):
             try:
                 job.result()
                 unreachable = 0
-            except (InputError, requests.RequestException) as error:
+            except InputError as error:
                 failures.append(f"{jobs[job]} ({str(error).rstrip('.')})")
-                unreachable = 0 if isinstance(error, InputError) else unreachable + 1
+                unreachable = 0
+            except requests.RequestException as error:
+                failures.append(f"{jobs[job]} ({describe(error)})")
+                unreachable = 0 if isinstance(error, requests.HTTPError) else unreachable + 1
             if unreachable == GIVE_UP:
                 failures += [f"{jobs[job]} (not tried)" for job in jobs if job.cancel()]
                 break
@@ -119,18 +130,16 @@ def _base() -> str:
 
 
 def _check_archive(part: Path, year: int, url: str) -> None:
-    """Refuses another archive than COCO's from its own address, which is plain HTTP; of a mirror it
-    says so."""
+    """Refuses an unknown archive from COCO's own address (plain HTTP); warns for a mirror."""
     if sha256(part) == ARCHIVES[year]:
         return
+    problem = f"{url} is not the archive that COCO published: its SHA-256 differs"
     if os.environ.get(MIRROR):
-        text = f"{url} is not the archive that COCO published: its SHA-256 differs."
-        warnings.warn(text, stacklevel=2)
+        warnings.warn(f"{problem}.", stacklevel=2)
         return
     discard(part)
     raise InputError(
-        f"{url} is not the archive that COCO published: its SHA-256 differs from "
-        f"{ARCHIVES[year][:12]}...: run again, or fetch it by another network."
+        f"{problem} from {ARCHIVES[year][:12]}...: run again, or fetch it by another network."
     )
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from file_server import Server
-from hub_server import Hub
+from huggingface_hub import constants
+from servers import Hub, Server
 
 from tcig.data import transfer
 from tcig.data.errors import InputError
@@ -31,6 +31,7 @@ def weights_store(tmp_path, monkeypatch):
     monkeypatch.setenv("TCIG_WEIGHTS", str(folder))
     for variable in ("HF_ENDPOINT", "TCIG_WEIGHTS_MIRROR", "TCIG_COCO_MIRROR"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     return folder
 
 
@@ -69,7 +70,8 @@ def open_server(monkeypatch):
 def hub(open_server, monkeypatch):
     """An empty hub in place of the real one; its large files lie on another server."""
     found = Hub(open_server(), open_server())
-    monkeypatch.setenv("HF_ENDPOINT", Hub.address(found.server))
+    monkeypatch.setenv("HF_ENDPOINT", found.server.address)
+    monkeypatch.setattr(constants, "ENDPOINT", found.server.address)
     return found
 
 
@@ -77,7 +79,7 @@ def hub(open_server, monkeypatch):
 def mirror(open_server, monkeypatch):
     """An empty server in place of the addresses of the catalogue."""
     server = open_server()
-    monkeypatch.setenv("TCIG_WEIGHTS_MIRROR", f"{Hub.address(server)}/")
+    monkeypatch.setenv("TCIG_WEIGHTS_MIRROR", f"{server.address}/")
     return server
 
 

@@ -11,7 +11,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hub_server import Hub
 
 from tcig.data.emoji import FOLDER as EMOJI
 from tcig.models.mini import WEIGHTS
@@ -44,7 +43,7 @@ pipeline = "org/stable-diffusion"
 def coco_server(open_server, monkeypatch):
     """The embedded data in place of COCO's."""
     server = open_server()
-    monkeypatch.setenv("TCIG_COCO_MIRROR", Hub.address(server))
+    monkeypatch.setenv("TCIG_COCO_MIRROR", server.address)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for path in sorted((EMOJI / "annotations").iterdir()):

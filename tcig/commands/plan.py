@@ -179,7 +179,7 @@ def _judging(name: str, size: int, out: Path) -> float:
 def _space(chosen: list, profile, total: int) -> None:
     """Downloads and disk."""
     from tcig.models.catalogue import entry_of
-    from tcig.models.store import present, store
+    from tcig.models.fetch import present, store
     from tcig.run.needs import needs
 
     names = needs(profile, chosen, quality=False)

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
     """Runs `tcig rehearse`; 1 if a sample failed."""
     options = parse(Options, argv, "rehearse", __doc__)
     from tcig.models.devices import DEVICE
-    from tcig.models.store import VARIABLE
+    from tcig.models.fetch import VARIABLE
     from tcig.profiles import load_profile
 
     profile = load_profile(options.profile)
@@ -97,9 +97,8 @@ def _rehearse(options: Options, profile, weights: Path) -> int:
 def _make(profile, rows: tuple[str, ...], weights: Path) -> None:
     """Random weights of all that the rows and judges need, where fetched ones would be."""
     from tcig.models.catalogue import entry_of
-    from tcig.models.fetch import adopt
+    from tcig.models.fetch import adopt, place_of, present
     from tcig.models.stand_ins import same_architecture, write_stand_in
-    from tcig.models.store import place_of, present
     from tcig.run.needs import needs
     from tcig.run.spec import choose_rows
 

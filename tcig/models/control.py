@@ -11,7 +11,7 @@ from torch import nn
 from tcig.data.errors import InputError
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.kept import kept
-from tcig.models.reading import quiet, read_part, refused
+from tcig.models.loading import quiet, read_part, refused
 from tcig.models.weights import identity_of, locate
 
 KINDS = {"controlnet": ControlNetModel, "t2i-adapter": T2IAdapter}

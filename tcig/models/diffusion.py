@@ -21,7 +21,7 @@ from tcig.data.errors import InputError
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.images import check_finite, to_pil
 from tcig.models.kept import kept
-from tcig.models.reading import quiet, read_part, refused
+from tcig.models.loading import quiet, read_part, refused
 from tcig.models.weights import identity_of, locate
 
 PARTS = {

@@ -1,46 +1,139 @@
-"""Fetches weights into the store: disk need first, resumed, every file checked, then locked."""
+"""Fetches weights, checks every file, and locks what was fetched.
+
+Fetched weights lie in the folder `TCIG_WEIGHTS`, by default `tcig/weights` in the user's cache. Its
+`lock.json` has the source and revision of each model, and the size and SHA-256 of each file. Copied
+to another machine, it makes that machine fetch the same files or refuse.
+
+`tcig.data.transfer` downloads the files, because huggingface_hub 2.4.0 starts a file again after an
+interruption.
+"""
 
 import datetime
+import hashlib
 import os
 import re
 import shutil
 import sys
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 
-import huggingface_hub
-from huggingface_hub import try_to_load_from_cache
+import requests
+from filelock import FileLock
+from huggingface_hub import get_token
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from safetensors.torch import save_file
 
 from tcig.data.errors import InputError
-from tcig.data.files import sha256
-from tcig.data.transfer import RefusedError, discard, download, open_session, writing
+from tcig.data.files import read_file, sha256, write_whole
+from tcig.data.transfer import connect, discard, download
 from tcig.models.catalogue import Entry, catalogue, entry_of
-from tcig.models.sources import HUB, MIRROR, Listing, Remote, gated, list_files
-from tcig.models.store import Locked, Stored, lacking, place_of, read_lock, store, write_lock
+from tcig.models.sources import MIRROR, Listing, RemoteFile, gated, list_files
 
-UNDER_WAY = ".source"
-"""File in a model's folder while it is fetched: from where, then the names of its files."""
+VARIABLE = "TCIG_WEIGHTS"
+"""Environment variable: the folder of fetched weights."""
+PICKLES = {"last.ckpt", "diffusion_pytorch_model.bin"}
+"""A VQGAN's files that are converted to safetensors."""
 SHOWN = 1 << 20
-"""Bytes from which on a file has a progress bar; ours."""
+"""Smallest size in bytes of a file that gets a progress bar (our choice)."""
+
+
+class FileRecord(BaseModel):
+    """Size and hash of a fetched file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int
+    sha256: str
+
+
+class LockEntry(BaseModel):
+    """One model's files, as they were when first fetched."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    """Hub id, address or folder."""
+    revision: str | None
+    """Commit of the hub."""
+    fetched: str
+    """Date."""
+    files: dict[str, FileRecord]
+    converted: dict[str, FileRecord] = {}
+    """Files that were fetched, converted to safetensors and deleted."""
+
+
+LOCK = TypeAdapter(dict[str, LockEntry])
+
+
+def store() -> Path:
+    """Returns the folder of all fetched weights."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get(VARIABLE) or f"{cache}/tcig/weights").expanduser()
+
+
+def place_of(name: str) -> Path:
+    """Returns the folder of one model; it need not exist."""
+    return store() / name.replace("/", "--")
+
+
+def read_lock() -> dict[str, LockEntry]:
+    """Reads the lock file: name of the model to entry.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = store() / "lock.json"
+    try:
+        return LOCK.validate_json(read_file(path)) if path.exists() else {}
+    except ValidationError:
+        raise InputError(
+            f"{path} is not a lock file of weights; restore it, or move it away and fetch again."
+        ) from None
+
+
+def write_lock(name: str, entry: LockEntry) -> None:
+    """Sets one model's entry; entries that other processes set meanwhile stay."""
+    with FileLock(store() / ".lock"):
+        entries = dict(sorted((read_lock() | {name: entry}).items()))
+        write_whole(store() / "lock.json", LOCK.dump_json(entries, indent=2) + b"\n")
+
+
+def present(name: str) -> Path | None:
+    """Returns the folder of a fetched model; None if a file is missing or has another size."""
+    entry, folder = read_lock().get(name), place_of(name)
+    intact = entry and all(_has_size(folder / f, entry.files[f].size) for f in entry.files)
+    return folder if intact else None
+
+
+def verify(name: str) -> str:
+    """Compares every byte of a fetched model with the lock file; "" if all is well."""
+    entry = read_lock().get(name)
+    if entry is None:
+        return "it was not fetched"
+    files = entry.files.items()
+    wrong = [file for file, record in files if not _intact(place_of(name) / file, record)]
+    return f"missing or changed since the fetch: {', '.join(wrong)}" if wrong else ""
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
 
 
 def fetch(
     name: str, source: str | None = None, revision: str | None = None, anew: bool = False
 ) -> Path:
-    """Makes sure that the store has a model; gives its folder.
+    """Fetches a model unless all of its files are there; returns its folder.
 
-    What the lock file has of it must be found again, file by file; only the source may differ.
+    Files must equal those in the lock file; only their source may differ.
 
     Args:
-        name: of the catalogue, or any hub id of a pipeline of diffusers'.
-        source: hub id, address or folder in place of the entry's own.
-        revision: of the hub, in place of the locked one or the newest.
-        anew: forget what the lock file has of it.
+        name: name of the catalogue, or the hub id of a pipeline or network of diffusers.
+        source: hub id, address or folder to use instead of the model's own.
+        revision: revision of the hub; default: the locked one, else the catalogue's or the newest.
+        anew: forget what the lock file has, and accept other files.
 
     Raises:
-        InputError: no such name, it cannot be had, the disk is too small, or the files are others
-            than before.
+        InputError: unknown name, unusable source, full disk, or files that differ from the lock.
     """
     if name not in catalogue() and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         raise InputError(
@@ -49,183 +142,157 @@ def fetch(
         )
     entry, folder = entry_of(name), place_of(name)
     locked = None if anew else read_lock().get(name)
-    if locked and not lacking(folder, locked):
+    if locked and present(name):
         if revision not in (None, locked.revision):
             raise InputError(
                 f"{name} is locked at revision {locked.revision}: --anew takes {revision} instead."
             )
         return folder
-    if revision is None and locked and locked.source == (source or name):
+    if locked and revision is None and locked.source == (source or name):
         revision = locked.revision
     listing = list_files(entry, source, revision)
-    with writing(folder, MIRROR if entry.urls else HUB):
-        marker, origin = folder / UNDER_WAY, f"{listing.source}@{listing.revision}"
-        before, *started = marker.read_text().splitlines() if marker.exists() else [""]
-        resumed = before == origin
-        _remove(folder, set(started) - set(listing.files))  # of a fetch from elsewhere
-        marker.write_text("\n".join([origin, *listing.files]))
-        pending = {
-            name: remote
-            for name, remote in listing.files.items()
-            if not _kept(folder / name, name, remote, locked, resumed)
+    token = get_token() if listing.revision else None
+    with connect(folder, MIRROR if entry.urls else "HF_ENDPOINT", token) as session:
+        if not anew and present(name):  # another process fetched it meanwhile
+            return folder
+        origin = hashlib.sha256(f"{listing.source}@{listing.revision}".encode()).hexdigest()
+        staging = folder / f".fetch-{origin[:12]}"
+        for other in set(folder.glob(".fetch-*")) - {staging}:
+            shutil.rmtree(other)
+        staging.mkdir(exist_ok=True)
+        known = locked.files if locked else {}
+        missing = {
+            file: remote
+            for file, remote in listing.files.items()
+            if not (staging / file).exists()
+            and (entry.kind == "vqgan" or not _intact(folder / file, known.get(file, remote)))
         }
-        _state(entry, folder, pending)
-        for file, remote in pending.items():
-            _get(entry, listing, file, remote, folder / file)
-        _adopt(entry, listing, locked)
+        _check_space(entry, missing, staging)
+        for file, remote in missing.items():
+            _get(session, entry, listing, remote, staging / file)
+        try:
+            _lock(entry, listing, locked, staging)
+        except InputError:
+            shutil.rmtree(staging)
+            raise
+        shutil.rmtree(staging)
     return folder
 
 
 def adopt(name: str, source: str) -> None:
-    """Locks the files that lie in a model's folder of the store, as if fetched from `source`.
+    """Locks the files in a model's folder as if they had been fetched from `source`.
 
     Raises:
-        InputError: they are not those of such a model.
+        InputError: files are missing.
     """
     entry, folder = entry_of(name), place_of(name)
-    listing = list_files(entry, str(folder))
-    _adopt(entry, listing._replace(source=source), None)
+    _lock(entry, list_files(entry, str(folder))._replace(source=source), None, folder)
 
 
-def _adopt(entry: Entry, listing: Listing, locked: Locked | None) -> None:
-    folder = place_of(entry.name)
-    found = _lock_of(listing, folder)
-    _compare(entry.name, found, locked)
-    if earlier := read_lock().get(entry.name):  # whose files loaders could take for this one's
-        _remove(folder, (earlier.files | earlier.converted).keys() - found.files.keys())
-    _remove(folder, {UNDER_WAY})
-    made = _converted(entry, found, folder)
-    write_lock(entry.name, made)
-    for each in made.converted:
-        (folder / each).unlink()
+def _intact(path: Path, file: FileRecord | RemoteFile) -> bool:
+    return bool(file.sha256) and path.is_file() and sha256(path).startswith(file.sha256)
 
 
-def _remove(folder: Path, names: Collection[str]) -> None:
-    """Removes files that a fetch put into a model's folder; what others put there stays."""
-    for name in names:
-        (folder / name).unlink(missing_ok=True)
-        discard(_part(folder / name))
-
-
-def _kept(path: Path, name: str, remote: Remote, locked: Locked | None, resumed: bool) -> bool:
-    """Whether the store has this file whole; by its hash, or from an interrupted fetch alike."""
-    known = (locked and (locked.files | locked.converted).get(name)) or None
-    wanted = known.sha256 if known else remote.sha256
-    if not path.is_file() or (remote.size is not None and path.stat().st_size != remote.size):
-        return False
-    return resumed if wanted is None else sha256(path).startswith(wanted)
-
-
-def _state(entry: Entry, folder: Path, pending: dict[str, Remote]) -> None:
-    """Says what will be fetched, and refuses what the disk cannot hold."""
-    sizes = [remote.size for remote in pending.values()]
+def _check_space(entry: Entry, missing: Mapping[str, RemoteFile], staging: Path) -> None:
+    """Prints what will be fetched, and refuses it if the disk is too small."""
+    sizes = [remote.size for remote in missing.values()]
     need = entry.size or 0 if None in sizes else sum(sizes)
-    started = sum(p.stat().st_size for n in pending if (p := _part(folder / n)).exists())
-    free = shutil.disk_usage(folder).free
-    if pending:
-        print(
-            f"{entry.name}: {_gb(need)} in {len(pending)} files to {folder} ({_gb(free)} free"
-            f"{f', {_gb(started)} already there' if started else ''}; licence: {entry.licence})",
-            file=sys.stderr,
-        )
-    if need - started > free:
+    done = sum(path.stat().st_size for path in staging.rglob("*.part"))
+    free = shutil.disk_usage(staging).free
+    print(
+        f"{entry.name}: {_gb(need)} in {len(missing)} files to {staging.parent} ({_gb(free)} free"
+        f"{f', {_gb(done)} already there' if done else ''}; licence: {entry.licence})",
+        file=sys.stderr,
+    )
+    if need - done > free:
         raise InputError(
-            f"{entry.name} needs {_gb(need - started)}, {folder} has {_gb(free)} free: make room, "
-            "or choose another folder by TCIG_WEIGHTS."
+            f"{entry.name} needs {_gb(need - done)}, {staging.parent} has {_gb(free)} free: make "
+            f"room, or choose another folder by {VARIABLE}."
         )
 
 
-def _get(entry: Entry, listing: Listing, name: str, remote: Remote, path: Path) -> None:
-    """One file, checked against what its source says of it."""
-    part = _part(path)
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e6:.2f} MB"
+
+
+def _get(
+    session: requests.Session, entry: Entry, listing: Listing, remote: RemoteFile, path: Path
+) -> None:
+    """Downloads or copies a file, and compares it with what its source states."""
+    part = path.with_name(f"{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    if listing.revision is None and Path(remote.place).is_file():
+    if Path(remote.place).is_file():
         shutil.copyfile(remote.place, part)
-    elif cached := _cached(listing, name):
-        shutil.copyfile(cached, part)
     else:
-        token = huggingface_hub.get_token() if listing.revision else None
         show = remote.size is None or remote.size >= SHOWN
-        with open_session(token) as session:
-            try:
-                download(session, remote.place, part, MIRROR if entry.urls else HUB, show)
-            except RefusedError as error:
-                if listing.revision and error.status in (401, 403):
-                    raise InputError(gated(entry, listing.source)) from None
-                raise
+        try:
+            download(session, remote.place, part, show)
+        except requests.HTTPError as error:
+            if listing.revision and error.response.status_code in (401, 403):
+                raise gated(entry, listing.source) from None
+            raise
     size = part.stat().st_size
     if remote.size not in (None, size) or not sha256(part).startswith(remote.sha256 or ""):
         discard(part)
         raise InputError(
             f"{remote.place} is not what its source says it is ({size} bytes, SHA-256 or size "
-            "differ): run the same command again, or give another --source."
+            "differ); run the same command again, or give another --source."
         )
     part.replace(path)
     discard(part)
 
 
-def _cached(listing: Listing, name: str) -> str | None:
-    """The same file in huggingface_hub's own cache, where other tools put it."""
-    if not listing.revision:
-        return None
-    found = try_to_load_from_cache(listing.source, name, revision=listing.revision)
-    return found if isinstance(found, str) else None
-
-
-def _lock_of(listing: Listing, folder: Path) -> Locked:
+def _lock(entry: Entry, listing: Listing, locked: LockEntry | None, staging: Path) -> None:
+    """Compares files with the lock file, converts pickles, moves all into place, locks them."""
+    folder = place_of(entry.name)
     files = {
-        name: Stored(size=(folder / name).stat().st_size, sha256=sha256(folder / name))
-        for name in listing.files
+        file: _record(staging / file if (staging / file).exists() else folder / file)
+        for file in listing.files
     }
-    day = datetime.date.today().isoformat()
-    return Locked(source=listing.source, revision=listing.revision, fetched=day, files=files)
-
-
-def _compare(name: str, found: Locked, locked: Locked | None) -> None:
-    """Refuses other files than were locked."""
-    if locked is None:
-        return
-    before = locked.files | locked.converted
-    differing = [n for n, file in found.files.items() if before.get(n) != file]
-    if differing:
-        for each in differing:
-            (place_of(name) / each).unlink()
+    known = locked.files | locked.converted if locked else files
+    if changed := [file for file in files if files[file] != known.get(file)]:
         raise InputError(
-            f"{name}: {differing[0]} from {found.source} is not what was fetched on "
-            f"{locked.fetched} from {locked.source} (SHA-256 in {store() / 'lock.json'}): give the "
+            f"{entry.name}: {changed[0]} from {listing.source} is not what was fetched on "
+            f"{locked.fetched} from {locked.source} (SHA-256 in {store() / 'lock.json'}); give the "
             "source that still has it, or --anew to take the new one and forget the old."
         )
+    pickles = {}
+    if entry.kind == "vqgan" and (path := _convert(entry, listing.source, staging)):
+        pickles = {file: files.pop(file) for file in PICKLES & files.keys()}
+        files[path.name] = _record(path)
+    for file in files:
+        if (staging / file).exists():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (staging / file).replace(folder / file)
+    if earlier := read_lock().get(entry.name):  # loaders could take its files for this one's
+        for file in earlier.files.keys() - files.keys():
+            (folder / file).unlink(missing_ok=True)
+    day = datetime.date.today().isoformat()
+    origin = {"source": listing.source, "revision": listing.revision, "fetched": day}
+    write_lock(entry.name, LockEntry(**origin, files=files, converted=pickles))
+    for file in pickles:
+        (staging / file).unlink()
 
 
-def _converted(entry: Entry, found: Locked, folder: Path) -> Locked:
-    """A VQGAN's pickled checkpoint made into safetensors, once; the codebook checked."""
-    if entry.kind != "vqgan":
-        return found
+def _record(path: Path) -> FileRecord:
+    return FileRecord(size=path.stat().st_size, sha256=sha256(path))
+
+
+def _convert(entry: Entry, source: str, folder: Path) -> Path | None:
+    """Checks a VQGAN and writes its pickled checkpoint as safetensors; None: it has no pickle."""
     from tcig.models.vqgan import load_vqgan
 
     model = load_vqgan(folder)
     if entry.codes not in (None, len(model.codebook)):
         raise InputError(
-            f"{found.source} has a codebook of {len(model.codebook)}, {entry.name} has "
-            f"{entry.codes}: give another --source."
+            f"{source} has a codebook of {len(model.codebook)}, {entry.name} has {entry.codes}: "
+            "give another --source."
         )
-    pickled = [name for name in found.files if name.endswith((".ckpt", ".bin"))]
-    if not pickled:
-        return found
-    taming = "model.yaml" in found.files
-    name = "model.safetensors" if taming else "diffusion_pytorch_model.safetensors"
-    draft = folder / f".{name}.{os.getpid()}.part"
+    if not any((folder / file).exists() for file in PICKLES):
+        return None
+    taming = (folder / "model.yaml").exists()
+    path = folder / ("model.safetensors" if taming else "diffusion_pytorch_model.safetensors")
+    draft = folder / f".{path.name}.part"
     save_file(model.state_dict(), draft)
-    draft.replace(folder / name)
-    kept = {n: file for n, file in found.files.items() if n not in pickled}
-    kept[name] = Stored(size=(folder / name).stat().st_size, sha256=sha256(folder / name))
-    converted = {each: found.files[each] for each in pickled}
-    return found.model_copy(update={"files": kept, "converted": converted})
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f"{path.name}.part")
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e6:.2f} MB"
+    draft.replace(path)
+    return path

@@ -12,8 +12,8 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
     FeatureExtractorInceptionV3,
 )
 
-from tcig.models.checkpoints import fill, read_state
 from tcig.models.devices import PLAIN, Compute
+from tcig.models.loading import fill, read_state
 from tcig.models.weights import identity_of, locate
 
 FILE = URL_INCEPTION_V3.rpartition("/")[2]

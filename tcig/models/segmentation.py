@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tcig.data.errors import InputError
 from tcig.data.files import sha256
 from tcig.data.voc import INDICES
-from tcig.models.checkpoints import fill, first_line, read_state
+from tcig.models.loading import fill, first_line, read_state
 from tcig.models.mini import WEIGHTS
 from tcig.models.weights import identity_of, locate
 

@@ -1,28 +1,23 @@
-"""What a source of weights has to offer: the hub, addresses, or a folder."""
+"""Lists the files that a model needs, in a folder, at addresses, or on the Hugging Face hub."""
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import quote
 
-import huggingface_hub
-from huggingface_hub import errors
+from huggingface_hub import HfApi, constants, errors, get_session, try_to_load_from_cache
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from tcig.data.errors import InputError
-from tcig.data.files import parse_json
-from tcig.data.transfer import TIMEOUT, open_session
+from tcig.data.files import parse_json, read_file
+from tcig.data.transfer import TIMEOUT
 from tcig.models.catalogue import Entry
 
 MIRROR = "TCIG_WEIGHTS_MIRROR"
-"""Environment variable: a server that has NAME/FILE for the catalogue's files with addresses."""
-HUB = "HF_ENDPOINT"
-"""Environment variable of huggingface_hub's: another hub."""
-OFFLINE = "HF_HUB_OFFLINE"
-"""Environment variable of huggingface_hub's: nothing is fetched."""
-
-LAYOUTS = {
+"""Environment variable: a server with NAME/FILE for the catalogue's files that have addresses."""
+FILES = {
     "clip": [("open_clip_config.json", "open_clip_model.safetensors")],
     "mask2former": [("config.json", "preprocessor_config.json", "model.safetensors")],
     "vqgan": [
@@ -32,211 +27,201 @@ LAYOUTS = {
         ("config.json", "diffusion_pytorch_model.bin"),
     ],
 }
-"""Kind -> the sets of files that it may have, the better first."""
+"""Alternative sets of files of each kind of model, in order of preference."""
 WITHOUT = ("safety_checker", "watermarker")
 """Parts of pipelines that no row uses by default."""
+INDEX = "model_index.json"
+PLAIN = r"(.*/)?(diffusion_pytorch_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?"
+HALF = r".*\bfp16\b.*\.safetensors|.*\.index\.fp16\.json"
 
 
-class Remote(NamedTuple):
-    """A file that can be had: where, and what the source says of it."""
+class RemoteFile(NamedTuple):
+    """A file that a source offers, with its size and hash (or first digits) if stated."""
 
     place: str
-    """Address, or path of a local file."""
+    """Address, or path on this machine."""
     size: int | None = None
     sha256: str | None = None
-    """Or its first digits."""
 
 
 class Listing(NamedTuple):
-    """What is fetched from one source: its revision, and file name -> file."""
+    """The needed files of a source; only the hub has a revision, a commit."""
 
     source: str
     revision: str | None
-    files: dict[str, Remote]
-
-
-def offline() -> bool:
-    """Whether the user forbids the network."""
-    return os.environ.get(OFFLINE, "").upper() in {"1", "ON", "YES", "TRUE"}
-
-
-def endpoint() -> str:
-    """The hub's address."""
-    return (os.environ.get(HUB) or huggingface_hub.constants.ENDPOINT).rstrip("/")
+    files: dict[str, RemoteFile]
 
 
 def list_files(entry: Entry, source: str | None = None, revision: str | None = None) -> Listing:
-    """The files of an entry that `source` has.
+    """Lists the needed files that a source offers.
 
     Args:
-        entry: as said.
-        source: a folder, the address of one, or a hub id (default: the entry's own).
-        revision: commit, branch or tag of the hub (default: of its own hub id the entry's, else the
-            newest).
+        entry: the model.
+        source: a folder, an address or a hub id; default: the model's own.
+        revision: commit, branch or tag of the hub; default: the catalogue's, else the newest.
 
     Raises:
-        InputError: the source has no such files, or cannot be asked.
+        InputError: the source lacks files or cannot be reached.
     """
     if source is not None and Path(source).expanduser().is_dir():
-        return _folder(entry, Path(source).expanduser())
-    if offline():
+        return _list_folder(entry, Path(source).expanduser())
+    if constants.HF_HUB_OFFLINE:
         raise InputError(
-            f"{entry.name} is not in the folder of weights, and {OFFLINE} forbids fetching it: "
-            "unset it, or give a folder as --source."
+            f"{entry.name} is not in the folder of weights, and HF_HUB_OFFLINE forbids fetching "
+            "it; unset it, or give a folder as --source."
         )
     if source is None and entry.urls:
         mirror = os.environ.get(MIRROR)
-        base = mirror and f"{mirror.rstrip('/')}/{quote(entry.name)}"
-        return _addresses(entry, base)
-    if source is not None and re.match("https?://", source):
-        return _addresses(entry, source.rstrip("/"))
-    if source is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
-        raise InputError(f"--source {source} is no folder, no address and no hub id.")
+        return _list_addresses(entry, mirror and f"{mirror.rstrip('/')}/{quote(entry.name)}")
     if source is None:
-        return _hub(entry, entry.name, revision or entry.revision)
-    return _hub(entry, source, revision)
+        return _list_hub(entry, entry.name, revision or entry.revision)
+    if re.match("https?://", source):
+        return _list_addresses(entry, source.rstrip("/"))
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+        raise InputError(f"--source {source!r} is not a folder, a URL or a hub id.")
+    return _list_hub(entry, source, revision)
 
 
-def _addresses(entry: Entry, base: str | None) -> Listing:
-    names = list(entry.urls) or list(LAYOUTS.get(entry.kind, [()])[0])
-    if not names:
-        raise InputError(
-            f"{entry.name} cannot be fetched from an address, which does not list its files: give "
-            f"a hub id or a folder, or another hub by {HUB}."
-        )
-    places = {n: f"{base}/{quote(n)}" if base else entry.urls[n] for n in names}
-    files = {name: Remote(place, None, entry.sha256.get(name)) for name, place in places.items()}
-    return Listing(base or entry.urls[names[-1]], None, files)
-
-
-def _folder(entry: Entry, folder: Path) -> Listing:
-    paths = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
-    index = folder / "model_index.json"
-    chosen = choose(
-        entry, paths, lambda: _index(index.read_bytes() if index.exists() else b""), str(folder)
-    )
+def _list_folder(entry: Entry, folder: Path) -> Listing:
+    paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    index = read_file(folder / INDEX) if INDEX in paths else b""
     files = {
-        name: Remote(str(folder / name), (folder / name).stat().st_size, entry.sha256.get(name))
-        for name in chosen
+        name: RemoteFile(str(folder / name), (folder / name).stat().st_size, entry.sha256.get(name))
+        for name in needed_files(entry, paths, index, str(folder))
     }
     return Listing(str(folder.resolve()), None, files)
 
 
-def _hub(entry: Entry, name: str, revision: str | None) -> Listing:
-    try:
-        api = huggingface_hub.HfApi(endpoint=endpoint(), token=huggingface_hub.get_token())
-        info = api.model_info(name, revision=revision, files_metadata=True, timeout=TIMEOUT)
-    except errors.GatedRepoError:
-        raise InputError(gated(entry, name)) from None
-    except errors.RevisionNotFoundError:
-        raise InputError(f"{name} has no revision {revision} on {endpoint()}.") from None
-    except (errors.RepositoryNotFoundError, errors.HFValidationError):
-        known = [mirror for mirror in (entry.name, *entry.mirrors) if mirror != name]
-        hint = " or ".join(f"`tcig weights fetch {entry.name} --source {m}`" for m in known)
+def _list_addresses(entry: Entry, base: str | None) -> Listing:
+    """The files of an entry at `base`, or else at their own addresses."""
+    names = list(entry.urls) or FILES.get(entry.kind, [()])[0]
+    if not names:
         raise InputError(
-            f"{name} is not on {endpoint()}, or not without a token (HF_TOKEN): give a mirror or a "
-            f"folder as --source{f', as {hint}' if hint else ''}."
-        ) from None
-    except Exception as error:  # whatever the hub's client raises without network
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise InputError(
-            f"{endpoint()} gives no answer about {name} ({reason}): check the network and {HUB}, "
-            "then run the same command again."
-        ) from None
-    base = f"{endpoint()}/{name}/resolve/{info.sha}"
-
-    def index() -> dict:
-        with open_session(huggingface_hub.get_token()) as session:
-            answer = session.get(f"{base}/model_index.json", timeout=TIMEOUT)
-        if answer.status_code in (401, 403):
-            raise InputError(gated(entry, name))
-        return _index(answer.content)
-
-    siblings = {each.rfilename: each for each in info.siblings}
-    renamed = entry.renamed.get(name, {})
-    there = [*siblings, *(ours for ours, path in renamed.items() if path in siblings)]
-    paths = {path: renamed.get(path, path) for path in choose(entry, there, index, name)}
-    files = {
-        ours: Remote(
-            f"{base}/{quote(path)}",
-            siblings[path].size,
-            siblings[path].lfs.sha256 if siblings[path].lfs else None,
+            f"{entry.name} cannot be fetched from an address, which does not list its files; give "
+            "a hub id or a folder, or another hub by HF_ENDPOINT."
         )
-        for ours, path in paths.items()
-    }
-    return Listing(name, info.sha, files)
+    files = {}
+    for name in names:
+        place = f"{base}/{quote(name)}" if base else entry.urls[name]
+        files[name] = RemoteFile(place, None, entry.sha256.get(name))
+    return Listing(base or place, None, files)
 
 
-def gated(entry: Entry, name: str) -> str:
-    """The sentence for a model whose licence was not accepted."""
-    return (
-        f"{name} is gated: accept its licence ({entry.licence}) at {endpoint()}/{name}, then give "
-        "your token as HF_TOKEN or by `hf auth login`."
+def _list_hub(entry: Entry, repository: str, revision: str | None) -> Listing:
+    """The files of a repository, each on the hub or in huggingface_hub's cache."""
+    try:
+        info = HfApi().model_info(
+            repository, revision=revision, files_metadata=True, timeout=TIMEOUT
+        )
+        base = f"{constants.ENDPOINT}/{repository}/resolve/{info.sha}"
+        siblings = {sibling.rfilename: sibling for sibling in info.siblings}
+        index = b""
+        if INDEX in siblings:
+            response = get_session().get(
+                f"{base}/{INDEX}", headers=build_hf_headers(), timeout=TIMEOUT
+            )
+            hf_raise_for_status(response)
+            index = response.content
+    except Exception as error:  # the client raises nearly anything without a network
+        raise _refusal(entry, repository, revision, error) from None
+    renamed = entry.renamed.get(repository, {})
+    available = [*siblings, *(name for name, path in renamed.items() if path in siblings)]
+    files = {}
+    for name in needed_files(entry, available, index, repository):
+        path = renamed.get(name, name)
+        cached = try_to_load_from_cache(repository, path, revision=info.sha)
+        place = cached if isinstance(cached, str) else f"{base}/{quote(path)}"
+        lfs = siblings[path].lfs
+        files[name] = RemoteFile(place, siblings[path].size, lfs.sha256 if lfs else None)
+    return Listing(repository, info.sha, files)
+
+
+def _refusal(entry: Entry, repository: str, revision: str | None, error: Exception) -> InputError:
+    """The sentence for an error of the hub."""
+    hub = constants.ENDPOINT
+    if isinstance(error, errors.GatedRepoError):
+        return gated(entry, repository)
+    if isinstance(error, errors.RevisionNotFoundError):
+        return InputError(f"{repository} has no revision {revision} on {hub}.")
+    if isinstance(error, (errors.RepositoryNotFoundError, errors.HFValidationError)):
+        others = [name for name in (entry.name, *entry.mirrors) if name != repository]
+        hint = " or ".join(f"`tcig weights fetch {entry.name} --source {name}`" for name in others)
+        return InputError(
+            f"{repository} is not on {hub}, or needs a token (HF_TOKEN); give a mirror or a folder "
+            f"as --source{f', as {hint}' if hint else ''}."
+        )
+    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return InputError(
+        f"{hub} gives no answer about {repository} ({reason}): check the network and HF_ENDPOINT, "
+        "then run the same command again."
     )
 
 
-def _index(content: bytes) -> dict:
-    """`model_index.json`; empty where it is none."""
-    try:
-        found = parse_json(content, "model_index.json")
-    except InputError:
-        return {}
-    return found if isinstance(found, dict) else {}
+def gated(entry: Entry, repository: str) -> InputError:
+    """The sentence for a model whose licence was not accepted."""
+    return InputError(
+        f"{repository} is gated: accept its licence ({entry.licence}) at "
+        f"{constants.ENDPOINT}/{repository}, then give your token as HF_TOKEN or by "
+        "`hf auth login`."
+    )
 
 
-def choose(entry: Entry, paths: Sequence[str], index: Callable[[], dict], source: str) -> list[str]:
-    """Which of a source's files are needed.
+def needed_files(entry: Entry, paths: Collection[str], index: bytes, source: str) -> list[str]:
+    """Returns the files of a source that a model needs.
 
-    Of a pipeline of diffusers': its settings and the safetensors of its parts, in fp16 where there
-    are such; of one network of diffusers', as a ControlNet, the same.
+    These are the settings and the safetensors of a network of diffusers or of each part of a
+    pipeline, in fp16 if available, or one of the sets in `FILES`.
 
     Args:
-        entry: as said.
-        paths: all files, relative.
-        index: gives the pipeline's `model_index.json`.
-        source: for the message.
+        entry: the model.
+        paths: all files of the source.
+        index: content of the source's `model_index.json`, if it has one.
+        source: named in error messages.
 
     Raises:
-        InputError: a file that is needed is not there.
+        InputError: a needed file is missing.
     """
-    if entry.kind == "diffusers" and "model_index.json" not in paths and "config.json" in paths:
+    if entry.kind != "diffusers":
+        choices = FILES.get(entry.kind, [tuple(entry.urls)])
+        for files in choices:
+            if set(files) <= set(paths):
+                return list(files)
+        expected = " or ".join(", ".join(files) for files in choices)
+        raise InputError(f"{source} lacks files of {entry.name}; expected {expected}.")
+    if INDEX not in paths and "config.json" in paths:
         return ["config.json", *_weights("", paths, source)]
-    if entry.kind == "diffusers":
-        return _pipeline(entry, paths, index(), source)
-    layouts = LAYOUTS.get(entry.kind) or [tuple(entry.urls)]
-    for layout in layouts:
-        if set(layout) <= set(paths):
-            return list(layout)
-    wanted = " or ".join(", ".join(layout) for layout in layouts)
-    raise InputError(f"{source} lacks the files of {entry.name}: {wanted}.")
+    files = [INDEX]
+    for part in _parts(entry, index, source):
+        settings = rf"{part}/[^/]*\.(json|txt|model)"
+        files += [p for p in paths if re.fullmatch(settings, p) and ".index." not in p]
+        files += _weights(part, paths, source)
+    return files
 
 
-def _pipeline(entry: Entry, paths: Sequence[str], index: dict, source: str) -> list[str]:
-    parts = [
-        part
-        for part, kind in index.items()
-        if isinstance(kind, list) and kind and kind[0] and part not in (*WITHOUT, *entry.without)
-    ]
+def _parts(entry: Entry, index: bytes, source: str) -> list[str]:
+    """The needed parts of a pipeline; their names are those of folders."""
+    try:
+        parts = [
+            part
+            for part, kind in parse_json(index, INDEX).items()
+            if isinstance(kind, list) and kind and kind[0] and part not in WITHOUT + entry.without
+        ]
+    except (InputError, AttributeError):
+        parts = []
     if not parts:
-        raise InputError(f"{source} is no pipeline of diffusers': it has no model_index.json.")
+        raise InputError(f"{source} is not a pipeline of diffusers: {INDEX} is missing or empty.")
     for part in parts:
         if not re.fullmatch(r"\w+", part, re.ASCII):
-            raise InputError(f"{source}: model_index.json has the part {part!r}; expected a name.")
-    chosen = ["model_index.json"]
-    for part in parts:
-        here = [path for path in paths if str(PurePosixPath(path).parent) == part]
-        settings = [p for p in here if re.search(r"\.(json|txt|model)$", p) and ".index." not in p]
-        chosen += settings + _weights(part, paths, source)
-    return chosen
+            raise InputError(f"{source}: {INDEX} has the part {part!r}; expected a name.")
+    return parts
 
 
-def _weights(part: str, paths: Sequence[str], source: str) -> list[str]:
-    """The safetensors of a part, or of the network that has no parts; none of a tokenizer."""
-    here = [path for path in paths if PurePosixPath(path).parent == PurePosixPath(part)]
-    half = [p for p in here if re.search(r"\bfp16\b.*\.safetensors$|\.index\.fp16\.json$", p)]
-    plain = r"(^|/)(diffusion_pytorch_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?$"
-    weights = half or [path for path in here if re.search(plain, path)]
-    if not here or (not weights and any(path.endswith((".bin", ".ckpt")) for path in here)):
+def _weights(part: str, paths: Collection[str], source: str) -> list[str]:
+    """Safetensors of a part, or of a network at the root (""); a tokenizer has none."""
+    files = [path for path in paths if PurePosixPath(path).parent == PurePosixPath(part)]
+    weights = [path for path in files if re.fullmatch(HALF, path)]
+    weights = weights or [path for path in files if re.fullmatch(PLAIN, path)]
+    if not files or (not weights and any(path.endswith((".bin", ".ckpt")) for path in files)):
         what = f" of {part}" if part else ""
-        raise InputError(f"{source} has no safetensors{what}: nothing else is loaded.")
+        raise InputError(f"{source} has no safetensors{what}; nothing else is loaded.")
     return weights

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from tcig.data.errors import InputError
 from tcig.data.files import read_file
-from tcig.models.checkpoints import read_state
+from tcig.models.loading import read_state
 
 WEIGHT_FILES = ("model.safetensors", "last.ckpt")
 

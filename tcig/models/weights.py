@@ -1,4 +1,4 @@
-"""Where weights are: shipped with the package, in a folder, or in the store of fetched ones."""
+"""Finds weights: shipped with the package, in a folder, or fetched; and identifies them."""
 
 import hashlib
 import json
@@ -9,28 +9,26 @@ from pathlib import Path
 from tcig.data.errors import InputError
 from tcig.data.files import sha256
 from tcig.models.catalogue import catalogue
-from tcig.models.fetch import fetch
+from tcig.models.fetch import fetch, read_lock
 from tcig.models.mini import WEIGHTS
-from tcig.models.store import read_lock
 
 MINIATURE = "mini:"
 """Prefix of a shipped model's name, as in `mini:stable-diffusion`."""
 
 
 def local(source: str | Path) -> Path | None:
-    """The folder of `mini:NAME` or of a path; None for what is fetched: a hub id or a name of the
-    catalogue.
+    """Returns the folder of `mini:NAME` or of a path; None for a hub id or a catalogue's name.
 
     Raises:
-        InputError: no such shipped model, or a path that is no folder.
+        InputError: unknown miniature model, or a path that is not a folder.
     """
     source = str(source)
     if source.startswith(MINIATURE):
         name = source.removeprefix(MINIATURE)
         folder = WEIGHTS / name
         if not name or not folder.is_dir():
-            there = ", ".join(sorted(path.name for path in WEIGHTS.iterdir() if path.is_dir()))
-            raise InputError(f"no miniature model {source!r}: there are {there}.")
+            known = ", ".join(sorted(path.name for path in WEIGHTS.iterdir() if path.is_dir()))
+            raise InputError(f"unknown miniature model {source!r}; available: {known}.")
         return folder
     try:
         folder = Path(source).expanduser()
@@ -40,11 +38,11 @@ def local(source: str | Path) -> Path | None:
         return folder
     if source in catalogue() or re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source):
         return None
-    raise InputError(f"no folder {source!r} of weights: give a folder, mini:NAME or a hub id.")
+    raise InputError(f"weights {source!r} not found; expected a folder, mini:NAME or a hub id.")
 
 
 def locate(source: str | Path) -> Path:
-    """The folder of `mini:NAME`, of a path, or of a model of the store, fetched where it lacks.
+    """Returns the folder of weights, and fetches them if they are missing.
 
     Raises:
         InputError: see `local` and `tcig.models.fetch.fetch`.
@@ -53,7 +51,7 @@ def locate(source: str | Path) -> Path:
 
 
 def identity_of(source: str | Path) -> str:
-    """Of a fetched model its name, revision and a hash of its files' hashes; else `hash_of`.
+    """Returns name, revision and a hash of the files' hashes of a fetched model; else `hash_of`.
 
     Raises:
         InputError: see `locate`.
@@ -61,16 +59,16 @@ def identity_of(source: str | Path) -> str:
     folder = locate(source)
     if local(source):
         return hash_of(folder)
-    locked = read_lock()[str(source)]
-    files = {name: file.sha256 for name, file in locked.files.items()}
+    entry = read_lock()[str(source)]
+    files = {name: file.sha256 for name, file in entry.files.items()}
     digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-    return f"{source}@{locked.revision or '-'} {digest}"
+    return f"{source}@{entry.revision or '-'} {digest}"
 
 
 def hash_of(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files below `folder`.
+    """Returns a SHA-256 of the names and contents of all files below `folder`.
 
-    Links are followed, also to folders. Hidden files and folders do not count, as no loader reads
+    It follows links to files and folders, and skips hidden files and folders, as no loader reads
     them.
     """
     files, seen = [], set()

@@ -18,5 +18,5 @@ def two_cats(coco):
 def empty_server(open_server, monkeypatch):
     """An empty server in place of COCO's."""
     server = open_server()
-    monkeypatch.setenv("TCIG_COCO_MIRROR", f"http://127.0.0.1:{server.server_port}/")
+    monkeypatch.setenv("TCIG_COCO_MIRROR", f"{server.address}/")
     return server

@@ -18,9 +18,9 @@ from tcig.data.filters import Filter
 from tcig.data.voc import COLOURS
 from tcig.eval.iou import Samples, confusion, reduce
 from tcig.eval.judges import JUDGES, ColourJudge, SemanticJudge, load_judge
+from tcig.models.fetch import FileRecord, LockEntry, write_lock
 from tcig.models.mini import WEIGHTS
 from tcig.models.segmentation import Network
-from tcig.models.store import Locked, Stored, write_lock
 
 
 def noise(seed, size=96):
@@ -235,7 +235,7 @@ def test_fetched_weights_are_used_and_named(deeplab, weights_store):
     folder = weights_store / "deeplabv3_resnet101"
     folder.mkdir(parents=True)
     shutil.copy(files["pth"], folder / file)
-    stored = Stored(size=files["pth"].stat().st_size, sha256=sha256(files["pth"]))
-    entry = Locked(source="here", revision=None, fetched="2026-01-01", files={file: stored})
+    stored = FileRecord(size=files["pth"].stat().st_size, sha256=sha256(files["pth"]))
+    entry = LockEntry(source="here", revision=None, fetched="2026-01-01", files={file: stored})
     write_lock("deeplabv3_resnet101", entry)
     assert load_judge("deeplabv3_resnet101")[1].identity.startswith("deeplabv3_resnet101@- ")

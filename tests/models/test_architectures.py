@@ -10,9 +10,8 @@ from tcig.models.catalogue import catalogue
 from tcig.models.clip import load_clip
 from tcig.models.control import load_steering
 from tcig.models.diffusion import load_diffusion
-from tcig.models.fetch import adopt
+from tcig.models.fetch import adopt, place_of, present, read_lock
 from tcig.models.stand_ins import same_architecture, write_stand_in
-from tcig.models.store import place_of, present, read_lock
 from tcig.models.vqgan import load_vqgan
 from tcig.models.weights import locate
 

@@ -8,10 +8,9 @@ from torch_fidelity import FeatureExtractorInceptionV3
 
 from tcig.data.errors import InputError
 from tcig.models.catalogue import catalogue
-from tcig.models.fetch import adopt
+from tcig.models.fetch import adopt, place_of
 from tcig.models.inception import FILE, Inception, load_inception
 from tcig.models.stand_ins import write_stand_in
-from tcig.models.store import place_of
 
 NAME = "inception_2015_12_05"
 

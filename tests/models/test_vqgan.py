@@ -12,8 +12,7 @@ from taming.modules.vqvae.quantize import VectorQuantizer
 
 from tcig.data.errors import InputError
 from tcig.models.architectures import F16_16384
-from tcig.models.fetch import fetch
-from tcig.models.store import read_lock
+from tcig.models.fetch import fetch, read_lock
 from tcig.models.vqgan import CALLBACK, VQGAN, load_vqgan
 
 SETTINGS = {

@@ -1,13 +1,19 @@
-"""Where weights are found, and what their identity depends on."""
+"""Where weights are found, what their identity depends on, and the catalogue's repositories."""
 
+import json
 import os
 import shutil
+import tomllib
+from pathlib import Path
 
 import pytest
 
-from tcig.data.errors import InputError
+from tcig.models.catalogue import catalogue
 from tcig.models.mini import WEIGHTS
+from tcig.models.sources import list_files
 from tcig.models.weights import hash_of, identity_of, local, locate
+from tcig.profiles import load_profile, names
+from tcig.run.needs import needs
 
 
 @pytest.fixture
@@ -19,12 +25,8 @@ def folder(tmp_path):
     return home
 
 
-def test_a_shipped_model_is_a_folder_of_the_package():
-    assert locate("mini:stable-diffusion") == WEIGHTS / "stable-diffusion"
-    assert (locate("mini:clip") / "open_clip_config.json").is_file()
-
-
-def test_a_folder_is_itself(folder, monkeypatch):
+def test_shipped_models_and_folders_are_found(folder, monkeypatch):
+    assert locate("mini:clip") == WEIGHTS / "clip"
     assert locate(str(folder)) == locate(folder) == folder
     monkeypatch.chdir(folder.parent)
     for source in ("model", "./model", "../" + folder.parent.name + "/model", "model/unet"):
@@ -34,39 +36,40 @@ def test_a_folder_is_itself(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("source", ["org/model", "vqgan_imagenet_f16_16384"])
-def test_what_is_no_folder_but_a_hub_id_or_of_the_catalogue_is_fetched(source):
+def test_a_hub_id_or_a_name_of_the_catalogue_is_fetched(source, refused):
     assert local(source) is None
-    with pytest.raises(InputError, match=r"gives no answer"):
+    with refused("gives no answer"):
         locate(source)
 
 
-def test_a_shipped_model_that_there_is_not_lists_those_there_are():
-    with pytest.raises(InputError) as caught:
-        locate("mini:stable")
-    there = "clip, clip-score, stable-diffusion, stable-diffusion-inpainting, t2i-adapter, vqgan"
-    assert str(caught.value) == f"no miniature model 'mini:stable': there are {there}."
-
-
-@pytest.mark.parametrize("source", ["model", "./org/model", "/org/model", "~/model", "a/b/c"])
-def test_what_can_be_no_hub_id_must_be_a_folder(source, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "source", ["model", "./org/model", "/org/model", "~/model", "a/b/c", "", "~nosuchuser/x"]
+)
+def test_anything_else_must_be_a_folder(source, tmp_path, monkeypatch, refused):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "file").write_text("")
     for name in (source, "file"):
-        with pytest.raises(
-            InputError, match=f"no folder .?{name}.? of weights: give a folder"
-        ) as e:
+        with refused(f"weights '{name}' not found; expected a folder"):
             locate(name)
-        assert "\n" not in str(e.value)
 
 
-def test_identity_is_of_names_and_contents_not_of_times_or_place(folder):
-    before = hash_of(folder)
+@pytest.mark.parametrize("source", ["mini:stable", "mini:"])
+def test_an_unknown_miniature_model_lists_those_available(source, refused):
+    known = "clip, clip-score, stable-diffusion, stable-diffusion-inpainting, t2i-adapter, vqgan"
+    with refused(f"unknown miniature model {source!r}; available: {known}."):
+        locate(source)
+
+
+def test_an_identity_is_of_names_and_contents_not_of_times_or_place(folder):
+    before = identity_of(folder)
+    assert before == identity_of(str(folder)) == hash_of(folder)
     assert len(before) == 64
     for path in (folder / "index.json", folder / "unet" / "weights", folder / "unet"):
         os.utime(path, (1, 1))
     assert hash_of(folder) == before
     assert hash_of(folder.rename(folder.with_name("moved"))) == before
+    assert identity_of("mini:clip") == hash_of(WEIGHTS / "clip")
 
 
 @pytest.mark.parametrize(
@@ -78,38 +81,17 @@ def test_identity_is_of_names_and_contents_not_of_times_or_place(folder):
         lambda home: (home / "unet" / "weights").rename(home / "weights"),
         lambda home: (home / "unet" / "more").write_bytes(b""),
         lambda home: (home / "index.json").unlink(),
+        lambda home: [(home / f).write_bytes(b) for f, b in (("index.json", b"\0\1"),)],
     ],
-    ids=["content", "name", "folder", "moved", "added", "removed"],
+    ids=["content", "name", "folder", "moved", "added", "removed", "equal contents"],
 )
-def test_identity_changes_with(folder, change):
+def test_an_identity_changes_with(folder, change):
     before = hash_of(folder)
     change(folder)
     assert hash_of(folder) != before
 
 
-def test_identity_knows_which_file_has_which_content(folder):
-    (folder / "a").write_text("1")
-    (folder / "b").write_text("2")
-    before = hash_of(folder)
-    (folder / "a").write_text("2")
-    (folder / "b").write_text("1")
-    assert hash_of(folder) != before
-
-
-@pytest.mark.parametrize("source", ["", "mini:", "~nosuchuser/x"])
-def test_names_of_nothing(source):
-    with pytest.raises(InputError, match=r"^no ") as caught:
-        locate(source)
-    assert "\n" not in str(caught.value)
-
-
-def test_the_identity_of_a_folder_is_that_of_its_files(folder):
-    assert identity_of(folder) == identity_of(str(folder)) == hash_of(folder)
-    assert identity_of("mini:clip") == hash_of(WEIGHTS / "clip")
-
-
-def test_a_folders_identity_is_of_what_is_loaded(tmp_path):
-    """Links count by what they lead to, hidden files not at all."""
+def test_links_count_by_what_they_lead_to_and_hidden_files_not_at_all(tmp_path):
     unets = [tmp_path / "one", tmp_path / "two"]
     for content, unet in zip("ab", unets, strict=True):
         unet.mkdir()
@@ -131,3 +113,55 @@ def test_a_folders_identity_is_of_what_is_loaded(tmp_path):
     assert hash_of(model) == first
     (model / "loop").symlink_to(model)
     hash_of(model)
+
+
+LISTED = tomllib.loads(Path(__file__).with_name("hub_files.toml").read_text())
+HUB_IDS = [name for name, entry in catalogue().items() if not entry.urls]
+VQGANS = ["eminorhan/gpt_visual_memory", "xvjiarui/taming-vq-f16-n16384"]
+PARTS = "feature_extractor image_noising_scheduler safety_checker scheduler transformer unet vae"
+PARTS = {*PARTS.split(), "watermarker"}
+
+
+def names_of(repository, which):
+    listed = LISTED[repository]
+    return (LISTED[listed["same_as"]] if "same_as" in listed else listed)[which].split()
+
+
+def index_of(paths):
+    """`model_index.json` of a pipeline with these folders, whether or not they are fetched."""
+    folders = {path.split("/")[0] for path in paths if "/" in path}
+    parts = [each for each in folders if each in PARTS or each.startswith(("text_e", "tokenizer"))]
+    return json.dumps({part: ["diffusers", "Model"] for part in sorted(parts)}).encode()
+
+
+@pytest.mark.parametrize("name", [*HUB_IDS, *VQGANS])
+def test_what_is_listed_of_a_repository_is_what_its_loader_reads(name, hub):
+    """Where a revision is pinned, the newest one has pickles only."""
+    paths = names_of(name, "needed") + names_of(name, "others")
+    files = dict.fromkeys(paths, b"{}")
+    if "model_index.json" in files:
+        files["model_index.json"] = index_of(paths)
+    revision = LISTED[name].get("revision")
+    commit = revision if revision and len(revision) == 40 else "a" * 40
+    hub.add(name, files, revision=commit, names=[revision] if revision else [])
+    if revision:
+        pickles = {path: b"" for path in paths if path.endswith((".bin", ".json"))}
+        hub.add(name, pickles, revision="b" * 40)
+    if name in VQGANS:
+        listing = list_files(catalogue()["vqgan_imagenet_f16_16384"], name)
+        taming = {"last.ckpt", "model.yaml"}
+        hubs = {"config.json", "diffusion_pytorch_model.bin"}
+        assert set(listing.files) == (taming if "eminorhan" in name else hubs)
+    else:
+        listing = list_files(catalogue()[name])
+        assert set(listing.files) == set(names_of(name, "needed"))
+        assert catalogue()[name].revision == revision
+    assert listing.revision == commit
+    places = {file.place.partition(f"/resolve/{commit}/")[2] for file in listing.files.values()}
+    assert places == set(names_of(name, "needed"))
+
+
+def test_every_model_of_every_profile_is_in_the_catalogue_and_its_names_are_known():
+    wanted = {each for name in names() for each in needs(load_profile(name))}
+    assert wanted <= set(catalogue())
+    assert {name for name in wanted if not catalogue()[name].urls} <= set(LISTED)

@@ -26,7 +26,7 @@ from tcig.models.catalogue import entry_of
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.images import check_finite, to_pil
 from tcig.models.kept import kept
-from tcig.models.reading import quiet, variant_of
+from tcig.models.loading import quiet, variant_of
 from tcig.models.sources import WITHOUT
 from tcig.models.weights import identity_of, locate
 

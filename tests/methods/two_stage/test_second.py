@@ -33,9 +33,8 @@ from transformers import (
 from tcig.data.errors import InputError
 from tcig.methods.draws import generators
 from tcig.methods.two_stage.second import SecondOptions, SecondStage
-from tcig.models.fetch import adopt
+from tcig.models.fetch import adopt, place_of
 from tcig.models.stand_ins import write_stand_in
-from tcig.models.store import place_of
 from tcig.models.weights import identity_of, locate
 
 MINI = locate("mini:stable-diffusion")
@@ -135,7 +134,7 @@ def test_an_output_of_another_size_is_resized(monkeypatch):
 
 
 def test_what_is_no_pipeline_is_one_sentence(tmp_path):
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="not found; expected a folder"):
         SecondStage(options(pipeline=str(tmp_path / "none")), 64)
     with pytest.raises(InputError, match="is no pipeline for stage 2") as caught:
         SecondStage(options(pipeline=str(tmp_path)), 64)

@@ -104,8 +104,8 @@ def test_stage_one_has_a_size_of_its_own(layouts):
 @pytest.mark.parametrize(
     ("first", "match"),
     [
-        ({"vqgan": ""}, "no folder '' of weights"),
-        ({"clip": ""}, "no folder '' of weights"),
+        ({"vqgan": ""}, "weights '' not found"),
+        ({"clip": ""}, "weights '' not found"),
         ({"size": 30}, "stage 1 cannot make images of 30 px: give first.size a multiple of 4"),
         ({"vqgan": "mini:clip"}, r"model\.yaml cannot be read"),
         ({"guides": ("mini:none",)}, "no miniature segmenter"),
