@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tcig.data.errors import InputError
-from tcig.eval.comparison import Paired, holm, layout_means, paired_test
-from tcig.eval.results import VALUED, Result, ResultRow
+from tcig.eval.results import DIGITS, VALUED, Result, ResultRow
+from tcig.eval.statistics import Paired, holm, layout_means, paired_test
 
 
 class Line(NamedTuple):
@@ -140,7 +140,8 @@ def _matched(
     places = {pair: place for place, pair in enumerate(second.samples)}
     kept = [place for place, pair in enumerate(first.samples) if pair in places]
     others = [places[first.samples[place]] for place in kept]
-    a, b = first.value_of(name)[kept], second.value_of(name)[others]
+    a, b = (row.value_of(name).round(DIGITS) for row in (first, second))
+    a, b = a[kept], b[others]
     lacking = np.isnan(a) | np.isnan(b)
     a[lacking] = b[lacking] = np.nan
     return a, b, [first.layouts[place] for place in kept]
