@@ -10,7 +10,7 @@ from tcig.data.errors import InputError
 from tcig.data.runs import run_rows
 from tcig.eval.iou import NAMES, reduce
 from tcig.eval.provenance import provenance
-from tcig.eval.quality_records import FolderQuality, MetricValues, read_quality
+from tcig.eval.quality_records import FolderQuality, MetricValues, read_quality, to_array
 from tcig.eval.results import (
     VALUED,
     Comparison,
@@ -105,22 +105,17 @@ def _estimate(row: Row, name: str) -> Estimate:
 
 def _is_current(row: Row, found: FolderQuality) -> bool:
     """Returns whether quality was measured on the row's images and scores."""
-    agreement, _ = found.judged.get(row.judge, (None, None))
-    score = row.score
-    return bool(
-        agreement
-        and (agreement.identity, agreement.score_size) == (score.identity, score.score_size)
-        and set(agreement.samples) == row.images.keys()
-        and found.images == row.images
-        and found.quality.manifest == score.manifest
-    )
+    same = found.images == row.images and found.quality.manifest == row.score.manifest
+    return same and row.metrics is not None
 
 
 def _quality_estimates(row: Row, found: FolderQuality) -> dict[str, Estimate]:
     """Returns the estimates of quality, without a judge's where dropped objects are ignored."""
-    metrics: dict[str, MetricValues] = dict(found.own)
+    metrics = dict(found.values)
     if row.ignore == "none":
-        metrics |= found.judged[row.judge][1]
+        for name in dict.fromkeys(name for each in row.metrics for name in each):
+            values = to_array(each.get(name) for each in row.metrics)
+            metrics[name] = MetricValues(np.array(row.layouts), values)
     estimates = {}
     for name, (layouts, every) in metrics.items():
         values = every[~np.isnan(every)]

@@ -29,20 +29,23 @@ from tcig.eval.quality import (
     recall_iou,
 )
 from tcig.eval.quality_records import (
-    AGREEMENT_RECORD,
     QUALITY_RECORD,
-    Agreement,
     Quality,
     QualityRecord,
     SetDistance,
     features_path,
     read_features,
 )
-from tcig.eval.score_records import Score, ScoreRecord, label_path, read_scores
+from tcig.eval.score_records import (
+    SYNC,
+    Score,
+    ScoreRecord,
+    label_path,
+    open_scores,
+    read_scores,
+)
 from tcig.models.devices import set_tf32
 
-SYNC = 1.0
-"""Seconds of measuring that a crash of the machine may take; a crash of the process takes none."""
 Photographs = Callable[[Sequence[Layout]], torch.Tensor]
 """Layouts -> features of their photographs, (N, D), by the encoder `Networks.features`."""
 
@@ -216,45 +219,29 @@ def _stack_photographs(photographs: Photographs, layouts: Sequence[Layout]) -> t
 def _compare_with_judges(
     images: ImageFolder, manifest: str, hashes: Mapping[Pair, str | None]
 ) -> None:
-    """Measures how each judge's label maps and instances agree with the layouts.
+    """Adds to each judge's scores how its label maps and instances agree with the layouts.
 
     Raises:
         InputError: a judge scored other images or for another manifest.
     """
-    place, judges = images.folder / "quality", []
     for score, records in read_scores(images.folder):
-        judges.append(score.judge)
-        scores = images.folder / "scores" / score.judge
-        scored = {(each["layout"], each["sample"]): each for each in records}
+        store = open_scores(images.folder, score)
+        by_pair = {(record["layout"], record["sample"]): record for record in records}
         if score.manifest != manifest or any(
-            pair not in scored or scored[pair]["image_sha256"] != hashes[pair]
+            pair not in by_pair or by_pair[pair]["image_sha256"] != hashes[pair]
             for pair in images.pairs
         ):
             raise InputError(
-                f"{scores} is not of the images and the manifest that are to be measured: run "
-                "`tcig score` again."
+                f"{store.folder} is not of the images and the manifest that are to be measured: "
+                "run `tcig score` again."
             )
-        header = Agreement(
-            judge=score.judge,
-            identity=score.identity,
-            score_size=score.score_size,
-            manifest=manifest,
-            samples=images.pairs,
-            finished=False,
-        )
-        path = place / score.judge / "agreement.json"
-        title = f"{images.folder.name}, agreement"
-        store = RecordStore(path, header, AGREEMENT_RECORD, lambda _: True, sync_every=SYNC)
+        title = f"{images.folder.name}, agreement with {score.judge}"
         with store:
             for layout, sample in tqdm(images.samples, desc=title, disable=None):
-                record = scored[layout.id, sample]
-                if store.done.get((layout.id, sample)) != record["image_sha256"]:
-                    same = {key: record[key] for key in ("layout", "sample", "image_sha256")}
-                    store.add(same | {"metrics": agreement(layout, scores, score, record)})
-            store.save_header(header.model_copy(update={"finished": True}))
-    for path in place.glob("*/agreement.json"):
-        if path.parent.name not in judges:
-            path.unlink()
+                record = by_pair[layout.id, sample]
+                if "metrics" not in record:
+                    metrics = agreement(layout, store.folder, score, record)
+                    store.add(record | {"metrics": metrics})
 
 
 def agreement(

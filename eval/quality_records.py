@@ -1,8 +1,8 @@
-"""What `tcig quality` leaves in `FOLDER/quality/`, stores of `tcig.data.records`, and reading it.
+"""What `tcig quality` leaves in `FOLDER/quality/`, a store of `tcig.data.records`, and reading it.
 
-`quality.json` is the header of what networks measured, with the distances between sets of images;
-`features/` has the features of each sample, from which these derive. `JUDGE/agreement.json` is the
-header of how a judge's label maps and instances agree with the layouts.
+`quality.json` is the header, with the distances between sets of images; `features/` has the
+features of each sample, from which these derive. What it measures of a judge's label maps is a part
+of the records of the scores.
 """
 
 import math
@@ -51,20 +51,7 @@ class QualityRecord(TypedDict):
     """One value a region."""
 
 
-class AgreementRecord(TypedDict):
-    """How a judge's view of a sample agrees with its layout."""
-
-    __pydantic_config__ = ConfigDict(extra="allow", strict=True)
-
-    layout: LayoutId
-    sample: Count
-    image_sha256: str
-    metrics: dict[str, FiniteFloat | None]
-    """`boundary_iou`, and of judges that know instances `recall_iou`, `recall_iou_dense`."""
-
-
 QUALITY_RECORD = TypeAdapter(QualityRecord)
-AGREEMENT_RECORD = TypeAdapter(AgreementRecord)
 
 
 class Quality(_Frozen):
@@ -111,24 +98,6 @@ class Quality(_Frozen):
         return self.model_copy(update={"distances": None, "refused": {}, "diversity": {}})
 
 
-class Agreement(_Frozen):
-    """The content of `agreement.json`."""
-
-    schema_version: Literal[SCHEMA] = SCHEMA
-    judge: str
-    identity: str
-    score_size: int
-    manifest: str
-    samples: tuple[Pair, ...]
-    finished: bool
-
-    @property
-    def key(self) -> tuple:
-        """What a record depends on, its image aside."""
-        judge = self.judge, self.identity, self.score_size
-        return self.schema_version, *judge, self.manifest
-
-
 class MetricValues(NamedTuple):
     """A metric's values with the layout of each, (N,): resample by layout for intervals."""
 
@@ -143,10 +112,8 @@ class FolderQuality(NamedTuple):
     quality: Quality
     images: dict[Pair, str]
     """SHA-256 of each image."""
-    own: dict[str, MetricValues]
+    values: dict[str, MetricValues]
     """`clip_caption` and `clip_region` of each sample, `diversity` of each layout."""
-    judged: dict[str, tuple[Agreement, dict[str, MetricValues]]]
-    """By judge, metrics of each sample."""
 
 
 def features_path(folder: Path, pair: Pair) -> Path:
@@ -173,50 +140,23 @@ def read_quality(folder: Path) -> FolderQuality | None:
     if not place.is_dir():
         return None
     quality = read_header(place / "quality.json", Quality)
-    if quality is None or quality.distances is None:
-        raise _unfinished(place)
-    records = _records(place, QUALITY_RECORD, quality.samples)
-    layouts = np.array([record["layout"] for record in records])
-    regions = [np.mean(record["clip_regions"]) for record in records]
+    every = read_records(place / "rows.jsonl", QUALITY_RECORD)
+    records = {(record["layout"], record["sample"]): record for record in every}
+    if quality is None or quality.distances is None or not set(quality.samples) <= records.keys():
+        raise InputError(f"{place} is unfinished or of another version: run `tcig quality` again.")
+    chosen = [records[pair] for pair in quality.samples]
+    layouts = np.array([layout for layout, _ in quality.samples])
+    regions = [np.mean(record["clip_regions"]) for record in chosen]
     diversity = quality.diversity
-    own = {
-        "clip_caption": MetricValues(layouts, _array(each["clip_caption"] for each in records)),
-        "clip_region": MetricValues(layouts, np.array(regions)),
-        "diversity": MetricValues(np.array(list(diversity)), _array(diversity.values())),
+    values = {
+        "clip_caption": MetricValues(layouts, to_array(each["clip_caption"] for each in chosen)),
+        "clip_region": MetricValues(layouts, to_array(regions)),
+        "diversity": MetricValues(np.array(list(diversity)), to_array(diversity.values())),
     }
-    judged = {}
-    for path in sorted(place.glob("*/agreement.json")):
-        agreement = read_header(path, Agreement)
-        if agreement is None or not agreement.finished:
-            raise _unfinished(place)
-        metrics = [
-            record["metrics"]
-            for record in _records(path.parent, AGREEMENT_RECORD, agreement.samples)
-        ]
-        layouts = np.array([layout for layout, _ in agreement.samples])
-        names = dict.fromkeys(name for each in metrics for name in each)
-        values = {
-            name: MetricValues(layouts, _array(each.get(name) for each in metrics))
-            for name in names
-        }
-        judged[agreement.judge] = agreement, values
-    images = {(each["layout"], each["sample"]): each["image_sha256"] for each in records}
-    return FolderQuality(quality, images, own, judged)
+    images = {pair: records[pair]["image_sha256"] for pair in quality.samples}
+    return FolderQuality(quality, images, values)
 
 
-def _records(place: Path, schema: TypeAdapter, samples: Iterable[Pair]) -> list:
-    records = {
-        (each["layout"], each["sample"]): each
-        for each in read_records(place / "rows.jsonl", schema)
-    }
-    if not set(samples) <= records.keys():
-        raise _unfinished(place)
-    return [records[pair] for pair in samples]
-
-
-def _unfinished(place: Path) -> InputError:
-    return InputError(f"{place} is unfinished or of another version: run `tcig quality` again.")
-
-
-def _array(values: Iterable[float | None]) -> np.ndarray:
+def to_array(values: Iterable[float | None]) -> np.ndarray:
+    """Returns values as an array, NaN for None."""
     return np.array([math.nan if value is None else value for value in values], float)

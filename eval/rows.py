@@ -51,6 +51,8 @@ class Row(NamedTuple):
     """None for a folder of images from elsewhere."""
     images: dict[Pair, str]
     """SHA-256 of each image that was scored."""
+    metrics: list[dict[str, float | None]] | None
+    """What `tcig quality` measured of each sample's label map; None without it."""
     suffix: str = ""
     """Distinguishes rows of the same name: the run's hash, or the folder."""
 
@@ -130,8 +132,11 @@ def read_rows(folders: Sequence[Path], ignore: Ignore) -> list[Row]:
         run = read_run(folder)
         for score, records in read_scores(folder):
             images = {(each["layout"], each["sample"]): each["image_sha256"] for each in records}
+            metrics = [each["metrics"] for each in records if "metrics" in each]
+            metrics = metrics if len(metrics) == len(records) else None
             for way in ("none", "dropped") if score.row == CEILING else (ignore,):
-                rows.append(Row(folder, score, samples_of(records, way), way, run, images))
+                samples = samples_of(records, way)
+                rows.append(Row(folder, score, samples, way, run, images, metrics))
     check_alike(rows)
     rows = _with_suffixes(rows)
     judges = list(dict.fromkeys(row.judge for row in rows))

@@ -18,26 +18,14 @@ from tcig.data.files import sha256
 from tcig.data.layout import Layout, read_manifest
 from tcig.data.masks import encode_label_map, load_label_map, resize_nearest
 from tcig.data.pictures import open_picture
-from tcig.data.png import whole_png
-from tcig.data.records import RecordStore
 from tcig.eval.grids import write_sheet
 from tcig.eval.images import ImageFolder, SampleImage, Sizes, find_images, profile_of
 from tcig.eval.iou import Samples, class_iou, confusion
 from tcig.eval.judges import Judge, Segmentation, check_judges, guarded, load_judge
 from tcig.eval.label_maps import LabelMaps
-from tcig.eval.score_records import (
-    SCORE_RECORD,
-    Kind,
-    Score,
-    ScoreRecord,
-    counts_all_pixels,
-    label_path,
-    sparse,
-)
+from tcig.eval.score_records import Kind, Score, ScoreRecord, label_path, open_scores, sparse
 from tcig.models.devices import PLAIN, set_tf32
 
-SYNC = 1.0
-"""Seconds of judging that a crash of the machine may take; a crash of the process takes none."""
 SHEET = 8
 """Samples on the contact sheet."""
 
@@ -157,68 +145,69 @@ def score_images(
         samples=images.pairs,
         finished=False,
     )
-    place = folder / "scores" / name
+    store, total = open_scores(folder, score), len(score.samples)
+    place = store.folder
     (place / "labels").mkdir(parents=True, exist_ok=True)
-
-    def is_whole(record: ScoreRecord) -> bool:
-        """Label maps made elsewhere may be others by now; a crash may leave half of a PNG."""
-        labels = label_path(place, record["layout"], record["sample"])
-        return score.kind != "label maps" and counts_all_pixels(record, score) and whole_png(labels)
-
     set_tf32(False)  # whatever the profile allows the networks that generate
-    store = RecordStore(place / "score.json", score, SCORE_RECORD, is_whole, sync_every=SYNC)
     with store:
-        known = len(store.done.keys() & set(score.samples))
-        total, title = len(score.samples), f"{score.row}, judge {name}"
-        bar = tqdm(total=total, initial=known, desc=title, disable=None)
-        batches = images.changed(store.done)
-        for judged in spread(batches) if spread else judge_batches(network, sizes, batches):
+        # label maps made elsewhere may be others by now
+        known = {} if score.kind == "label maps" else store.done
+        number, title = len(known.keys() & set(score.samples)), f"{score.row}, judge {name}"
+
+        def commit(judged: Sequence[JudgedSample]) -> int:
             for record, label_map in judged:
                 path = label_path(place, record["layout"], record["sample"])
                 store.add(record, {path: label_map})
-            bar.update(len(judged))
-        bar.close()
+            return len(judged)
+
+        batches = images.changed(known)
+        if spread:
+            commits = map(commit, spread(batches))
+        else:
+            segmented = segment_batches(network, sizes, batches)
+            commits = ahead(lambda found: commit(count_batch(sizes, *found)), segmented)
+        with tqdm(total=total, initial=number, desc=title, disable=None) as bar:
+            for count in commits:
+                bar.update(count)
         _write_sheet(place, images)
         store.save_header(score.model_copy(update={"finished": True}))
     return place
 
 
-def judge_batches(
+def segment_batches(
     judge: Judge | LabelMaps, sizes: Sizes, batches: Iterable[Sequence[SampleImage]]
-) -> Iterator[list[JudgedSample]]:
-    """Yields what a judge sees in batches of images, counted against their layouts.
+) -> Iterator[tuple[Sequence[SampleImage], Sequence[Segmentation]]]:
+    """Yields batches of images with their segmentations; opens the next batches meanwhile.
 
     Raises:
         InputError: an image cannot be read, see `open_image`.
     """
+    opened = ahead(lambda batch: (batch, [image.open(sizes) for image in batch]), batches)
+    for batch, images in opened:
+        if isinstance(judge, LabelMaps):
+            yield batch, judge.read([image.pair for image in batch], sizes.image)
+        else:
+            yield batch, judge.segment(images)
 
-    def segmented() -> Iterator[tuple[Sequence[SampleImage], Sequence[Segmentation]]]:
-        opened = ahead(lambda batch: (batch, [each.open(sizes) for each in batch]), batches)
-        for batch, images in opened:
-            if isinstance(judge, LabelMaps):
-                yield batch, judge.read([each.pair for each in batch], sizes.image)
-            else:
-                yield batch, judge.segment(images)
 
-    return ahead(lambda found: count_batch(sizes, *found), segmented())
+def judge_batch(judge: Judge, sizes: Sizes, batch: Sequence[SampleImage]) -> list[JudgedSample]:
+    """Returns what a judge sees in a batch of images, counted against their layouts."""
+    return count_batch(sizes, *next(segment_batches(judge, sizes, [batch])))
 
 
 def ahead(work: Callable[[Item], Value], items: Iterable[Item], most: int = 2) -> Iterator[Value]:
     """Maps like `map`, but in a thread that works on up to `most` items before they are asked for.
 
-    Where `items` or the work raises, what is done is yielded first.
+    Work that has begun is finished, also where the consumer, `items` or other work raises.
     """
     waiting: deque[Future] = deque()
     with ThreadPoolExecutor(1) as thread:
-        try:
-            for item in items:
-                waiting.append(thread.submit(work, item))
-                if len(waiting) > most:
-                    yield waiting.popleft().result()
-        except (Exception, KeyboardInterrupt):
-            yield from (each.result() for each in waiting)
-            raise
-        yield from (each.result() for each in waiting)
+        for item in items:
+            waiting.append(thread.submit(work, item))
+            if len(waiting) > most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def count_batch(

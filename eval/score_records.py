@@ -13,11 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter
 from typing_extensions import TypedDict
 
 from tcig.data.errors import InputError
-from tcig.data.records import Count, LayoutId, Pair, read_header, read_records
+from tcig.data.png import whole_png
+from tcig.data.records import Count, LayoutId, Pair, RecordStore, read_header, read_records
 from tcig.data.voc import LABELS
 from tcig.eval.iou import Samples
 
 SCHEMA = 1
+SYNC = 1.0
+"""Seconds of work that a crash of the machine may take; a crash of the process takes none."""
 COUNTS = {"none": "confusion", "dropped": "confusion_ignoring_dropped"}
 """Value of `--ignore` -> the counts in a record."""
 Kind = Literal["built-in", "plug-in", "label maps"]
@@ -49,6 +52,9 @@ class ScoreRecord(TypedDict):
     image_sha256: str
     instances: NotRequired[list[InstanceRecord]]
     """The most confident first."""
+    metrics: NotRequired[dict[str, FiniteFloat | None]]
+    """How the judge agrees with the layout, by `tcig quality`: `boundary_iou`, and of judges that
+    know instances `recall_iou` and `recall_iou_dense`."""
 
 
 SCORE_RECORD = TypeAdapter(ScoreRecord)
@@ -97,6 +103,17 @@ def label_path(folder: Path, layout: str, sample: int) -> Path:
 def counts_all_pixels(record: ScoreRecord, score: Score) -> bool:
     """Returns whether a record has as many pixels as the comparison: a damaged one may not."""
     return sum(pixels for _, _, pixels in record["confusion"]) == score.score_size**2
+
+
+def open_scores(folder: Path, score: Score) -> RecordStore[Score, ScoreRecord]:
+    """Returns the store of a judge's scores of a folder of images, not yet entered."""
+    place = folder / "scores" / score.judge
+
+    def is_whole(record: ScoreRecord) -> bool:
+        labels = label_path(place, record["layout"], record["sample"])
+        return counts_all_pixels(record, score) and whole_png(labels)
+
+    return RecordStore(place / "score.json", score, SCORE_RECORD, is_whole, sync_every=SYNC)
 
 
 def sparse(counts: np.ndarray) -> list[list[int]]:

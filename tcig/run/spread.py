@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from tcig.data.errors import InputError
 from tcig.eval.images import SampleImage, Sizes
 from tcig.eval.judges import Judge, judge_name, load_judge
-from tcig.eval.score import JudgedSample, RemoteJudge, Spread, judge_batches, score_images
+from tcig.eval.score import JudgedSample, RemoteJudge, Spread, judge_batch, score_images
 from tcig.methods.settings import parse_settings
 from tcig.models.devices import set_tf32
 from tcig.models.kept import release
@@ -94,8 +94,7 @@ def look(judge: str, sizes: Sizes, batch: Sequence[SampleImage]) -> list[JudgedS
     """What a judge sees in a batch of images."""
     network = _judge(judge)
     set_tf32(False)
-    (judged,) = judge_batches(network, sizes, [batch])
-    return judged
+    return judge_batch(network, sizes, batch)
 
 
 def draw_rows(

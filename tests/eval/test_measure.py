@@ -14,6 +14,7 @@ from tcig.data.files import sha256, sole_writer
 from tcig.data.masks import encode, load_label_map
 from tcig.data.photographs import open_photograph
 from tcig.eval import images as images_module
+from tcig.eval.estimates import result_of
 from tcig.eval.images import Sizes
 from tcig.eval.judges import Instance, Judge, Segmentation
 from tcig.eval.quality import boundary_iou, bounding_square, kid, recall_iou
@@ -24,19 +25,22 @@ CROPS = 15
 """Regions of the six layouts."""
 
 
-def records_of(folder, place="."):
-    lines = (folder / "quality" / place / "rows.jsonl").read_text().splitlines()
+def records_of(folder, place="quality"):
+    lines = (folder / place / "rows.jsonl").read_text().splitlines()
     return {(record["layout"], record["sample"]): record for record in map(json.loads, lines)}
+
+
+def metrics_of(folder, judge="colours"):
+    records = records_of(folder, f"scores/{judge}")
+    return {layout: record.get("metrics") for (layout, _), record in records.items()}
 
 
 def stored(folder):
     """All that a measuring leaves, whatever the order."""
     place = folder / "quality"
     files = {path.name: path.read_bytes() for path in place.glob("features/*")}
-    headers = {str(p.relative_to(place)): p.read_bytes() for p in place.glob("**/*.json")}
-    agreements = {path.parent.name: records_of(folder, path.parent.name)
-                  for path in place.glob("*/agreement.json")}  # fmt: skip
-    return records_of(folder), files, headers, agreements
+    judges = [metrics_of(folder, path.parent.name) for path in folder.glob("scores/*/score.json")]
+    return records_of(folder), files, (place / "quality.json").read_bytes(), judges
 
 
 def opened(folder, layout, sample=0):
@@ -61,7 +65,7 @@ def test_clip_scores_are_those_of_the_caption_and_of_each_region(paint, measure,
         assert record["clip_regions"] == pytest.approx(regions, abs=2e-6)
         assert record["image_sha256"] == sha256(folder / f"{layout.id}-0.png")
     assert len(scorer.read) == len(set(scorer.read)) == 6 + 10  # each text once
-    values = read_quality(folder).own["clip_region"]
+    values = read_quality(folder).values["clip_region"]
     means = [np.mean(records[layout.id, 0]["clip_regions"]) for layout in layouts]
     np.testing.assert_allclose(values.values, means)
     assert values.layouts.tolist() == [layout.id for layout in layouts]
@@ -92,23 +96,18 @@ def test_label_maps_and_instances_are_compared_judge_by_judge(
     for layout in layouts:
         labels = load_label_map(place / "labels" / f"{layout.id}-0.png")
         expected = boundary_iou(layout.class_map(32), labels, layout.classes)
-        found = records_of(folder, "colours")[layout.id, 0]["metrics"]
+        found = metrics_of(folder)[layout.id]
         assert found == {"boundary_iou": pytest.approx(expected, abs=1e-6)}, "no instances"
         objects = [(region.label, region.pixels) for region in layout.regions]
-        found = records_of(folder, "finding")[layout.id, 0]["metrics"]
+        found = metrics_of(folder, "finding")[layout.id]
         for name, mended in (("recall_iou", True), ("recall_iou_dense", False)):
             expected = recall_iou(objects, [("cat", mask) for mask in CATS], mended)
             assert found[name] == pytest.approx(expected, abs=1e-6)
-    judged = read_quality(folder).judged
-    assert {name: header.score_size for name, (header, _) in judged.items()} == {
-        "colours": 32,
-        "finding": 48,
-    }
-    assert judged["finding"][1]["recall_iou"].values.max() > 0
+    assert max(each["recall_iou"] for each in metrics_of(folder, "finding").values()) > 0
     truth = paint("truth", name="truth")
     score(truth)
     measure(truth)
-    assert read_quality(truth).judged["colours"][1]["boundary_iou"].values.tolist() == [1] * 6
+    assert all(each == {"boundary_iou": 1} for each in metrics_of(truth).values())
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -135,14 +134,14 @@ def test_kid_is_on_the_features_of_images_and_photographs(
 def test_diversity_is_of_the_samples_of_a_layout(paint, measure, layouts):
     folder = paint("damaged", samples=3)
     measure(folder)
-    found = read_quality(folder).own["diversity"]
+    found = read_quality(folder).values["diversity"]
     assert found.layouts.tolist() == [layout.id for layout in layouts]
     for layout, value in zip(layouts, found.values, strict=True):
         a, b, c = (looked(opened(folder, layout, n)) for n in range(3))
         assert value == pytest.approx(1 - float(a @ b + a @ c + b @ c) / 3, abs=2e-6)
     alone = paint("damaged", name="alone")
     measure(alone)
-    assert np.isnan(read_quality(alone).own["diversity"].values).all()
+    assert np.isnan(read_quality(alone).values["diversity"].values).all()
 
 
 def test_without_photographs_only_the_distance_is_left_out(paint, measure):
@@ -228,10 +227,9 @@ def test_another_judgement_is_compared_without_the_networks(paint, score, measur
     measure(folder)
     score(folder, Finding())
     assert measure(folder)[1] == 0
-    assert "recall_iou" in read_quality(folder).judged["colours"][1]
-    shutil.rmtree(folder / "scores")
-    assert measure(folder)[1] == 0
-    assert read_quality(folder).judged == {}
+    assert all("recall_iou" in each for each in metrics_of(folder).values())
+    score(folder)
+    assert set(metrics_of(folder).values()) == {None}
 
 
 @pytest.mark.parametrize("after", [0, 7, 12, 19])
@@ -286,11 +284,10 @@ def test_scores_of_other_images_are_refused(paint, score, measure, refused):
 def test_a_label_map_that_is_gone_or_of_another_size_is_named(paint, score, measure, refused):
     folder = paint("damaged")
     path = score(folder)[0] / "labels" / "6-0.png"
-    content = path.read_bytes()
     path.unlink()
     with refused(path):
         measure(folder)
-    path.write_bytes(content)
+    assert score(folder)[1] == 1
     Image.open(path).resize((16, 16)).save(path)
     with refused(path, "is not 32x32"):
         measure(folder)
@@ -321,5 +318,6 @@ def test_a_layout_without_a_pixel_to_compare_is_nan(paint, measure, score, monke
     score(folder)
     monkeypatch.setattr("tcig.eval.measure.boundary_iou", lambda *maps: math.nan)
     measure(folder)
-    assert records_of(folder, "colours")["1", 0]["metrics"] == {"boundary_iou": None}
-    assert np.isnan(read_quality(folder).judged["colours"][1]["boundary_iou"].values).all()
+    assert metrics_of(folder)["1"] == {"boundary_iou": None}
+    figures = result_of([folder], "none").rows[0].figures
+    assert (figures["boundary_iou"].mean, figures["boundary_iou"].n) == (None, 0)

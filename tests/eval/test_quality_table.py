@@ -34,7 +34,7 @@ def test_estimates_are_means_and_deviations_of_the_values(ready):
     folder = ready(samples=2)
     result = result_of([folder], "none")
     figures, found = result.rows[0].figures, read_quality(folder)
-    for name, (_, values) in (found.own | found.judged["colours"][1]).items():
+    for name, (_, values) in found.values.items():
         assert figures[name].mean == pytest.approx(values.mean())
         assert figures[name].std == pytest.approx(values.std())
         assert figures[name].n == (6 if name == "diversity" else 12)
@@ -42,7 +42,7 @@ def test_estimates_are_means_and_deviations_of_the_values(ready):
     expected = Estimate(mean=distance.value, std=distance.std, n=12, low=None, high=None)
     assert figures["kid_clip"] == expected
     shown = cells(render(result, ["clip_caption", "kid_clip"], "md"))[0]
-    expected = found.own["clip_caption"].values
+    expected = found.values["clip_caption"].values
     # two samples of each layout: the interval is that of the means of the six
     six = expected.reshape(6, 2).mean(1)
     half = t.ppf(0.975, 5) * six.std(ddof=1) / 6**0.5

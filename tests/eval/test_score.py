@@ -17,7 +17,7 @@ from tcig.eval import images as images_module
 from tcig.eval.images import Sizes
 from tcig.eval.iou import NAMES, confusion, reduce
 from tcig.eval.judges import ColourJudge, Instance, Judge, Segmentation
-from tcig.eval.score import RemoteJudge, ahead, judge_batches, score_images
+from tcig.eval.score import RemoteJudge, ahead, judge_batch, score_images
 from tcig.eval.score_records import dense, read_scores, samples_of
 from tcig.models.devices import set_tf32
 
@@ -272,7 +272,7 @@ def test_batches_judged_elsewhere_in_any_order_give_the_same(paint, score):
     score(here)
 
     def spread(batches):
-        return judge_batches(Counting(), SIZES, [batch[::-1] for batch in batches][::-1])
+        return [judge_batch(Counting(), SIZES, batch[::-1]) for batch in list(batches)[::-1]]
 
     score(elsewhere, RemoteJudge("one", "built-in"), spread=spread)
     assert stored(elsewhere) == stored(here)
@@ -340,10 +340,9 @@ def test_work_ahead_is_ordered_bounded_and_ends_with_its_errors():
     results = ahead(work, (taken.append(n) or n for n in [3, 2, 0, 1, 1, 1, 1]))
     assert next(results) == 2
     assert len(taken) <= 1 + 2
-    rest = []
+    assert next(results) == 3
     with pytest.raises(ZeroDivisionError):
-        rest.extend(results)
-    assert rest == [3, 6, 6], "what is done is kept"
+        next(results)
     assert threading.current_thread() not in threads
     assert len(threads) == 1
     assert list(ahead(str, [])) == []
