@@ -18,7 +18,7 @@ from tcig.data.layout import Layout
 from tcig.data.masks import check_runs, decode, load_label_map
 from tcig.data.records import Pair, RecordStore, read_header
 from tcig.eval.features import ClipEncoder, Encoder
-from tcig.eval.images import BATCH, ImageFolder, SampleImage, Sizes, find_images
+from tcig.eval.images import ImageFolder, SampleImage, Sizes, find_images
 from tcig.eval.quality import (
     boundary_iou,
     bounding_square,
@@ -186,7 +186,7 @@ def _measure_sets(
     owners = np.array([numbers[layout] for layout, _ in quality.samples])
     scorer = stacked("scorer")
     spread = {layout: diversity(scorer[owners == n]) for layout, n in numbers.items()}
-    real = _stack_photographs(photographs, list(layouts.values())) if photographs else None
+    real = photographs(list(layouts.values())) if photographs else None
     distances, refused = {}, {}
     for metric in ("kid",) if encoder.suffix else ("kid", "fid"):  # FID is of Inception alone
         name = metric + encoder.suffix
@@ -208,12 +208,6 @@ def _measure_sets(
         "refused": refused,
         "diversity": {name: None if math.isnan(v) else round(v, 6) for name, v in spread.items()},
     }
-
-
-def _stack_photographs(photographs: Photographs, layouts: Sequence[Layout]) -> torch.Tensor:
-    """Returns the features of the layouts' photographs, (N, D), by batches."""
-    firsts = range(0, len(layouts), BATCH)
-    return torch.cat([photographs(layouts[first : first + BATCH]) for first in firsts])
 
 
 def _compare_with_judges(

@@ -210,8 +210,7 @@ def sign_flip(differences: np.ndarray, flips: int = FLIPS, seed: int = 0) -> flo
 def holm(p_values: Sequence[float]) -> np.ndarray:
     """Returns p-values adjusted for their number (Holm 1979), in their order; NaN stays NaN.
 
-    Those at most alpha are the hypotheses to reject, with a chance of at most alpha that any of
-    them is true.
+    Those at most alpha are to reject, with a chance of at most alpha that any of them is true.
     """
     p_values = np.asarray(p_values, float)
     adjusted = np.full(p_values.shape, np.nan)

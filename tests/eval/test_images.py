@@ -30,17 +30,6 @@ def test_every_layout_in_hash_order(paint, layouts, manifest):
     assert found.failed == 0
 
 
-def test_samples_are_counted_and_limit_takes_the_first_layouts(paint, layouts, manifest):
-    folder = paint(samples=3)
-    expected = [(layout.id, sample) for layout in layouts for sample in range(3)]
-    assert names(find_images(folder, layouts, manifest, None)) == expected
-    assert names(find_images(folder, layouts[::-1], manifest, 2)) == expected[:6]
-    for layout in layouts[2:]:
-        for sample in range(3):
-            (folder / f"{layout.id}-{sample}.png").unlink()
-    assert names(find_images(folder, layouts, manifest, 2)) == expected[:6]
-
-
 def test_a_missing_image_is_named(paint, layouts, manifest, refused):
     folder = paint(samples=2)
     missing = folder / f"{layouts[3].id}-1.png"
@@ -67,17 +56,6 @@ def test_an_empty_folder_or_none_is_refused(tmp_path, layouts, manifest, refused
         find_images(tmp_path / "nowhere", layouts, manifest, None)
     with refused(png(tmp_path / "file.png")):
         find_images(tmp_path / "file.png", layouts, manifest, None)
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "JPG", "JPEG", "webp"])
-def test_a_lossy_file_in_place_of_the_png_is_named(paint, layouts, manifest, refused, suffix):
-    folder = paint()
-    target = folder / f"{layouts[1].id}-0.png"
-    target.unlink()
-    lossy = target.with_name(f"{layouts[1].id}-0.{suffix}")
-    lossy.write_bytes(b"")
-    with refused(lossy, "lossy", "PNG"):
-        find_images(folder, layouts, manifest, None)
 
 
 @pytest.mark.parametrize(

@@ -164,20 +164,6 @@ def test_torchmetrics_agrees_where_the_definitions_coincide(seed):
     np.testing.assert_allclose(own[there], pooled.numpy()[there], atol=1e-6)
 
 
-@pytest.mark.parametrize("background", [False, True])
-@pytest.mark.parametrize("seed", SEEDS)
-def test_image_iou_is_torchmetrics_mean_where_only_drawn_classes_are_predicted(seed, background):
-    maps = draw(seed, known_only=True)
-    maps = tuple(
-        each for each in zip(*maps, strict=True) if set(np.unique(each[1])) <= {0, *each[2]}
-    )
-    assert maps, "a drawn class is hidden in every sample of this seed"
-    maps = tuple(zip(*maps, strict=True))
-    truth, predicted = (torch.from_numpy(np.stack(each)).long() for each in maps[:2])
-    theirs = mean_iou(predicted, truth, 21, include_background=background, input_format="index")
-    np.testing.assert_allclose(image_iou(counted(*maps), background), theirs.numpy(), atol=1e-6)
-
-
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_perfect_is_one_and_nothing_is_zero(name, seed):
@@ -223,16 +209,6 @@ def test_a_class_that_the_judge_does_not_find_is_zero():
     assert np.isnan(iou[[0, 3]]).all()
     assert reduce(samples, "iou_image") == (0.5, 0, 1)
     assert reduce(samples, "iou_region") == (0.5, 0.5, 2)
-
-
-def test_predictions_in_images_without_the_class_count_in_the_dataset_only():
-    truths = [np.array([[1, 1, 0, 0]]), np.array([[2, 2, 0, 0]])]
-    predictions = [np.array([[1, 1, 0, 0]]), np.array([[2, 2, 1, 1]])]
-    samples = counted(truths, predictions, [(1,), (2,)])
-    assert reduce(samples, "iou_image") == (1, 0, 2)
-    assert reduce(samples, "iou_region") == (1, 0, 2)
-    assert reduce(samples, "iou_foreground") == (1, 0, 2)
-    np.testing.assert_array_equal(dataset_iou(samples)[1:3], [0.5, 1])
 
 
 def test_nothing_to_reduce_is_nan_and_counts_none():

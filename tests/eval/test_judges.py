@@ -214,11 +214,6 @@ def test_unusable_weights_are_refused(tmp_path, refused, name, write):
     assert not (tmp_path / "executed").exists()
 
 
-def test_without_network_or_fetched_weights_a_judge_is_refused(refused):
-    with refused("/deeplabv3_resnet101/", "TCIG_WEIGHTS_MIRROR"):
-        load_judge("deeplabv3_resnet101")
-
-
 def test_fetched_weights_are_used_and_named(deeplab, weights_store):
     _, files = deeplab
     file = Entries.COCO_WITH_VOC_LABELS_V1.url.rsplit("/", 1)[1]

@@ -1,7 +1,6 @@
 """Judges from outside: named, loaded, checked, guarded, recorded; and label maps made elsewhere."""
 
 import json
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -190,20 +189,6 @@ def test_an_installed_packages_judge(paint, score_by):
         load_judge("odd/name")
 
 
-def test_a_profile_names_a_judge_beside_itself(judge_file, tmp_path, monkeypatch, capsys):
-    judge_file()
-    (tmp_path / "own.toml").write_text('base = "mini"\njudges = ["own.py:Look", "colours"]\n')
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    monkeypatch.chdir(elsewhere)
-    arguments = ["--methods", "paste", "--limit", "2", "--profile", str(tmp_path / "own.toml")]
-    assert main(["run", *arguments]) == 0
-    (folder,) = elsewhere.glob("runs/paste-*")
-    assert {path.name for path in (folder / "scores").iterdir()} == {"Look", "colours"}
-    manifest = str(elsewhere / "runs" / "layouts-own.jsonl")
-    assert main(["score", str(folder), "--layouts", manifest]) == 0, "by the run's own profile"
-
-
 def test_run_scores_by_another_judge_and_table_and_report_show_it(judge_file, tmp_path, capsys):
     spec, out = judge_file(), str(tmp_path / "runs")
     rows = ["--methods", "paste", "empty", "--limit", "2", "--out", out]
@@ -284,16 +269,6 @@ def test_label_maps_made_elsewhere_are_scored(paint, score_by, maps, mode, capsy
     assert (score["kind"], score["judge"]) == ("label maps", "elsewhere")
     assert main(["table", str(folder)]) == 0
     assert "1.000 ± 0.000" in capsys.readouterr().out
-
-
-def test_changed_label_maps_are_read_again(paint, score_by, maps):
-    folder = paint("grey")
-    place = folder / "scores" / "elsewhere"
-    score_by(folder, "--label-maps", maps())
-    first = counts(place)
-    shutil.rmtree("elsewhere")
-    score_by(folder, "--label-maps", maps(change=lambda labels: labels[::-1]))
-    assert counts(place) != first
 
 
 @pytest.mark.parametrize(

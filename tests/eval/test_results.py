@@ -276,11 +276,6 @@ def test_tolerances_are_measured_on_two_machines(result, files, tmp_path, capsys
     assert float(path.read_text().split(",")[-1]) == pytest.approx(0.01 + half, abs=2e-4)
 
 
-def test_a_folder_is_compared_with_a_file(files, folder, capsys):
-    assert main(["compare", files[1], str(folder)]) == 0
-    assert "-0.020" in capsys.readouterr().out
-
-
 def test_the_command_refuses_in_one_sentence(files, folder, layouts, manifest, paint, capsys):
     other = paint("truth", name="other")
     score_images(other, layouts, "ab" * 32, ("colours", ColourJudge()), Sizes(32, 32))
