@@ -105,15 +105,3 @@ def whole_png(path: Path) -> bool:
             return file.read() == PNG_END
     except (OSError, InputError):
         return False
-
-
-def sound_png(content: bytes, size: int) -> bool:
-    """Checks an opaque PNG of `size` x `size` and 8 bits by its checksums, without decoding it."""
-    try:
-        picture = Image.open(io.BytesIO(content), formats=["PNG"])
-        fits = picture.size == (size, size) and content[BIT_DEPTH] <= 8
-        opaque = not picture.has_transparency_data
-        picture.verify()
-    except Exception:  # Pillow raises nearly anything on broken bytes
-        return False
-    return fits and opaque and content.endswith(PNG_END)

@@ -16,18 +16,17 @@ import difflib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from tcig.data.errors import InputError, shown
 from tcig.data.voc import COLOURS, NUM_LABELS
+from tcig.eval.score_records import Kind
 from tcig.models import segmentation
 from tcig.models.devices import PLAIN
 from tcig.models.plugins import PluginError, class_in_file, load_class, refusing, source_of
@@ -35,8 +34,6 @@ from tcig.models.weights import locate
 
 GROUP = "tcig.judges"
 """Entry points by which an installed package adds judges, as `name = "module:Class"`."""
-Kind = Literal["built-in", "plug-in", "label maps"]
-"""Where a judge comes from: tcig, a class from outside, a folder of maps made elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class Judge(ABC):
     """
 
     identity: str
-    """Its weights and settings, as a text: scores under another identity are not reused."""
+    """Names the weights and settings: scores under another identity are not reused."""
     kind: Kind = "plug-in"
 
     @abstractmethod
@@ -82,56 +79,37 @@ class Judge(ABC):
         """
 
 
-class StagedJudge(Judge):
-    """A judge in three steps, of which the first and the last can stand beside others'."""
-
-    kind = "built-in"
-
-    def prepare(self, images: Sequence[Image.Image]) -> Any:
-        """RGB images of one size as `look` takes them."""
-        return images
-
-    @abstractmethod
-    def look(self, prepared: Any) -> Any:
-        """What its network finds in them."""
-
-    def read(self, found: Any) -> list[Segmentation]:
-        """That, image by image."""
-        return found
-
-    def segment(self, images: Sequence[Image.Image]) -> list[Segmentation]:
-        """All three."""
-        return self.read(self.look(self.prepare(images)))
-
-
-class PluginJudge(StagedJudge):
-    """A judge from outside, called under guard, its maps checked."""
-
-    kind = "plug-in"
+class PluginJudge(Judge):
+    """A judge from outside, called under guard, its label maps checked."""
 
     def __init__(self, name: str, judge: Judge, identity: str):
         self.name, self.judge, self.identity = name, judge, identity
         self._source = source_of(judge.segment)
 
-    def look(self, prepared: Sequence[Image.Image]) -> list[Segmentation]:
-        """Its `segment`.
+    def segment(self, images: Sequence[Image.Image]) -> list[Segmentation]:
+        """Calls the judge.
 
         Raises:
-            PluginError: it raises something, or gives no label maps.
+            PluginError: it raises something, or does not return label maps.
         """
         with refusing(f"the judge {self.name}", "failed", self._source):
-            maps = self.judge.segment(list(prepared))
-            return check_maps(self.name, maps, prepared)
+            maps = self.judge.segment(list(images))
+            return check_maps(self.name, maps, images)
+
+
+def guarded(name: str, judge: Judge) -> PluginJudge:
+    """Wraps a judge from outside, once."""
+    return judge if isinstance(judge, PluginJudge) else PluginJudge(name, judge, judge.identity)
 
 
 def check_maps(
     name: str, maps: Sequence[np.ndarray | Segmentation], images: Sequence[Image.Image]
 ) -> list[Segmentation]:
-    """What a judge gave for images, checked.
+    """Checks and returns what a judge gave for images.
 
     Raises:
-        PluginError: too few or many, or one that is no (H, W) array of integers 0..20 in the
-            image's shape.
+        PluginError: too few or many, or one is not an (H, W) array of integers 0..20 in the image's
+            shape.
     """
     where = f"the judge {name}"
     if isinstance(maps, str | bytes) or not hasattr(maps, "__len__") or len(maps) != len(images):
@@ -153,7 +131,7 @@ def check_labels(where: str, labels: np.ndarray, size: tuple[int, int]) -> None:
     """Checks one label map of an image of `size`, width and height in pixels.
 
     Raises:
-        PluginError: it is no (H, W) array of integers 0..20 in the image's shape.
+        PluginError: it is not an (H, W) array of integers 0..20 in the image's shape.
     """
     width, height = size
     if labels.ndim != 2 or not labels.size or labels.shape[0] * width != labels.shape[1] * height:
@@ -170,42 +148,37 @@ def check_labels(where: str, labels: np.ndarray, size: tuple[int, int]) -> None:
         raise PluginError(f"{where} gave the label {worst}; expected integers from 0 to 20{hint}.")
 
 
-class SemanticJudge(StagedJudge):
+class SemanticJudge(Judge):
     """A network of `tcig.models.segmentation`: the argmax of its logits at its input size."""
+
+    kind = "built-in"
 
     def __init__(self, network: segmentation.Network):
         self.identity, self.side = network.identity, network.size
         self.device = PLAIN.device
         self.module = network.module.to(self.device)
 
-    def prepare(self, images: Sequence[Image.Image]) -> Tensor:
-        """Resized (bilinear) to the network's input size, (B, 3, side, side) in [0, 1]."""
+    @torch.inference_mode()
+    def segment(self, images: Sequence[Image.Image]) -> list[Segmentation]:
+        """Segments RGB images, resized (bilinear) to the network's input size."""
         size = (self.side,) * 2
         resized = [np.asarray(image.resize(size, Image.Resampling.BILINEAR)) for image in images]
-        return torch.from_numpy(np.stack(resized)).movedim(-1, 1) / 255
-
-    @torch.inference_mode()
-    def look(self, prepared: Tensor) -> Tensor:
-        """Logits (B, 21, side, side)."""
-        return self.module(prepared.to(self.device))
-
-    def read(self, found: Tensor) -> list[Segmentation]:
-        """The label of the largest logit of each pixel."""
+        pixels = torch.from_numpy(np.stack(resized)).movedim(-1, 1) / 255
+        logits = self.module(pixels.to(self.device))
         # `max` finds the same as `argmax`, four times as fast on a processor
-        labels = found.max(1).indices.to(torch.uint8).cpu().numpy()
+        labels = logits.max(1).indices.to(torch.uint8).cpu().numpy()
         return [Segmentation(each) for each in labels]
 
 
-@dataclass(frozen=True)
-class ColourJudge(StagedJudge):
-    """Each pixel is the class whose VOC palette colour it has, background where it has none."""
+class ColourJudge(Judge):
+    """Each pixel has the class of its colour in VOC's palette; other colours are background."""
 
-    identity: str = field(default="VOC palette", init=False)
+    kind, identity = "built-in", "VOC palette"
 
-    def look(self, prepared: Sequence[Image.Image]) -> list[Segmentation]:
-        """Segments RGB images at their own size."""
+    def segment(self, images: Sequence[Image.Image]) -> list[Segmentation]:
+        """Segments images at their own size."""
         found = []
-        for image in prepared:
+        for image in images:
             pixels = np.asarray(image.convert("RGB"))
             labels = np.zeros(pixels.shape[:2], np.uint8)
             for index, colour in enumerate(COLOURS):
@@ -214,7 +187,7 @@ class ColourJudge(StagedJudge):
         return found
 
 
-def _mask2former(name: str, path: Path | None) -> StagedJudge:
+def _mask2former(name: str, path: Path | None) -> Judge:
     from tcig.eval.mask2former import Mask2FormerJudge
 
     return Mask2FormerJudge(name, path)
@@ -234,11 +207,11 @@ SOURCES = {"deeplabv3_resnet101": segmentation.DEEPLABV3} | segmentation.MASK2FO
 
 
 def check_judges(specs: Sequence[str]) -> None:
-    """Fetches the weights of judges where they lack; loads the code of those from outside.
+    """Fetches missing weights of judges; loads the code of those from outside.
 
     Raises:
-        InputError: no such judge, two of one name, a path where none is taken, or weights that
-            cannot be had.
+        InputError: a judge is unknown, two have one name, a path is given where none is taken, or
+            weights cannot be fetched.
     """
     names = [judge_name(spec) for spec in specs]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -252,11 +225,12 @@ def check_judges(specs: Sequence[str]) -> None:
             locate(SOURCES[name])
 
 
-def load_judge(spec: str) -> tuple[str, StagedJudge]:
-    """A judge and its name, see this module's text.
+def load_judge(spec: str) -> tuple[str, Judge]:
+    """Loads a judge; returns its name and itself. The module's text says what is taken.
 
     Raises:
-        InputError: no such judge, a path where none is taken, or weights that cannot be loaded.
+        InputError: the judge is unknown, a path is given where none is taken, or weights cannot be
+            loaded.
         PluginError: a judge from outside cannot be set up, or has no identity.
     """
     name, target, path = _find(spec)
@@ -272,16 +246,16 @@ def load_judge(spec: str) -> tuple[str, StagedJudge]:
 
 
 def judge_name(spec: str) -> str:
-    """The name under which a judge's scores are kept.
+    """Returns the name under which a judge's scores are kept.
 
     Raises:
-        InputError: no such judge, or a path where none is taken.
+        InputError: the judge is unknown, or a path is given where none is taken.
     """
     return _find(spec)[0]
 
 
 def _find(spec: str) -> tuple[str, str | None, Path | None]:
-    """Name, `module:Class` or `file.py:Class` of a judge from outside, and path of weights."""
+    """Returns name, `module:Class` or `file.py:Class` if from outside, and path of weights."""
     if name := class_in_file(spec):
         if name in JUDGES:
             raise InputError(f"{spec}: tcig has a judge {name} of its own, rename the class.")
@@ -298,12 +272,12 @@ def _find(spec: str) -> tuple[str, str | None, Path | None]:
     near = difflib.get_close_matches(name, known, 1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     raise InputError(
-        f"no judge {spec!r}{hint}: there are {', '.join(known)}, or path/to/file.py:Class."
+        f"unknown judge {spec!r}{hint}; available: {', '.join(known)}, or path/to/file.py:Class."
     )
 
 
 def check_name(name: str) -> str:
-    """A judge's name, which also names the folder of its scores.
+    """Returns a judge's name, which also names the folder of its scores.
 
     Raises:
         InputError: it has other characters than letters, digits, _, - and dots.

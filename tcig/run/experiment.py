@@ -11,8 +11,9 @@ from tcig.data.files import Shard, sha256
 from tcig.data.filters import Filter
 from tcig.data.layout import Layout, hash_order, read_manifest, write_manifest
 from tcig.data.perturb import TRUE, imperfect
+from tcig.eval.images import Sizes
 from tcig.eval.judges import check_judges, load_judge
-from tcig.eval.score import Sizes, score_images
+from tcig.eval.score import score_images
 from tcig.methods.base import Method
 from tcig.methods.registry import find_row
 from tcig.models.kept import release
