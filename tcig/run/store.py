@@ -1,4 +1,4 @@
-"""The folder of a run: `run.json`, `LAYOUT-SAMPLE.png`, `rows.jsonl`.
+"""The folder of a run: `run.json`, `layouts.jsonl`, `LAYOUT-SAMPLE.png`, `rows.jsonl`.
 
 An image is written first (temporary file, then renamed), its row last: the row is the commit
 point. So a run may be killed at any point: what has a row is done, all else is done again.
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from tcig.data.errors import InputError
-from tcig.data.files import sole_writer, write_whole
+from tcig.data.files import sha256, sole_writer, write_whole
 from tcig.data.parsing import read_json
 from tcig.data.png import whole_png
 from tcig.data.records import SAMPLE_RECORD, SampleRecord, read_records
@@ -27,7 +27,13 @@ class RunStore:
     """One run's folder, held by one process at a time, or one for each shard; a context manager."""
 
     def __init__(
-        self, parent: Path, spec: RunSpec, asked: dict, profile: dict, shard: Shard | None = None
+        self,
+        parent: Path,
+        spec: RunSpec,
+        asked: dict,
+        profile: dict,
+        shard: Shard | None = None,
+        manifest: Path | None = None,
     ):
         """Opens or creates the run's folder below `parent`.
 
@@ -37,10 +43,11 @@ class RunStore:
             asked: `limit` (None: all layouts) and `samples`, of this call; recorded with the spec.
             profile: all settings of the profile, for those who score the images.
             shard: writes only this part.
+            manifest: the manifest's file; copied beside the images if it is the spec's.
         """
         self.folder = parent / spec.folder
         self.rows = self.folder / f"rows{shard.suffix if shard else ''}.jsonl"
-        self._shard = shard
+        self._shard, self._manifest = shard, manifest
         self.spec, self.asked, self.profile = spec, asked, profile
         self.done: set[tuple[str, int]] = set()
         self._file: IO[bytes] | None = None
@@ -61,6 +68,7 @@ class RunStore:
                     draft.unlink()
             record = {"spec": self.spec.model_dump(), "asked": self.asked, "profile": self.profile}
             write_whole(self.folder / "run.json", json.dumps(record, indent=2) + "\n")
+            self._keep_manifest()
             self._mend_rows()
             self._file = held.enter_context(self.rows.open("ab"))
             self._held = held.pop_all()
@@ -79,6 +87,12 @@ class RunStore:
             raise InputError(f"{path} is not a run's record: move the folder away.") from None
         if stored.hash != self.spec.hash:
             raise InputError(f"{path} is the record of another run: move the folder away.")
+
+    def _keep_manifest(self) -> None:
+        """Copies the manifest beside the images, so that a report finds it."""
+        copy = self.folder / "layouts.jsonl"
+        if self._manifest and not copy.exists() and sha256(self._manifest) == self.spec.manifest:
+            write_whole(copy, self._manifest.read_bytes())
 
     def _mend_rows(self) -> None:
         """Keeps the rows of images that are there, each once; failed samples are tried again.

@@ -1,0 +1,236 @@
+"""Every image of a comparison with its scores, and all pictures as text for the page."""
+
+import base64
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from contourpy import contour_generator
+from PIL import Image
+from tqdm import tqdm
+
+from tcig.data.layout import Layout, hash_order
+from tcig.data.masks import load_label_map, resize_nearest
+from tcig.data.voc import COLOURS
+from tcig.eval.images import open_image, run_rows
+from tcig.eval.iou import class_iou, foreground_iou, image_iou
+from tcig.eval.report.tables import Judge
+from tcig.eval.rows import Ignore, Row
+from tcig.eval.stored import label_path
+
+QUALITY = 80
+"""Quality of WebP: Pillow's default."""
+SampleId = tuple[str, int]
+"""Layout id and sample index."""
+
+
+class Column(NamedTuple):
+    """A folder of images, and its row under each judge by the judge's name."""
+
+    folder: Path
+    rows: dict[str, Row]
+
+    @property
+    def row(self) -> Row:
+        """The row under the first judge."""
+        return next(iter(self.rows.values()))
+
+
+class Scores(NamedTuple):
+    """Values of IoU of one image under one judge; NaN for a class that is wholly covered."""
+
+    image: float
+    foreground: float
+    classes: np.ndarray
+    """In the order of `Layout.classes`."""
+
+
+@dataclass
+class Cell:
+    """One image with its scores and overlays by judge, or the error that it failed with."""
+
+    error: str = ""
+    scores: dict[str, Scores] = field(default_factory=dict)
+    picture: str = ""
+    overlays: dict[str, str] = field(default_factory=dict)
+
+
+class Entry(NamedTuple):
+    """One sample of a layout: its true masks, and each column's cell, None if not asked for."""
+
+    layout: Layout
+    sample: int
+    mask: str
+    outline: str
+    cells: list[Cell | None]
+
+    def scores(self, judges: Sequence[Judge]) -> list[list[float | None]]:
+        """`iou_image` by judge and column, None where there is no image."""
+        images = [[cell and cell.scores.get(judge.name) for cell in self.cells] for judge in judges]
+        return [[scores and round(scores.image, 4) for scores in row] for row in images]
+
+    def best(self, columns: Sequence[Column], judge: str) -> float | None:
+        """The highest `iou_image` among the methods, None with fewer than two of them."""
+        scores = [
+            cell.scores[judge].image
+            for column, cell in zip(columns, self.cells, strict=True)
+            if cell and judge in cell.scores and column.row.is_method
+        ]
+        return max(scores) if len(scores) > 1 else None
+
+
+class Pictures:
+    """The base64 text of many files in one string, which holds equal files once."""
+
+    def __init__(self):
+        self._places: dict[bytes, str] = {}
+        self._texts: list[str] = []
+        self._length = 0
+
+    def add(self, content: bytes) -> str:
+        """Adds a file.
+
+        Returns:
+            Its first character and its length, as `"0 44"`.
+        """
+        if content not in self._places:
+            text = base64.b64encode(content).decode("ascii")
+            self._places[content] = f"{self._length} {len(text)}"
+            self._texts.append(text)
+            self._length += len(text)
+        return self._places[content]
+
+    @property
+    def text(self) -> str:
+        """The text of all files."""
+        return "".join(self._texts)
+
+
+def group_columns(rows: Sequence[Row], ignore: Ignore) -> list[Column]:
+    """One column for each folder, in the rows' order."""
+    folders: dict[Path, dict[str, Row]] = {}
+    for row in rows:
+        if row.ignore == ignore:
+            folders.setdefault(row.folder, {})[row.score.judge] = row
+    return [Column(folder, judged) for folder, judged in folders.items()]
+
+
+def make_gallery(
+    columns: Sequence[Column], layouts: Sequence[Layout], side: int
+) -> tuple[list[Entry], str]:
+    """Every sample that a column has or failed at, in the natural order of the layouts' ids.
+
+    Args:
+        columns: the folders.
+        layouts: all layouts of the manifest.
+        side: side of the pictures in pixels; smaller images keep their size.
+
+    Returns:
+        The entries, and the text of all pictures.
+
+    Raises:
+        InputError: an image or a label map that was scored is missing or changed.
+    """
+    by_column = [_failures(column, layouts) | _scored(column) for column in columns]
+    samples = sorted({key[1] for cells in by_column for key in cells})
+    pictures, entries = Pictures(), []
+    for layout in tqdm(sorted(layouts, key=_natural), desc="thumbnails", disable=None):
+        for sample in samples:
+            cells = [each.get((layout.id, sample)) for each in by_column]
+            for column, cell in zip(columns, cells, strict=True):
+                if cell and cell.scores:
+                    _add_pictures(pictures, column, cell, (layout.id, sample), side)
+            if any(cells):
+                labels = layout.class_map(min(side, layout.side))
+                drawn = pictures.add(transparent_map(labels)), pictures.add(outline(labels))
+                entries.append(Entry(layout, sample, *drawn, cells))
+    return entries, pictures.text
+
+
+def _natural(layout: Layout) -> list[str | int]:
+    """Sorts 2 before 10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", layout.id)]
+
+
+def _scored(column: Column) -> dict[SampleId, Cell]:
+    """A cell for each image, with the scores by all judges."""
+    cells: dict[SampleId, Cell] = {}
+    for judge, row in column.rows.items():
+        values = image_iou(row.samples), foreground_iou(row.samples), class_iou(row.samples)
+        for key, drawn, image, foreground, classes in zip(
+            row.score.samples, row.samples.drawn, *values, strict=True
+        ):
+            scores = Scores(float(image), float(foreground), classes[drawn])
+            cells.setdefault(key, Cell()).scores[judge] = scores
+    return cells
+
+
+def _failures(column: Column, layouts: Sequence[Layout]) -> dict[SampleId, Cell]:
+    """The samples that the scores count as failed: the first ones in the order of generation."""
+    errors = {(row["layout"], row["sample"]): row["error"] for row in run_rows(column.folder)}
+    cells = {}
+    for row in column.rows.values():
+        scored = set(row.score.samples)
+        samples = sorted({sample for _, sample in (*errors, *scored)})
+        keys = [(layout.id, sample) for layout in hash_order(layouts) for sample in samples]
+        failed = [key for key in keys if errors.get(key) and key not in scored]
+        cells |= {key: Cell(error=str(errors[key])) for key in failed[: row.score.failed]}
+    return cells
+
+
+def _add_pictures(pictures: Pictures, column: Column, cell: Cell, key: SampleId, side: int) -> None:
+    score = column.row.score
+    path = column.folder / f"{key[0]}-{key[1]}.png"
+    image = open_image(path, score.image_size, score.resized)
+    cell.picture = pictures.add(thumbnail(image, side))
+    for judge in cell.scores:
+        labels = load_label_map(label_path(column.folder / "scores" / judge, *key))
+        small = resize_nearest(labels, min(side, len(labels)))
+        cell.overlays[judge] = pictures.add(transparent_map(small))
+
+
+def thumbnail(image: Image.Image, side: int) -> bytes:
+    """An image reduced to `side` pixels (Lanczos), never enlarged, as WebP."""
+    small = image.copy()
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=QUALITY)
+    return buffer.getvalue()
+
+
+def transparent_map(labels: np.ndarray) -> bytes:
+    """A label map, (S, S) uint8 of classes 0 to 20, as palette PNG in the VOC colours.
+
+    The background is transparent.
+    """
+    used, places = np.unique(labels, return_inverse=True)  # few colours need few bits
+    image = Image.fromarray(places.reshape(labels.shape).astype(np.uint8), "P")
+    image.putpalette([value for index in used for value in COLOURS[index]])
+    transparency = {"transparency": 0} if used[0] == 0 else {}
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True, **transparency)
+    return buffer.getvalue()
+
+
+def outline(labels: np.ndarray) -> bytes:
+    """The borders of the classes of a label map, (S, S), as SVG lines of constant width."""
+    size = 2 * len(labels)
+    shape = f'<path id="a" d="{"".join(_borders(labels))}" vector-effect="non-scaling-stroke"/>'
+    strokes = (("#000", 4), ("#fff", 2))
+    lines = "".join(f'<use href="#a" stroke="{c}" stroke-width="{w}"/>' for c, w in strokes)
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="1 1 {size} {size}" fill="none">'
+    return f"{svg}<defs>{shape}</defs>{lines}</svg>".encode()
+
+
+def _borders(labels: np.ndarray) -> Iterator[str]:
+    """SVG paths in half pixels of the label map with one pixel of background around it."""
+    for index in np.unique(labels[labels > 0]):
+        mask = np.pad(labels == index, 1).astype(float)
+        for line in contour_generator(z=mask).lines(0.5):
+            points = np.rint(2 * line).astype(int)
+            steps = " ".join(f"{x} {y}" for x, y in np.diff(points, axis=0))
+            yield f"M{points[0, 0]} {points[0, 1]}l{steps}"
