@@ -14,7 +14,7 @@ from tcig.data.layout import Layout
 from tcig.data.masks import resize_nearest
 from tcig.eval.iou import NAMES, reduce
 from tcig.eval.published import cited
-from tcig.eval.stored import COUNTS, read_scores, samples_of
+from tcig.eval.score_records import COUNTS, read_scores, samples_of
 
 NEAREST = 1000
 """Layouts: MultiDiffusion's "1K diverse samples"."""

@@ -15,12 +15,13 @@ from tqdm import tqdm
 
 from tcig.data.layout import Layout, hash_order
 from tcig.data.masks import load_label_map, resize_nearest
+from tcig.data.runs import run_rows
 from tcig.data.voc import COLOURS
-from tcig.eval.images import open_image, run_rows
+from tcig.eval.images import open_image
 from tcig.eval.iou import class_iou, foreground_iou, image_iou
 from tcig.eval.report.tables import Judge
 from tcig.eval.rows import Ignore, Row
-from tcig.eval.stored import label_path
+from tcig.eval.score_records import label_path
 
 QUALITY = 80
 """Quality of WebP: Pillow's default."""

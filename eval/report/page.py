@@ -15,15 +15,20 @@ from markupsafe import Markup
 from tcig.data.files import write_whole
 from tcig.data.layout import Header, Layout
 from tcig.data.voc import COLOURS, LABELS
+from tcig.eval.estimates import build_result
 from tcig.eval.pairs import ALPHA
-from tcig.eval.provenance import provenance
 from tcig.eval.published import Published, published
-from tcig.eval.quality_table import DEFINITIONS, quality_notes, stale_of
+from tcig.eval.quality_table import metrics_of, quality_notes, stale_of
 from tcig.eval.report.gallery import group_columns, make_gallery
 from tcig.eval.report.plots import breakdown_plot, interval_plot
-from tcig.eval.report.tables import SIZE_NAMES, make_judges, object_numbers, other_headlines
+from tcig.eval.report.tables import (
+    SIZE_NAMES,
+    describe,
+    make_judges,
+    object_numbers,
+    other_headlines,
+)
 from tcig.eval.rows import Ignore, Row
-from tcig.eval.table import tabulated
 
 
 def write_report(
@@ -55,9 +60,9 @@ def write_report(
     """
     header, layouts = manifest
     columns = group_columns(rows, ignore)
-    frame = tabulated(rows)
-    metrics = [name for name in DEFINITIONS if name in frame and frame[name].notna().any()]
-    judges = make_judges(rows, frame, layouts, ignore)
+    result = build_result(rows, command)
+    metrics = metrics_of(result)
+    judges = make_judges(rows, result, layouts, ignore)
     entries, pictures = make_gallery(columns, layouts, side)
     context = {
         "judges": judges,
@@ -65,17 +70,17 @@ def write_report(
         "colours": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in COLOURS],
         "side": min(side, max(row.score.image_size for row in rows)),
         "metrics": metrics,
-        "made": provenance(command),
-        "manifest": rows[0].score.manifest,
+        "made": result.made,
+        "manifest": result.manifest,
         "header": header.model_dump(mode="json"),
         "ignore": ignore,
         "alpha": ALPHA,
-        "drawn": {line.row.folder: line.drawn for judge in judges for line in judge.lines},
+        "drawn": {row.folder: own.drawn for row, own in zip(rows, result.rows, strict=True)},
         "labels": LABELS,
         "sizes": SIZE_NAMES,
         "numbers": object_numbers(rows, layouts),
-        "notes": [*quality_notes(frame, metrics), *stale_of(frame)],
-        "same_samples": frame["samples"].nunique() == 1,
+        "notes": [*quality_notes(result, metrics), *stale_of(result)],
+        "same_samples": len({tuple(sorted(row.samples)) for row in result.rows}) == 1,
         "published": _published(),
         "entries": entries,
         "pictures": Markup(pictures),
@@ -109,6 +114,7 @@ def _render(context: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["class_name"] = LABELS.__getitem__
+    environment.filters["describe"] = describe
     environment.filters["pretty"] = partial(json.dumps, indent=1, ensure_ascii=False)
     for name in ("page.css", "page.js"):
         text = environment.get_template(name).render(context)

@@ -2,14 +2,16 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tcig.eval.report.tables import Estimate
+from tcig.eval.results import Estimate
 
 CHOSEN, OTHER, GRID, BAND, CEILING, TEXT = (
     "#0f5e7d", "#9d9689", "#ddd7cc", "#f0dcc8", "#a8501c", "#645f56",
@@ -34,17 +36,15 @@ def interval_plot(chosen: Estimate, others: Sequence[Estimate], ceiling: Estimat
     figure, axes = _axes(width=480, height=30, left=0, right=0, top=0, bottom=0)
     axes.set(xlim=(0, 1), ylim=(1, 0))
     axes.vlines(TICKS, 0, 1, GRID, linewidth=1)
-    if ceiling:
+    if ceiling and ceiling.low is not None:
         # Neighbouring rows overlap, so that no seam is seen.
         axes.axvspan(ceiling.low, ceiling.high, -0.02, 1.02, color=BAND, linewidth=0)
         axes.vlines(ceiling.mean, 0, 1, CEILING, linewidth=1.4, linestyle=(0, (3, 2)))
     heights = [0.72 + 0.18 * place / len(others) for place in range(len(others))]
     marks = [(each, height, OTHER, 0.7) for each, height in zip(others, heights, strict=True)]
     for each, height, colour, scale in [*marks, (chosen, 0.38 if others else 0.5, CHOSEN, 1)]:
-        if each.n:
-            round_ends = {"colors": colour, "capstyle": "round"}
-            axes.hlines(height, each.low, each.high, linewidth=2.5 * scale, **round_ends)
-            axes.hlines(height, each.mean, each.mean, linewidth=10 * scale, **round_ends)
+        mark = partial(axes.hlines, height, colors=colour, capstyle="round")
+        _mark(mark, each, bar=2.5 * scale, dot=10 * scale)
     return _svg(figure)
 
 
@@ -66,10 +66,8 @@ def breakdown_plot(
         axes.plot([each.mean for each in row], color=OTHER, linewidth=0.8)
     axes.plot([each.mean for each in chosen], color=CHOSEN, linewidth=1.8)
     for place, each in enumerate(chosen):
-        if each.n:
-            round_ends = {"colors": CHOSEN, "capstyle": "round"}
-            axes.vlines(place, each.low, each.high, linewidth=2.5, **round_ends)
-            axes.vlines(place, each.mean, each.mean, linewidth=7, **round_ends)
+        mark = partial(axes.vlines, place, colors=CHOSEN, capstyle="round")
+        _mark(mark, each, bar=2.5, dot=7)
     left, pixel = -0.5 - len(bins) * 10 / 206, 1 / 106  # of the axes' width and height
     counts = [each.n or "" for each in chosen]
     for x, name, n in zip((left, *range(len(bins))), (unit, *bins), ("n", *counts), strict=True):
@@ -78,6 +76,14 @@ def breakdown_plot(
     for y in (0, 0.5, 1):
         axes.text(left, y - 3 * pixel, f"{y:g}", **LABEL)
     return _svg(figure)
+
+
+def _mark(line: Callable[..., Any], estimate: Estimate, bar: float, dot: float) -> None:
+    """Draws an interval and its mean, where they exist, by `line(low, high, linewidth=...)`."""
+    if estimate.low is not None:
+        line(estimate.low, estimate.high, linewidth=bar)
+    if estimate.mean is not None:
+        line(estimate.mean, estimate.mean, linewidth=dot)  # its round ends make a dot
 
 
 def _axes(

@@ -5,17 +5,16 @@ parts of a row, weighted by their n, give the mean in the table.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from tcig.data.layout import Layout
 from tcig.data.voc import NUM_LABELS
 from tcig.eval.iou import REDUCTIONS, class_iou, image_iou
 from tcig.eval.quality_table import quality_cell
-from tcig.eval.results import Drawn, drawn_of
-from tcig.eval.rows import CEILING, GUIDES, Ignore, Row
+from tcig.eval.results import Drawn, Estimate, Result, ResultRow
+from tcig.eval.rows import CEILING, GUIDES, HEADLINE, Ignore, Row
 from tcig.eval.statistics import by_layout, interval, mean_of
 from tcig.eval.table import is_best, leakage, remarks, share, written
 
@@ -26,21 +25,6 @@ SIZES = (0.05, 0.1, 0.2, 0.4)
 objects of 5% and more of the photograph; the centre square may hold more or less of them."""
 SIZE_NAMES = ("<5", "5–10", "10–20", "20–40", "40+")
 """Bins of size in percent of the image."""
-
-
-class Estimate(NamedTuple):
-    """Mean of n values of IoU and its 95% interval by layout, cut at 0 and 1; NaN where missing."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    def __str__(self) -> str:
-        if not self.n:
-            return "no value"
-        ends = "" if np.isnan(self.low) else f" [{self.low:.2f}, {self.high:.2f}]"
-        return f"{self.mean:.2f}{ends}, n {self.n}"
 
 
 def by_class(row: Row) -> list[Estimate]:
@@ -79,9 +63,26 @@ def _estimate(values: np.ndarray, row: Row) -> Estimate:
     ratio = mean_of(values)
     n = int(ratio.denominators.sum())
     if not n:
-        return Estimate(np.nan, np.nan, np.nan, 0)
-    low, high = np.clip(interval(by_layout(ratio, row.layouts)), 0, 1)
-    return Estimate(float(ratio.numerators.sum() / n), float(low), float(high), n)
+        return Estimate(mean=None, std=None, n=0, low=None, high=None)
+    low, high = (None if np.isnan(end) else end for end in interval(by_layout(ratio, row.layouts)))
+    mean = float(ratio.numerators.sum() / n)
+    return cut(Estimate(mean=mean, std=None, n=n, low=low, high=high))
+
+
+def cut(estimate: Estimate) -> Estimate:
+    """The estimate of a metric with values in [0, 1], its interval cut there."""
+    if estimate.low is None:
+        return estimate
+    ends = {"low": max(0.0, estimate.low), "high": min(1.0, estimate.high)}
+    return estimate.model_copy(update=ends)
+
+
+def describe(estimate: Estimate) -> str:
+    """The estimate in a few words."""
+    if estimate.mean is None:
+        return "no value"
+    ends = "" if estimate.low is None else f" [{estimate.low:.2f}, {estimate.high:.2f}]"
+    return f"{estimate.mean:.2f}{ends}, n {estimate.n}"
 
 
 class Cell(NamedTuple):
@@ -97,9 +98,8 @@ class Line(NamedTuple):
     """A row under one judge."""
 
     row: Row
-    record: dict[str, Any]
-    """The row's record of `tcig.eval.table.tabulated`."""
-    drawn: Drawn | None
+    result: ResultRow
+    """The row's estimates, with intervals cut."""
     ignore: Ignore
     """Treatment of dropped objects in the report's other rows."""
     by_class: list[Estimate]
@@ -117,14 +117,14 @@ class Line(NamedTuple):
     @property
     def tags(self) -> list[str]:
         """Remarks shown beside the name."""
-        tags = remarks(self.record)
+        tags = remarks(self.result)
         tags += ["ceiling"] if self.row.name == CEILING else []
         return tags + (["independence unknown"] if self.row.independence == "unknown" else [])
 
     @property
     def headline(self) -> Estimate:
         """The estimate of `iou_image`."""
-        return Estimate(*(self.record[f"iou_image{end}"] for end in ("", "_low", "_high", "_n")))
+        return self.result.figures[HEADLINE]
 
 
 class Judge(NamedTuple):
@@ -180,29 +180,25 @@ class Judge(NamedTuple):
 
 
 def make_judges(
-    rows: Sequence[Row], frame: pd.DataFrame, layouts: Sequence[Layout], ignore: Ignore
+    rows: Sequence[Row], result: Result, layouts: Sequence[Layout], ignore: Ignore
 ) -> list[Judge]:
     """The judges of the rows, in the rows' order.
 
     Args:
         rows: rows of `tcig.eval.rows.read_rows` under the same `ignore`.
-        frame: their records, of `tcig.eval.table.tabulated`.
+        result: their result.
         layouts: the manifest's.
         ignore: treatment of dropped objects in all rows except one of the ceiling's two.
     """
-    frame = frame.copy()
-    for name in UNIT_METRICS:
-        ends = [f"{name}_low", f"{name}_high"]
-        if name in frame:
-            frame[ends] = frame[ends].clip(0, 1)
     objects = {layout.id: len(layout.regions) for layout in layouts}
     numbers = object_numbers(rows, layouts)
     judges: dict[str, Judge] = {}
-    for row, record in zip(rows, frame.to_dict("records"), strict=True):
+    for row, own in zip(rows, result.rows, strict=True):
+        figures = {n: cut(e) if n in UNIT_METRICS else e for n, e in own.figures.items()}
+        own = own.model_copy(update={"figures": figures})
         parts = by_class(row), by_size(row), by_objects(row, objects, numbers)
-        judge = Judge(row.score.judge, row.score.identity, row.score.score_size, [])
-        lines = judges.setdefault(judge.name, judge).lines
-        lines.append(Line(row, record, drawn_of(row), ignore, *parts))
+        judge = Judge(row.judge, own.judged.identity, own.judged.score_size, [])
+        judges.setdefault(row.judge, judge).lines.append(Line(row, own, ignore, *parts))
     return list(judges.values())
 
 
@@ -225,26 +221,23 @@ def other_headlines(judges: Sequence[Judge], line: Line) -> dict[str, Estimate]:
 
 def _cells(line: Line, metrics: Sequence[str]) -> Iterator[tuple[str, Cell]]:
     """Each column's name and the line's cell."""
-    record, drawn = line.record, line.drawn
-    yield "n", Cell(str(record["n"]), record["n"])
-    yield "failed", Cell(str(record["failed"]), record["failed"])
+    result = line.result
+    yield "n", Cell(str(len(result.samples)), len(result.samples))
+    yield "failed", Cell(str(result.failed), result.failed)
     for name in REDUCTIONS:
-        best = name == "iou_image" and is_best(record)
-        text, ends = written(record, name)
-        yield name, Cell(text, _value(record[name]), ends, best)
+        best = name == HEADLINE and is_best(result)
+        text, ends = written(result, name)
+        yield name, Cell(text, result.figures[name].mean, ends, best)
     for name in metrics:
-        value = _value(record[name])
-        text, bracket, ends = quality_cell(record, name).partition(" [")
+        value = result.figures[name].mean if name in result.figures else None
+        text, bracket, ends = quality_cell(result, name).partition(" [")
         yield name, Cell("", None) if value is None else Cell(text, value, bracket.strip() + ends)
-    yield "of ceiling", Cell(share(record), _value(record["ceiling_share"]))
-    yield "guide − judge", Cell(leakage(record), _value(record["leakage"]))
+    comparison, drawn = result.comparison, result.drawn
+    yield "of ceiling", Cell(share(result), comparison.ceiling_share)
+    yield "guide − judge", Cell(leakage(result), comparison.leakage and comparison.leakage[0])
     seconds = drawn.seconds if drawn else None
     yield "time", Cell(_seconds(seconds), seconds)
     yield "memory", _memory(drawn)
-
-
-def _value(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _seconds(seconds: float | None) -> str:

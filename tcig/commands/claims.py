@@ -121,10 +121,10 @@ def main(argv: list[str]) -> int:
     import pandas as pd
 
     from tcig.data.files import write_whole
-    from tcig.eval.curves import curves_figure
     from tcig.eval.features import ClipEncoder, load_features, photograph_features
     from tcig.eval.judges import load_judge
     from tcig.eval.measure import Networks
+    from tcig.eval.plots import curves_figure
     from tcig.eval.rows import GUIDES
     from tcig.methods.settings import parse_settings
     from tcig.profiles import load_profile

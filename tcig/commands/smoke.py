@@ -89,25 +89,25 @@ def _reached(work: Path, out: Path) -> dict[str, float]:
     """Each row's iou_image of the runs in `work`; writes the table and the figure to `out`."""
     from tcig.data.files import write_whole
     from tcig.data.layout import hash_order, read_manifest
-    from tcig.eval.figures import systems_figure
-    from tcig.eval.table import measured, render
+    from tcig.eval.estimates import result_of
+    from tcig.eval.grids import systems_figure
+    from tcig.eval.table import render
     from tcig.run.folders import find_runs, image_of
 
     out.mkdir(parents=True, exist_ok=True)
     manifest = work / "layouts-smoke.jsonl"
     runs = find_runs(work, manifest)
     runs = {row: runs[row] for row in _rows() if row in runs}
-    frame = measured(list(runs.values()), "none")
-    write_whole(out / "table.md", render(frame, ["iou_image", "iou_foreground"], "md"))
+    result = result_of(list(runs.values()), "none")
+    write_whole(out / "table.md", render(result, ["iou_image", "iou_foreground"], "md"))
     layouts = hash_order(read_manifest(manifest)[1])[:LAYOUTS]
     columns = {row: [image_of(run, layout) for layout in layouts] for row, run in runs.items()}
     whole = {row: images for row, images in columns.items() if None not in images}
     systems_figure(out / "systems.png", layouts, whole)
     reached = {}
-    for record in frame.to_dict("records"):
-        judge = "colours" if record["row"] in EXACT else "miniature"
-        if record["judge"] == judge and record["ignore"] == "none":
-            reached[record["row"]] = record["iou_image"]
+    for row in result.rows:
+        if row.key == (row.row, "colours" if row.row in EXACT else "miniature", "none"):
+            reached[row.row] = row.figures["iou_image"].mean
     return reached
 
 

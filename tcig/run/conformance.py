@@ -13,7 +13,7 @@ from PIL import Image
 from tcig.data.errors import describe
 from tcig.data.layout import Layout
 from tcig.data.voc import LABELS
-from tcig.eval.judges import StagedJudge
+from tcig.eval.judges import Judge
 from tcig.methods.base import Method
 from tcig.models.devices import PLAIN
 from tcig.models.plugins import StateWarning, guard, source_of
@@ -116,7 +116,7 @@ def check_method(
 
 
 def check_judge(
-    judge: StagedJudge,
+    judge: Judge,
     images: Sequence[Image.Image],
     caught: Sequence[warnings.WarningMessage],
 ) -> Iterator[Finding]:
@@ -185,7 +185,7 @@ def _drawn(method: Method, layouts: Sequence[Layout], seeds: Sequence[int]) -> A
     return [np.asarray(image).astype(int) for image in images]
 
 
-def _labels(judge: StagedJudge, images: Sequence[Image.Image]) -> Arrays:
+def _labels(judge: Judge, images: Sequence[Image.Image]) -> Arrays:
     return [each.labels for each in judge.segment(images)]
 
 
@@ -294,7 +294,7 @@ def _honest(images: Arrays) -> Finding:
     return Finding("ok", "failures", "no blank images, and each layout has its own")
 
 
-def _sizes(judge: StagedJudge, images: Sequence[Image.Image]) -> Finding:
+def _sizes(judge: Judge, images: Sequence[Image.Image]) -> Finding:
     """Whether it takes images of other sizes, as profiles have."""
     side = images[0].width
     for other in (side // 2, side + side // 2 + 1):
@@ -310,7 +310,7 @@ def _sizes(judge: StagedJudge, images: Sequence[Image.Image]) -> Finding:
     return Finding("ok", "sizes", "maps have the size of their images, whatever it is")
 
 
-def _empty(judge: StagedJudge, size: tuple[int, int]) -> Finding:
+def _empty(judge: Judge, size: tuple[int, int]) -> Finding:
     """What it sees where nothing is."""
     try:
         (labels,) = _labels(judge, [Image.new("RGB", size, (127, 127, 127))])

@@ -12,8 +12,9 @@ from tcig.data.filters import Filter
 from tcig.data.imperfect import TRUE, imperfect
 from tcig.data.layout import Layout, hash_order, read_manifest, write_manifest
 from tcig.data.shards import Shard
+from tcig.eval.images import Sizes
 from tcig.eval.judges import check_judges, load_judge
-from tcig.eval.score import Sizes, score_images
+from tcig.eval.score import score_images
 from tcig.methods.base import Method
 from tcig.methods.registry import find_row
 from tcig.models.kept import release

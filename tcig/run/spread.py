@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tcig.data.errors import InputError
-from tcig.eval.judges import Kind, StagedJudge, judge_name, load_judge
-from tcig.eval.judging import Seen, Shown, Sizes, judged
-from tcig.eval.score import Spread, score_images
+from tcig.eval.images import SampleImage, Sizes
+from tcig.eval.judges import Judge, judge_name, load_judge
+from tcig.eval.score import JudgedSample, RemoteJudge, Spread, judge_batch, score_images
 from tcig.methods.settings import parse_settings
 from tcig.models.devices import set_tf32
 from tcig.models.kept import release
@@ -77,24 +77,24 @@ def draw(recipe: Recipe, run: str, samples: Sequence[Sample]) -> Iterator[Drawn]
 
 
 @cache
-def _judge(name: str) -> StagedJudge:
+def _judge(name: str) -> Judge:
     global _at_work
     _at_work = None
     release()
     return load_judge(name)[1]
 
 
-def identify(judge: str) -> "Elsewhere":
+def identify(judge: str) -> RemoteJudge:
     """Loads a judge; what it is."""
     loaded = _judge(judge)
-    return Elsewhere(loaded.identity, loaded.kind)
+    return RemoteJudge(loaded.identity, loaded.kind)
 
 
-def look(judge: str, sizes: Sizes, batch: Sequence[Shown]) -> list[Seen]:
+def look(judge: str, sizes: Sizes, batch: Sequence[SampleImage]) -> list[JudgedSample]:
     """What a judge sees in a batch of images."""
     network = _judge(judge)
     set_tf32(False)
-    return judged(network, sizes, batch)
+    return judge_batch(network, sizes, batch)
 
 
 def draw_rows(
@@ -163,14 +163,7 @@ def draw_rows(
     return failed, [store.folder for store in stores.values() if store.done]
 
 
-class Elsewhere(NamedTuple):
-    """A judge that workers have loaded."""
-
-    identity: str
-    kind: Kind
-
-
-def judge_of(pool: Pool, name: str, sizes: Sizes) -> tuple[Elsewhere, Spread]:
+def judge_of(pool: Pool, name: str, sizes: Sizes) -> tuple[RemoteJudge, Spread]:
     """A judge on workers, and how batches of images are given to them.
 
     Raises:
@@ -184,8 +177,7 @@ def judge_of(pool: Pool, name: str, sizes: Sizes) -> tuple[Elsewhere, Spread]:
         )
 
     def spread(batches):
-        read = ([each._replace(content=each.path.read_bytes()) for each in b] for b in batches)
-        tasks = (Task(look, (name, sizes, batch)) for batch in read)
+        tasks = (Task(look, (name, sizes, batch)) for batch in batches)
         for _, found in pool.run(_from(tasks)):
             yield _alive(name, found)
 

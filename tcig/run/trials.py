@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from tcig.data.imperfect import TRUE, imperfect
-from tcig.eval.comparison import paired_test
+from tcig.eval.images import Sizes
 from tcig.eval.judges import Judge
 from tcig.eval.measure import Networks, Photographs, measure_folder
-from tcig.eval.pairs import values
 from tcig.eval.rows import read_rows
-from tcig.eval.score import Sizes, score_images
+from tcig.eval.score import score_images
+from tcig.eval.statistics import paired_test
 from tcig.eval.table import measured
 from tcig.profiles import Profile
 from tcig.run.experiment import Data, generate_row
@@ -101,7 +101,7 @@ def compare(
         if runs[0] == runs[1] or not (record["n"] and record["n_baseline"]):
             gains.append([float("nan")] * 4)
             continue
-        row, baseline = (read_rows([out / run], "none")[0] for run in runs)
-        gains.append(paired_test(values(row), values(baseline), row.layouts, baseline.layouts)[:4])
+        a, b = (read_rows([out / run], "none")[0] for run in runs)
+        gains.append(paired_test(a.value_of(), b.value_of(), a.layouts, b.layouts)[:4])
     columns = ["gain", "gain_low", "gain_high", "gain_p"]
     return trials.assign(**pd.DataFrame(gains, columns=columns, index=trials.index))

@@ -8,7 +8,8 @@ from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
-from tcig.eval.figures import course_figure, samples_figure, stages_figure, systems_figure
+from tcig.eval.grids import samples_figure, stages_figure, systems_figure
+from tcig.eval.plots import course_figure
 
 RED = """
 from PIL import Image

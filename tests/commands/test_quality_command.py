@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tcig.data.emoji import FOLDER as EMOJI
-from tcig.eval.measured import read_quality
+from tcig.eval.quality_records import read_quality
 
 LAYOUTS = 10
 

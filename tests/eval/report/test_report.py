@@ -16,21 +16,21 @@ from report_runs import EVIL, SAMPLES, SIDE, Upper
 from tcig.cli import main
 from tcig.data.files import sha256
 from tcig.data.voc import COLOURS
+from tcig.eval.estimates import build_result, result_of
+from tcig.eval.images import Sizes
 from tcig.eval.iou import reduce
 from tcig.eval.judges import ColourJudge
 from tcig.eval.report.gallery import group_columns, make_gallery, outline, thumbnail
 from tcig.eval.report.plots import breakdown_plot, interval_plot
-from tcig.eval.report.tables import Estimate, make_judges, object_numbers
+from tcig.eval.report.tables import make_judges, object_numbers
+from tcig.eval.results import Estimate
 from tcig.eval.rows import read_rows
-from tcig.eval.score import Sizes, score_images
-from tcig.eval.table import tabulated
-
-NONE = Estimate(np.nan, np.nan, np.nan, 0)
+from tcig.eval.score import score_images
 
 
 def judges_of(folders, layouts):
     rows = read_rows(folders, "none")
-    return make_judges(rows, tabulated(rows), layouts, "none")
+    return make_judges(rows, build_result(rows), layouts, "none")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_the_parts_of_a_row_average_to_its_mean(judges, breakdown, name):
         mean, _, n = reduce(line.row.samples, name)
         assert sum(part.n for part in parts) == n
         assert sum(part.mean * part.n for part in parts) / n == pytest.approx(mean, abs=1e-12)
-        assert all(part.low <= part.mean <= part.high for part in parts if part.low == part.low)
+        assert all(part.low <= part.mean <= part.high for part in parts if part.low is not None)
 
 
 def test_sizes_and_object_numbers_are_the_layouts(judges, gallery, layouts):
@@ -92,7 +92,7 @@ def test_intervals_of_iou_are_cut_at_0_and_1(runs, layouts, tmp_path):
         Image.fromarray(np.array(COLOURS, np.uint8)[labels]).save(folder / f"{layout.id}-0.png")
     manifest = sha256(runs / "layouts.jsonl")
     score_images(folder, layouts, manifest, ("miniature", ColourJudge()), Sizes(SIDE, SIDE))
-    assert tabulated(read_rows([folder], "none"))["iou_image_low"][0] < 0
+    assert result_of([folder], "none").rows[0].figures["iou_image"].low < 0
     (judge,) = judges_of([folder], layouts)
     assert judge.table([])["iou_image"][0].interval.startswith("[0.000, ")
     (line,) = judge.lines
@@ -191,15 +191,20 @@ def test_the_outline_encloses_the_masks():
 
 
 def test_plots_are_deterministic_and_carry_no_style():
-    chosen, other = Estimate(0.25, 0, 0.5, 8), Estimate(0.75, np.nan, np.nan, 1)
+    chosen, other, ceiling = (
+        Estimate(mean=mean, std=None, n=8, low=mean - 0.25, high=mean + 0.25)
+        for mean in (0.25, 0.5, 0.75)
+    )
+    single = chosen.model_copy(update={"n": 1, "low": None, "high": None})
+    none = single.model_copy(update={"n": 0, "mean": None})
 
     def draw():
         bins = ("<5", "5–10")
         return [
-            interval_plot(chosen, [other], Estimate(0.8, 0.7, 0.9, 8)),
-            interval_plot(NONE, [NONE], None),
-            breakdown_plot([chosen, NONE], [[other, NONE]], bins, "%"),
-            breakdown_plot([NONE, NONE], [], bins, "%"),
+            interval_plot(chosen, [other], ceiling),
+            interval_plot(none, [none, single], single),
+            breakdown_plot([chosen, single], [[other, none]], bins, "%"),
+            breakdown_plot([none, none], [], bins, "%"),
         ]
 
     plots = draw()

@@ -9,8 +9,9 @@ import pytest
 from report_runs import EVIL, SAMPLES
 
 from tcig.cli import main
+from tcig.eval.estimates import result_of
 from tcig.eval.rows import read_rows
-from tcig.eval.table import figures, tabulated
+from tcig.eval.table import cells
 
 HTML = "(all) => all.map((node) => node.innerHTML)"
 MAIN = ["iou_image", "iou_region", "iou_dataset", "iou_foreground"]
@@ -33,7 +34,7 @@ def opacity(node):
 
 
 def test_the_table_is_that_of_the_command(page, runs):
-    lines = figures(tabulated(read_rows([runs], "none")), MAIN).to_dict("records")
+    lines = cells(result_of([runs], "none"), MAIN)
     for place, name in enumerate(("miniature", "guide")):
         judge(page, place)
         wanted = [line for line in lines if line["judge"] == name]
