@@ -19,7 +19,6 @@ from tcig.data.runs import run_rows
 from tcig.data.voc import COLOURS
 from tcig.eval.images import open_image
 from tcig.eval.iou import class_iou, foreground_iou, image_iou
-from tcig.eval.report.tables import Judge
 from tcig.eval.rows import Ignore, Row
 from tcig.eval.score_records import label_path
 
@@ -41,21 +40,13 @@ class Column(NamedTuple):
         return next(iter(self.rows.values()))
 
 
-class Scores(NamedTuple):
-    """Values of IoU of one image under one judge; NaN for a class that is wholly covered."""
-
-    image: float
-    foreground: float
-    classes: np.ndarray
-    """In the order of `Layout.classes`."""
-
-
 @dataclass
 class Cell:
     """One image with its scores and overlays by judge, or the error that it failed with."""
 
     error: str = ""
-    scores: dict[str, Scores] = field(default_factory=dict)
+    scores: dict[str, np.ndarray] = field(default_factory=dict)
+    """`iou_image`, `iou_foreground`, and IoU of `Layout.classes`; NaN for a covered class."""
     picture: str = ""
     overlays: dict[str, str] = field(default_factory=dict)
 
@@ -69,19 +60,16 @@ class Entry(NamedTuple):
     outline: str
     cells: list[Cell | None]
 
-    def scores(self, judges: Sequence[Judge]) -> list[list[float | None]]:
-        """`iou_image` by judge and column, None where there is no image."""
-        images = [[cell and cell.scores.get(judge.name) for cell in self.cells] for judge in judges]
-        return [[scores and round(scores.image, 4) for scores in row] for row in images]
+    def scores(self, judge: str) -> list[float | None]:
+        """`iou_image` of each column, None where the judge scored no image."""
+        scores = [cell.scores.get(judge) if cell else None for cell in self.cells]
+        return [None if each is None else round(float(each[0]), 4) for each in scores]
 
-    def best(self, columns: Sequence[Column], judge: str) -> float | None:
-        """The highest `iou_image` among the methods, None with fewer than two of them."""
-        scores = [
-            cell.scores[judge].image
-            for column, cell in zip(columns, self.cells, strict=True)
-            if cell and judge in cell.scores and column.row.is_method
-        ]
-        return max(scores) if len(scores) > 1 else None
+    def is_best(self, score: float, columns: Sequence[Column], judge: str) -> bool:
+        """Whether no method has a higher `iou_image`; false with a single method."""
+        pairs = zip(columns, self.scores(judge), strict=True)
+        scores = [each for column, each in pairs if column.row.is_method and each is not None]
+        return len(scores) > 1 and round(float(score), 4) == max(scores)
 
 
 class Pictures:
@@ -89,7 +77,7 @@ class Pictures:
 
     def __init__(self):
         self._places: dict[bytes, str] = {}
-        self._texts: list[str] = []
+        self.texts: list[str] = []
         self._length = 0
 
     def add(self, content: bytes) -> str:
@@ -101,14 +89,9 @@ class Pictures:
         if content not in self._places:
             text = base64.b64encode(content).decode("ascii")
             self._places[content] = f"{self._length} {len(text)}"
-            self._texts.append(text)
+            self.texts.append(text)
             self._length += len(text)
         return self._places[content]
-
-    @property
-    def text(self) -> str:
-        """The text of all files."""
-        return "".join(self._texts)
 
 
 def group_columns(rows: Sequence[Row], ignore: Ignore) -> list[Column]:
@@ -149,7 +132,7 @@ def make_gallery(
                 labels = layout.class_map(min(side, layout.side))
                 drawn = pictures.add(transparent_map(labels)), pictures.add(outline(labels))
                 entries.append(Entry(layout, sample, *drawn, cells))
-    return entries, pictures.text
+    return entries, "".join(pictures.texts)
 
 
 def _natural(layout: Layout) -> list[str | int]:
@@ -165,8 +148,9 @@ def _scored(column: Column) -> dict[SampleId, Cell]:
         for key, drawn, image, foreground, classes in zip(
             row.score.samples, row.samples.drawn, *values, strict=True
         ):
-            scores = Scores(float(image), float(foreground), classes[drawn])
-            cells.setdefault(key, Cell()).scores[judge] = scores
+            cells.setdefault(key, Cell()).scores[judge] = np.array(
+                [image, foreground, *classes[drawn]]
+            )
     return cells
 
 
@@ -221,7 +205,7 @@ def outline(labels: np.ndarray) -> bytes:
     """The borders of the classes of a label map, (S, S), as SVG lines of constant width."""
     size = 2 * len(labels)
     shape = f'<path id="a" d="{"".join(_borders(labels))}" vector-effect="non-scaling-stroke"/>'
-    strokes = (("#000", 4), ("#fff", 2))
+    strokes = (("#000", 2.5), ("#fff", 1.25))
     lines = "".join(f'<use href="#a" stroke="{c}" stroke-width="{w}"/>' for c, w in strokes)
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="1 1 {size} {size}" fill="none">'
     return f"{svg}<defs>{shape}</defs>{lines}</svg>".encode()

@@ -7,6 +7,10 @@ const all = (selector, node = document) => [...node.querySelectorAll(selector)];
 const tables = all(".results").map((table) => ({ table, rows: [...table.tBodies[0].rows] }));
 const sorting = { name: null, descending: true };
 
+const isEmpty = (text) => text === "" || text === "-";
+const compare = (one, two) => // as numbers, else as names
+  parseFloat(one) - parseFloat(two) || one.localeCompare(two, "en");
+
 function sortBy(name) {
   const descendingFirst = name !== "row";
   if (sorting.name !== name) Object.assign(sorting, { name, descending: descendingFirst });
@@ -19,11 +23,10 @@ function sortBy(name) {
     if (place >= 0) {
       heads[place].setAttribute("aria-sort", sorting.descending ? "descending" : "ascending");
     }
-    const value = (row) => row.cells[place]?.dataset.value ?? "";
-    const compare = (a, b) => name === "row" ? a.localeCompare(b, "en", { numeric: true }) : a - b;
+    const text = (row) => row.cells[place]?.textContent.trim() ?? "";
     table.tBodies[0].append(...rows.toSorted((a, b) => {
-      const [one, two] = [value(a), value(b)];
-      if (one === "" || two === "") return (one === "") - (two === ""); // empty cells come last
+      const [one, two] = [text(a), text(b)];
+      if (isEmpty(one) || isEmpty(two)) return isEmpty(one) - isEmpty(two); // these come last
       return sorting.descending ? compare(two, one) : compare(one, two);
     }));
   }

@@ -23,9 +23,9 @@ from tcig.eval.report.gallery import group_columns, make_gallery
 from tcig.eval.report.plots import breakdown_plot, interval_plot
 from tcig.eval.report.tables import (
     SIZE_NAMES,
+    cut_intervals,
     describe,
     make_judges,
-    object_numbers,
     other_headlines,
 )
 from tcig.eval.rows import Ignore, Row
@@ -60,8 +60,7 @@ def write_report(
     """
     header, layouts = manifest
     columns = group_columns(rows, ignore)
-    result = build_result(rows, command)
-    metrics = metrics_of(result)
+    result = cut_intervals(build_result(rows, command))
     judges = make_judges(rows, result, layouts, ignore)
     entries, pictures = make_gallery(columns, layouts, side)
     context = {
@@ -69,7 +68,6 @@ def write_report(
         "columns": columns,
         "colours": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in COLOURS],
         "side": min(side, max(row.score.image_size for row in rows)),
-        "metrics": metrics,
         "made": result.made,
         "manifest": result.manifest,
         "header": header.model_dump(mode="json"),
@@ -78,8 +76,9 @@ def write_report(
         "drawn": {row.folder: own.drawn for row, own in zip(rows, result.rows, strict=True)},
         "labels": LABELS,
         "sizes": SIZE_NAMES,
-        "numbers": object_numbers(rows, layouts),
-        "notes": [*quality_notes(result, metrics), *stale_of(result)],
+        "numbers": sorted({len(layout.regions) for layout in layouts}),
+        "notes": quality_notes(result, metrics_of(result)),
+        "stale": stale_of(result),
         "same_samples": len({tuple(sorted(row.samples)) for row in result.rows}) == 1,
         "published": _published(),
         "entries": entries,

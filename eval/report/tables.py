@@ -4,7 +4,7 @@ Each part of a breakdown is a mean over some of the values of a reduction of `tc
 parts of a row, weighted by their n, give the mean in the table.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +12,11 @@ import numpy as np
 from tcig.data.layout import Layout
 from tcig.data.voc import NUM_LABELS
 from tcig.eval.iou import REDUCTIONS, class_iou, image_iou
-from tcig.eval.quality_table import quality_cell
+from tcig.eval.quality_table import metrics_of
 from tcig.eval.results import Drawn, Estimate, Result, ResultRow
 from tcig.eval.rows import CEILING, GUIDES, HEADLINE, Ignore, Row
 from tcig.eval.statistics import by_layout, interval, mean_of
-from tcig.eval.table import is_best, leakage, remarks, share, written
+from tcig.eval.table import INDEPENDENT, LEAKAGE, SHARE, cells, remarks
 
 UNIT_METRICS = (*REDUCTIONS, "boundary_iou", "recall_iou", "recall_iou_dense")
 """Metrics with values in [0, 1]: the report cuts their intervals there."""
@@ -45,16 +45,11 @@ def by_size(row: Row) -> list[Estimate]:
     return [_estimate(np.where(bins == number, values, np.nan), row) for number in numbers]
 
 
-def by_objects(row: Row, objects: Mapping[str, int], numbers: Sequence[int]) -> list[Estimate]:
-    """`iou_image` of the layouts with each number of objects.
-
-    Args:
-        row: N samples.
-        objects: number of objects by layout id.
-        numbers: the numbers to report.
-    """
+def by_objects(row: Row, objects: Mapping[str, int]) -> list[Estimate]:
+    """`iou_image` of the layouts with each number of `objects`, a number for each layout id."""
     values = image_iou(row.samples)[:, None]
     counts = np.array([objects[layout] for layout in row.layouts])[:, None]
+    numbers = sorted(set(objects.values()))
     return [_estimate(np.where(counts == number, values, np.nan), row) for number in numbers]
 
 
@@ -77,6 +72,15 @@ def cut(estimate: Estimate) -> Estimate:
     return estimate.model_copy(update=ends)
 
 
+def cut_intervals(result: Result) -> Result:
+    """The result with the intervals of `UNIT_METRICS` cut at 0 and 1."""
+    rows = []
+    for row in result.rows:
+        figures = {name: cut(e) if name in UNIT_METRICS else e for name, e in row.figures.items()}
+        rows.append(row.model_copy(update={"figures": figures}))
+    return result.model_copy(update={"rows": rows})
+
+
 def describe(estimate: Estimate) -> str:
     """The estimate in a few words."""
     if estimate.mean is None:
@@ -85,23 +89,15 @@ def describe(estimate: Estimate) -> str:
     return f"{estimate.mean:.2f}{ends}, n {estimate.n}"
 
 
-class Cell(NamedTuple):
-    """One cell of the table; its value, None where there is none, is the sort key."""
-
-    text: str
-    value: float | None
-    interval: str = ""
-    best: bool = False
-
-
 class Line(NamedTuple):
     """A row under one judge."""
 
     row: Row
     result: ResultRow
-    """The row's estimates, with intervals cut."""
     ignore: Ignore
     """Treatment of dropped objects in the report's other rows."""
+    cells: dict[str, str]
+    """The row's texts in the table by column."""
     by_class: list[Estimate]
     by_size: list[Estimate]
     by_objects: list[Estimate]
@@ -118,8 +114,7 @@ class Line(NamedTuple):
     def tags(self) -> list[str]:
         """Remarks shown beside the name."""
         tags = remarks(self.result)
-        tags += ["ceiling"] if self.row.name == CEILING else []
-        return tags + (["independence unknown"] if self.row.independence == "unknown" else [])
+        return tags + (["ceiling"] if self.row.name == CEILING else [])
 
     @property
     def headline(self) -> Estimate:
@@ -152,31 +147,16 @@ class Judge(NamedTuple):
         return "guide" if rows["guide"] else "unknown" if rows["unknown"] else "independent"
 
     @property
+    def columns(self) -> list[str]:
+        """The columns of the table in which a row has a value."""
+        names = self.lines[0].cells
+        return [n for n in names if any(line.cells[n] not in ("", "-") for line in self.lines)]
+
+    @property
     def ceiling(self) -> Estimate | None:
         """The photographs' estimate, with dropped objects treated as in the other rows."""
         rows = (line for line in self.lines if line.row.name == CEILING)
         return next((line.headline for line in rows if line.row.ignore == line.ignore), None)
-
-    @property
-    def classes(self) -> list[int]:
-        """The classes that an image of a row has."""
-        return [
-            index
-            for index in range(NUM_LABELS)
-            if any(line.by_class[index].n for line in self.lines)
-        ]
-
-    def table(self, metrics: Sequence[str]) -> dict[str, list[Cell]]:
-        """The cells of each column that has a value, one per line."""
-        columns: dict[str, list[Cell]] = {}
-        for line in self.lines:
-            for name, cell in _cells(line, metrics):
-                columns.setdefault(name, []).append(cell)
-        return {
-            name: cells
-            for name, cells in columns.items()
-            if any(cell.value is not None for cell in cells)
-        }
 
 
 def make_judges(
@@ -186,26 +166,20 @@ def make_judges(
 
     Args:
         rows: rows of `tcig.eval.rows.read_rows` under the same `ignore`.
-        result: their result.
+        result: their result, of `cut_intervals`.
         layouts: the manifest's.
         ignore: treatment of dropped objects in all rows except one of the ceiling's two.
     """
     objects = {layout.id: len(layout.regions) for layout in layouts}
-    numbers = object_numbers(rows, layouts)
+    names = [*REDUCTIONS, *metrics_of(result)]
     judges: dict[str, Judge] = {}
-    for row, own in zip(rows, result.rows, strict=True):
-        figures = {n: cut(e) if n in UNIT_METRICS else e for n, e in own.figures.items()}
-        own = own.model_copy(update={"figures": figures})
-        parts = by_class(row), by_size(row), by_objects(row, objects, numbers)
+    for row, own, texts in zip(rows, result.rows, cells(result, names), strict=False):
+        cells_of_row = {name: texts[name] for name in (INDEPENDENT, "n", *names, SHARE, LEAKAGE)}
+        parts = by_class(row), by_size(row), by_objects(row, objects)
         judge = Judge(row.judge, own.judged.identity, own.judged.score_size, [])
-        judges.setdefault(row.judge, judge).lines.append(Line(row, own, ignore, *parts))
+        line = Line(row, own, ignore, cells_of_row | _drawn_cells(own.drawn), *parts)
+        judges.setdefault(row.judge, judge).lines.append(line)
     return list(judges.values())
-
-
-def object_numbers(rows: Sequence[Row], layouts: Sequence[Layout]) -> list[int]:
-    """The numbers of objects that the rows' layouts have."""
-    used = {layout for row in rows for layout in row.layouts}
-    return sorted({len(layout.regions) for layout in layouts if layout.id in used})
 
 
 def other_headlines(judges: Sequence[Judge], line: Line) -> dict[str, Estimate]:
@@ -219,38 +193,13 @@ def other_headlines(judges: Sequence[Judge], line: Line) -> dict[str, Estimate]:
     }
 
 
-def _cells(line: Line, metrics: Sequence[str]) -> Iterator[tuple[str, Cell]]:
-    """Each column's name and the line's cell."""
-    result = line.result
-    yield "n", Cell(str(len(result.samples)), len(result.samples))
-    yield "failed", Cell(str(result.failed), result.failed)
-    for name in REDUCTIONS:
-        best = name == HEADLINE and is_best(result)
-        text, ends = written(result, name)
-        yield name, Cell(text, result.figures[name].mean, ends, best)
-    for name in metrics:
-        value = result.figures[name].mean if name in result.figures else None
-        text, bracket, ends = quality_cell(result, name).partition(" [")
-        yield name, Cell("", None) if value is None else Cell(text, value, bracket.strip() + ends)
-    comparison, drawn = result.comparison, result.drawn
-    yield "of ceiling", Cell(share(result), comparison.ceiling_share)
-    yield "guide − judge", Cell(leakage(result), comparison.leakage and comparison.leakage[0])
-    seconds = drawn.seconds if drawn else None
-    yield "time", Cell(_seconds(seconds), seconds)
-    yield "memory", _memory(drawn)
-
-
-def _seconds(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    return "< 0.01 s" if seconds < 0.01 else f"{seconds:.{2 if seconds < 10 else 1}f} s"
-
-
-def _memory(drawn: Drawn | None) -> Cell:
-    """Peak memory of the GPU, or of the process where no GPU was used."""
-    gpu = drawn and drawn.peak_device_mib
-    mib = gpu if gpu is not None else drawn and drawn.peak_mib
-    if mib is None:
-        return Cell("", None)
-    text = f"{mib} MiB" if mib < 1024 else f"{mib / 1024:.1f} GiB"
-    return Cell(text if gpu is None else f"{text} GPU", mib)
+def _drawn_cells(drawn: Drawn | None) -> dict[str, str]:
+    """Mean time for an image, and peak memory of the GPU, or else of the process."""
+    cells = {"time": "", "memory": ""}
+    if drawn and drawn.seconds is not None:
+        cells["time"] = f"{drawn.seconds:.{2 if drawn.seconds < 10 else 1}f} s"
+    if drawn and drawn.peak_device_mib is not None:
+        cells["memory"] = f"{drawn.peak_device_mib / 1024:.1f} GiB GPU"
+    elif drawn and drawn.peak_mib is not None:
+        cells["memory"] = f"{drawn.peak_mib / 1024:.1f} GiB"
+    return cells
