@@ -114,6 +114,7 @@ class RecordStore(Generic[Header, Record]):
 
     def __exit__(self, *_) -> None:
         self._resources.close()
+        self._file = None
 
     def _is_current(self) -> bool:
         stored = read_header(self.path, type(self.header))

@@ -15,6 +15,7 @@ from tcig.data.errors import InputError
 from tcig.data.files import read_file
 from tcig.data.imperfect import TRUE
 from tcig.data.records import Count, LayoutId, Pair, Seconds, read_records, record_files
+from tcig.data.seeds import TASK
 
 SCHEMA = 4
 
@@ -48,7 +49,7 @@ class RunSpec(BaseModel):
     """See `tcig.models.devices.Compute`."""
     masks: str = TRUE
     """How the method saw the masks, see `tcig.data.imperfect`."""
-    seeds: str | None = None
+    seeds: str = TASK
     """Version of the seeds, see `tcig.data.seeds`."""
 
     @property

@@ -21,16 +21,16 @@ NEAREST = 1000
 
 
 def ceiling() -> tuple[float, float]:
-    """Mean and ± of the published row `real`."""
+    """Returns mean and ± of the published row `real`."""
     (row,) = (figure for figure in cited() if figure.row == "real")
     return float(row.mean), float(row.std)
 
 
 def visible_shares(layout: Layout, size: int) -> dict[int, float]:
-    """Of each class of a layout the share of its own pixels that no smaller object covers.
+    """Returns, by class of a layout, the share of its pixels that no smaller object covers.
 
     Args:
-        layout: its regions.
+        layout: with its regions.
         size: side at which the class map is compared, pixels.
     """
     labels, shares = layout.class_map(size), {}
@@ -49,7 +49,7 @@ def calibration(
     layouts: Sequence[Layout] = (),
     sliver: float = 0.0,
 ) -> pd.DataFrame:
-    """Every reading, judge, treatment of dropped objects and reduction of scored photographs.
+    """Returns every reading, judge, treatment of dropped objects and reduction of photographs.
 
     Args:
         folder: the scored row `real` of a manifest that has the layouts of all readings.
@@ -63,7 +63,6 @@ def calibration(
         (from the published figures), `distance` (the larger of both) and `lands` (both are equal to
         them when rounded as they are), the nearest first.
     """
-    mean, std = ceiling()
     records = []
     for score, rows in read_scores(folder):
         hidden = {
@@ -79,33 +78,22 @@ def calibration(
                 if row["layout"] in ids:
                     slivers += len(row["classes"]) - len(kept)
                     chosen += [row | {"classes": kept}] if kept else []
-            if not chosen:
-                continue
-            for ignore in COUNTS:
+            for ignore in COUNTS if chosen else ():
                 samples = samples_of(chosen, ignore)
+                conditions = {"reading": reading, "judge": score.judge, "ignore": ignore}
                 for name in NAMES:
-                    found = reduce(samples, name)
-                    apart = abs(found.mean - mean), abs(found.std - std)
-                    records.append(
-                        {
-                            "reading": reading,
-                            "judge": score.judge,
-                            "ignore": ignore,
-                            "reduction": name,
-                            "n": found.n,
-                            "slivers": slivers,
-                            "mean": found.mean,
-                            "std": found.std,
-                            "mean_distance": apart[0],
-                            "std_distance": apart[1],
-                            "distance": max(apart),
-                            "lands": (round(found.mean, 2), round(found.std, 2)) == (mean, std),
-                        }
-                    )
-    frame = pd.DataFrame(records)
+                    mean, std, n = reduce(samples, name)
+                    counts = {"reduction": name, "n": n, "slivers": slivers}
+                    records.append(conditions | counts | {"mean": mean, "std": std})
+    frame, (mean, std) = pd.DataFrame(records), ceiling()
+    frame["mean_distance"] = (frame["mean"] - mean).abs()
+    frame["std_distance"] = (frame["std"] - std).abs()
+    frame["distance"] = frame[["mean_distance", "std_distance"]].max(axis=1)
+    printed = frame[["mean", "std"]].map(lambda value: round(value, 2))
+    frame["lands"] = (printed == [mean, std]).all(axis=1)
     return frame.sort_values("distance", kind="stable").reset_index(drop=True)
 
 
 def nearest_subsets(counts: list[dict], number: int = 3) -> list[dict]:
-    """The rows of `tcig.data.filters.count_table` nearest to `NEAREST` images."""
+    """Returns the rows of `tcig.data.filters.count_table` nearest to `NEAREST` images."""
     return sorted(counts, key=lambda row: abs(row["images"] - NEAREST))[:number]

@@ -128,8 +128,9 @@ def _measure(
 ) -> Iterator[tuple[QualityRecord, dict[str, np.ndarray]]]:
     """Yields the record and the features of each image that is not known."""
     texts: dict[str, torch.Tensor] = {}
-    total, title = len(images.samples), f"{images.folder.name}, quality"
-    with tqdm(total=total, initial=len(known), desc=title, disable=None) as bar:
+    total, number = len(images.samples), len(known.keys() & set(images.pairs))
+    title = f"{images.folder.name}, quality"
+    with tqdm(total=total, initial=number, desc=title, disable=None) as bar:
         for batch in images.changed(known):
             texts = texts or _encode_texts([layout for layout, _ in images.samples], networks)
             yield from _measure_batch(batch, texts, networks, sizes)

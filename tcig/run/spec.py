@@ -11,7 +11,6 @@ from tcig.data.errors import InputError, shown
 from tcig.data.imperfect import TRUE
 from tcig.data.layout import Layout
 from tcig.data.runs import RunSpec
-from tcig.data.seeds import TASK
 from tcig.methods.base import Context, Cost, Method
 from tcig.methods.registry import ROWS, find_row, installed, load_method
 from tcig.methods.settings import build_options, merge_settings, parse_settings, recorded
@@ -194,6 +193,5 @@ def set_up(
         weights=weights,
         manifest=manifest,
         masks=masks,
-        seeds=TASK,
     )
     return spec, method

@@ -61,7 +61,8 @@ def test_what_is_compared_is_there(serial):
     batches = [json.loads(row)["batch"] for row in serial[find(serial, r"si-\w+/rows.jsonl")]]
     assert sorted(batches) == [4] * 4 + [8] * 16
     rows = serial[find(serial, r"si-\w+/scores/miniature/rows.jsonl")]
-    assert any(iou > 0.2 for row in rows for iou in json.loads(row)["iou"].values())
+    pixels = [each for row in rows for each in json.loads(row)["confusion"]]
+    assert any(truth == predicted > 0 for truth, predicted, _ in pixels)
 
 
 def find(found, pattern):

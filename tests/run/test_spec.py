@@ -46,7 +46,6 @@ def test_hash_does_not_depend_on_the_order_of_options():
 @pytest.mark.parametrize(
     "change",
     [
-        {"schema_version": 1},
         {"method": "bld"},
         {"version": 3},
         {"code": "c0de"},
@@ -71,7 +70,6 @@ def test_hash_changes_with_every_field(change):
 
 def test_every_field_is_covered_above():
     assert set(RunSpec.model_fields) == {
-        "schema_version",
         "method",
         "version",
         "code",
