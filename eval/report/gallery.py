@@ -5,7 +5,6 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,25 +18,13 @@ from tcig.data.runs import run_rows
 from tcig.data.voc import COLOURS
 from tcig.eval.images import open_image
 from tcig.eval.iou import class_iou, foreground_iou, image_iou
-from tcig.eval.rows import Ignore, Row
+from tcig.eval.rows import Row
 from tcig.eval.score_records import label_path
 
 QUALITY = 80
 """Quality of WebP: Pillow's default."""
 SampleId = tuple[str, int]
 """Layout id and sample index."""
-
-
-class Column(NamedTuple):
-    """A folder of images, and its row under each judge by the judge's name."""
-
-    folder: Path
-    rows: dict[str, Row]
-
-    @property
-    def row(self) -> Row:
-        """The row under the first judge."""
-        return next(iter(self.rows.values()))
 
 
 @dataclass
@@ -65,11 +52,11 @@ class Entry(NamedTuple):
         scores = [cell.scores.get(judge) if cell else None for cell in self.cells]
         return [None if each is None else round(float(each[0]), 4) for each in scores]
 
-    def is_best(self, score: float, columns: Sequence[Column], judge: str) -> bool:
-        """Whether no method has a higher `iou_image`; false with a single method."""
+    def best(self, columns: Sequence[Row], judge: str) -> float | None:
+        """The highest `iou_image` among the methods, None with fewer than two of them."""
         pairs = zip(columns, self.scores(judge), strict=True)
-        scores = [each for column, each in pairs if column.row.is_method and each is not None]
-        return len(scores) > 1 and round(float(score), 4) == max(scores)
+        scores = [score for row, score in pairs if row.is_method and score is not None]
+        return max(scores) if len(scores) > 1 else None
 
 
 class Pictures:
@@ -94,22 +81,13 @@ class Pictures:
         return self._places[content]
 
 
-def group_columns(rows: Sequence[Row], ignore: Ignore) -> list[Column]:
-    """One column for each folder, in the rows' order."""
-    folders: dict[Path, dict[str, Row]] = {}
-    for row in rows:
-        if row.ignore == ignore:
-            folders.setdefault(row.folder, {})[row.score.judge] = row
-    return [Column(folder, judged) for folder, judged in folders.items()]
-
-
 def make_gallery(
-    columns: Sequence[Column], layouts: Sequence[Layout], side: int
+    columns: Sequence[Sequence[Row]], layouts: Sequence[Layout], side: int
 ) -> tuple[list[Entry], str]:
     """Every sample that a column has or failed at, in the natural order of the layouts' ids.
 
     Args:
-        columns: the folders.
+        columns: the rows of each folder, one for each judge.
         layouts: all layouts of the manifest.
         side: side of the pictures in pixels; smaller images keep their size.
 
@@ -119,15 +97,15 @@ def make_gallery(
     Raises:
         InputError: an image or a label map that was scored is missing or changed.
     """
-    by_column = [_failures(column, layouts) | _scored(column) for column in columns]
+    by_column = [_failures(rows, layouts) | _scored(rows) for rows in columns]
     samples = sorted({key[1] for cells in by_column for key in cells})
     pictures, entries = Pictures(), []
     for layout in tqdm(sorted(layouts, key=_natural), desc="thumbnails", disable=None):
         for sample in samples:
             cells = [each.get((layout.id, sample)) for each in by_column]
-            for column, cell in zip(columns, cells, strict=True):
+            for rows, cell in zip(columns, cells, strict=True):
                 if cell and cell.scores:
-                    _add_pictures(pictures, column, cell, (layout.id, sample), side)
+                    _add_pictures(pictures, rows[0], cell, (layout.id, sample), side)
             if any(cells):
                 labels = layout.class_map(min(side, layout.side))
                 drawn = pictures.add(transparent_map(labels)), pictures.add(outline(labels))
@@ -140,25 +118,25 @@ def _natural(layout: Layout) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", layout.id)]
 
 
-def _scored(column: Column) -> dict[SampleId, Cell]:
+def _scored(rows: Sequence[Row]) -> dict[SampleId, Cell]:
     """A cell for each image, with the scores by all judges."""
     cells: dict[SampleId, Cell] = {}
-    for judge, row in column.rows.items():
+    for row in rows:
         values = image_iou(row.samples), foreground_iou(row.samples), class_iou(row.samples)
         for key, drawn, image, foreground, classes in zip(
             row.score.samples, row.samples.drawn, *values, strict=True
         ):
-            cells.setdefault(key, Cell()).scores[judge] = np.array(
+            cells.setdefault(key, Cell()).scores[row.judge] = np.array(
                 [image, foreground, *classes[drawn]]
             )
     return cells
 
 
-def _failures(column: Column, layouts: Sequence[Layout]) -> dict[SampleId, Cell]:
+def _failures(rows: Sequence[Row], layouts: Sequence[Layout]) -> dict[SampleId, Cell]:
     """The samples that the scores count as failed: the first ones in the order of generation."""
-    errors = {(row["layout"], row["sample"]): row["error"] for row in run_rows(column.folder)}
+    errors = {(row["layout"], row["sample"]): row["error"] for row in run_rows(rows[0].folder)}
     cells = {}
-    for row in column.rows.values():
+    for row in rows:
         scored = set(row.score.samples)
         samples = sorted({sample for _, sample in (*errors, *scored)})
         keys = [(layout.id, sample) for layout in hash_order(layouts) for sample in samples]
@@ -167,13 +145,12 @@ def _failures(column: Column, layouts: Sequence[Layout]) -> dict[SampleId, Cell]
     return cells
 
 
-def _add_pictures(pictures: Pictures, column: Column, cell: Cell, key: SampleId, side: int) -> None:
-    score = column.row.score
-    path = column.folder / f"{key[0]}-{key[1]}.png"
-    image = open_image(path, score.image_size, score.resized)
+def _add_pictures(pictures: Pictures, row: Row, cell: Cell, key: SampleId, side: int) -> None:
+    path = row.folder / f"{key[0]}-{key[1]}.png"
+    image = open_image(path, row.score.image_size, row.score.resized)
     cell.picture = pictures.add(thumbnail(image, side))
     for judge in cell.scores:
-        labels = load_label_map(label_path(column.folder / "scores" / judge, *key))
+        labels = load_label_map(label_path(row.folder / "scores" / judge, *key))
         small = resize_nearest(labels, min(side, len(labels)))
         cell.overlays[judge] = pictures.add(transparent_map(small))
 

@@ -32,9 +32,9 @@ function sortBy(name) {
   }
 }
 
-for (const button of all(".results button")) {
+all(".results button").forEach((button) => {
   button.addEventListener("click", () => sortBy(button.textContent));
-}
+});
 
 // The gallery: entries are filtered and ordered by their scores under the chosen judge.
 const columns = all(".chips input");

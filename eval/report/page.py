@@ -19,7 +19,7 @@ from tcig.eval.estimates import build_result
 from tcig.eval.pairs import ALPHA
 from tcig.eval.published import Published, published
 from tcig.eval.quality_table import metrics_of, quality_notes, stale_of
-from tcig.eval.report.gallery import group_columns, make_gallery
+from tcig.eval.report.gallery import make_gallery
 from tcig.eval.report.plots import breakdown_plot, interval_plot
 from tcig.eval.report.tables import (
     SIZE_NAMES,
@@ -59,13 +59,16 @@ def write_report(
         InputError: an image or a label map that was scored is missing or changed.
     """
     header, layouts = manifest
-    columns = group_columns(rows, ignore)
+    columns: dict[Path, list[Row]] = {}
+    for row in rows:
+        if row.ignore == ignore:
+            columns.setdefault(row.folder, []).append(row)
     result = cut_intervals(build_result(rows, command))
     judges = make_judges(rows, result, layouts, ignore)
-    entries, pictures = make_gallery(columns, layouts, side)
+    entries, pictures = make_gallery(list(columns.values()), layouts, side)
     context = {
         "judges": judges,
-        "columns": columns,
+        "columns": [of_folder[0] for of_folder in columns.values()],
         "colours": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in COLOURS],
         "side": min(side, max(row.score.image_size for row in rows)),
         "made": result.made,

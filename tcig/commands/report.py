@@ -45,7 +45,6 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig report`."""
     options = parse(Options, argv, "report", __doc__)
-    from tcig.data.files import sha256
     from tcig.data.layout import read_manifest
     from tcig.eval.report.page import write_report
     from tcig.eval.rows import judged_by, read_rows
@@ -56,17 +55,8 @@ def main(argv: list[str]) -> int:
         raise InputError(f"--thumbnail {options.thumbnail}: give {SIDES[0]} to {SIDES[1]} pixels.")
     rows = read_rows(options.folders, options.ignore)
     rows = judged_by(rows, options.judge) if options.judge else rows
-    wanted = rows[0].score.manifest
-    if options.layouts is None:
-        path = _find_manifest([*(row.folder for row in rows), *options.folders], wanted)
-    elif not options.layouts.is_file():
-        raise InputError(f"--layouts {options.layouts} is not a file.")
-    elif sha256(options.layouts) != wanted:
-        raise InputError(
-            f"{options.layouts} is not the manifest of these scores ({wanted[:8]}): give their own."
-        )
-    else:
-        path = options.layouts
+    folders = [*(row.folder for row in rows), *options.folders]
+    path = _find_manifest(options.layouts, folders, rows[0].score.manifest)
     manifest = read_manifest(path)
     command = ["tcig", "report", *argv]
     settings = options.ignore, command, options.thumbnail
@@ -76,14 +66,17 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _find_manifest(folders: Sequence[Path], wanted: str) -> Path:
-    """The manifest with the hash `wanted` in a folder or beside it."""
+def _find_manifest(given: Path | None, folders: Sequence[Path], wanted: str) -> Path:
+    """The manifest with the hash `wanted`: the one given, or one in a folder or beside it."""
     from tcig.data.files import sha256
 
-    for folder in dict.fromkeys(path.resolve() for path in folders):
-        for path in sorted([*folder.glob("*.jsonl"), *folder.parent.glob("*.jsonl")]):
-            if sha256(path) == wanted:
-                return path
+    places = dict.fromkeys(place for path in folders for place in (path, path.resolve().parent))
+    paths = [given] if given else [path for place in places for path in place.glob("*.jsonl")]
+    for path in paths:
+        if path.is_file() and sha256(path) == wanted:
+            return path
+    if given:
+        raise InputError(f"--layouts {given} is not the manifest of these scores ({wanted[:8]}).")
     raise InputError(
         f"the manifest of these scores ({wanted[:8]}) is neither in the folders nor beside them: "
         "give it as --layouts FILE."

@@ -20,7 +20,7 @@ from tcig.eval.estimates import build_result, result_of
 from tcig.eval.images import Sizes
 from tcig.eval.iou import reduce
 from tcig.eval.judges import ColourJudge
-from tcig.eval.report.gallery import group_columns, make_gallery, outline, thumbnail
+from tcig.eval.report.gallery import make_gallery, outline, thumbnail
 from tcig.eval.report.plots import breakdown_plot, interval_plot
 from tcig.eval.report.tables import cut_intervals, make_judges
 from tcig.eval.results import Estimate
@@ -33,6 +33,14 @@ def judges_of(folders, layouts):
     return make_judges(rows, cut_intervals(build_result(rows)), layouts, "none")
 
 
+def columns_of(folders):
+    columns = {}
+    for row in read_rows(folders, "none"):
+        if row.ignore == "none":
+            columns.setdefault(row.folder, []).append(row)
+    return list(columns.values())
+
+
 @pytest.fixture(scope="module")
 def judges(runs, layouts):
     return judges_of([runs], layouts)
@@ -40,7 +48,7 @@ def judges(runs, layouts):
 
 @pytest.fixture(scope="module")
 def gallery(runs, layouts):
-    return make_gallery(group_columns(read_rows([runs], "none"), "none"), layouts, SIDE)
+    return make_gallery(columns_of([runs]), layouts, SIDE)
 
 
 def line_of(judges, row, judge):
@@ -136,8 +144,7 @@ def test_only_the_failures_of_what_was_scored_are_shown(runs, layouts, tmp_path)
     (folder / "rows.jsonl").write_text("".join(lost))
     manifest, judge = sha256(runs / "layouts.jsonl"), ("miniature", ColourJudge())
     score_images(folder, layouts, manifest, judge, Sizes(SIDE, SIDE), limit=3)
-    columns = group_columns(read_rows([folder], "none"), "none")
-    entries, _ = make_gallery(columns, layouts, SIDE)
+    entries, _ = make_gallery(columns_of([folder]), layouts, SIDE)
     assert [entry.layout.id for entry in entries if entry.cells[0].error] == [layouts[2].id]
 
 
