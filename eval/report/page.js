@@ -1,147 +1,148 @@
 "use strict";
-// Text from outside becomes text nodes and attributes, never markup.
-const data = JSON.parse(document.getElementById("data").textContent);
-const SVG = "http://www.w3.org/2000/svg";
-const state = { judge: data.judges[0].name };
-
+// Tables, plots and entries stand in the page. This script sorts, filters and fills in pictures.
 const find = (id) => document.getElementById(id);
+const all = (selector, node = document) => [...node.querySelectorAll(selector)];
 
-/** An element ("svg:line" for SVG's) with attributes, of which null and false are left out. */
-function make(name, attributes = {}, ...children) {
-  const svg = name.startsWith("svg:");
-  const node = svg ? document.createElementNS(SVG, name.slice(4)) : document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (value !== null && value !== false) node.setAttribute(key, value === true ? "" : value);
+// The tables: sorted by a column, then the other way round, then in their own order.
+const tables = all(".results").map((table) => ({ table, rows: [...table.tBodies[0].rows] }));
+const sorting = { name: null, descending: true };
+
+const isEmpty = (text) => text === "" || text === "-";
+const compare = (one, two) => // as numbers, else as names
+  parseFloat(one) - parseFloat(two) || one.localeCompare(two, "en");
+
+function sortBy(name) {
+  const descendingFirst = name !== "row";
+  if (sorting.name !== name) Object.assign(sorting, { name, descending: descendingFirst });
+  else if (sorting.descending === descendingFirst) sorting.descending = !descendingFirst;
+  else sorting.name = null;
+  for (const { table, rows } of tables) {
+    const heads = [...table.tHead.rows[0].cells];
+    const place = heads.findIndex((head) => head.textContent === sorting.name);
+    heads.forEach((head) => head.removeAttribute("aria-sort"));
+    if (place >= 0) {
+      heads[place].setAttribute("aria-sort", sorting.descending ? "descending" : "ascending");
+    }
+    const text = (row) => row.cells[place]?.textContent.trim() ?? "";
+    table.tBodies[0].append(...rows.toSorted((a, b) => {
+      const [one, two] = [text(a), text(b)];
+      if (isEmpty(one) || isEmpty(two)) return isEmpty(one) - isEmpty(two); // these come last
+      return sorting.descending ? compare(two, one) : compare(one, two);
+    }));
   }
-  node.append(...children.filter((child) => child !== null));
-  return node;
 }
 
-/** As `--share` of a style, 0 to 100%. */
-function shared(node, value) {
-  node.style.setProperty("--share", `${Math.round(100 * Math.min(1, Math.max(0, value)))}%`);
-  return node;
+all(".results button").forEach((button) => {
+  button.addEventListener("click", () => sortBy(button.textContent));
+});
+
+// The gallery: entries are filtered and ordered by their scores under the chosen judge.
+const columns = all(".chips input");
+const entries = all(".entry").map((node) => ({
+  node, classes: node.dataset.classes.split(" "), scores: JSON.parse(node.dataset.scores),
+}));
+const judge = () => Number(document.querySelector("#judges :checked").value);
+
+function mean(scores) {
+  const shown = columns.filter((column) => column.checked);
+  const methods = shown.filter((column) => "method" in column.dataset);
+  const values = (methods.length ? methods : shown)
+    .map((column) => scores[columns.indexOf(column)]).filter((value) => value !== null);
+  return values.length ? values.reduce((a, b) => a + b) / values.length : null;
 }
 
-const swatch = (index) => {
-  const node = make("i", { class: "swatch" });
-  node.style.background = data.colours[index];
-  return node;
+function difference(scores) {
+  const [one, two] = ["one", "two"].map((id) => scores[find(id).value]);
+  return one === null || two === null ? null : one - two;
+}
+
+const keys = {
+  id: () => 0,
+  worst: (score) => score,
+  best: (score) => -score,
+  difference: (score, gap) => -Math.abs(gap),
 };
 
-const rowsOf = (judge) => data.rows.filter((row) => row.judge === judge);
-const columnOf = (row) => data.columns[row.column];
-
-/** A row's name; the ceiling's second row has what tells it from the first. */
-function nameOf(row) {
-  if (row.ignore === data.ignore) return columnOf(row).name;
-  return `${columnOf(row).name}, dropped objects ${row.ignore === "none" ? "counted" : "ignored"}`;
+function showGallery() {
+  const [order, by, wanted, low, high] = ["order", "by", "class", "low", "high"]
+    .map((id) => find(id).value);
+  const shown = entries.map((entry) => {
+    const scores = entry.scores[judge()];
+    const score = by === "mean" ? mean(scores) : scores[by];
+    const gap = difference(scores);
+    const missing = (order === "difference" ? gap : score) === null && order !== "id";
+    const inside = score === null ? low <= 0 && high >= 1 : score >= low && score <= high;
+    entry.node.hidden = !inside || (wanted !== "" && !entry.classes.includes(wanted));
+    entry.node.querySelector(".score").textContent = order === "difference" && gap !== null
+      ? `; difference ${gap.toFixed(2)}`
+      : score === null ? "; no score" : `; score ${score.toFixed(2)}`;
+    return { ...entry, key: missing ? Infinity : keys[order](score, gap) };
+  });
+  find("entries").append(...shown.sort((a, b) => a.key - b.key || 0).map(({ node }) => node));
+  find("difference").hidden = order !== "difference";
+  const count = shown.filter(({ node }) => !node.hidden).length;
+  find("count").textContent = `${count} of ${entries.length} samples`;
 }
 
-const two = (value) => (value === null || value === undefined ? "–" : value.toFixed(2));
-const count = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
-const listed = (words) => words.length < 2 ? words.join("")
-  : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
+const methods = columns.filter((column) => "method" in column.dataset);
+(methods.length > 1 ? methods : columns).slice(-2).forEach((column, place) => {
+  find(["one", "two"][place]).value = columns.indexOf(column);
+});
+find("controls").addEventListener("change", showGallery);
+find("judges").addEventListener("change", showGallery);
+showGallery();
 
-/** Whether a judge can be taken at its word; `few` where there is room for few words. */
-function judgeNote(judge, few = false) {
-  if (judge.guide) return "guides TCIG";
-  const rows = (names) => (few ? count(names.length, "row") : listed(names));
-  if (judge.guided.length) return `guided ${rows(judge.guided)}`;
-  if (!judge.unknown.length) return "independent";
-  return few ? "unknown" : `independence unknown for ${rows(judge.unknown)}`;
-}
+// Pictures are cut out of their text when an entry comes near.
+const near = new IntersectionObserver((seen) => {
+  seen.filter((each) => each.isIntersecting).forEach((each) => reveal(each.target));
+}, { rootMargin: "400px" });
 
-function head() {
-  const layouts = new Set(data.samples.map((sample) => sample.layout)).size;
-  const several = data.samples.length > layouts
-    ? `, ${count(data.samples.length, "sample")} in all` : "";
-  const methods = data.columns.filter((column) => column.method).length;
-  const references = data.columns.length - methods;
-  const rows = [
-    methods ? count(methods, "method") : null,
-    references ? count(references, "reference") : null,
-  ];
-  const judges = data.judges.map((judge) => `${judge.name} (${judgeNote(judge)})`);
-  find("lead").textContent =
-    `${listed(rows.filter(Boolean))} on ${count(layouts, "layout")}${several}. Every image is ` +
-    "segmented again by a judge; its IoU is between what the judge sees and the masks that the " +
-    `image was to keep to. ${judges.length > 1 ? "Judges" : "Judge"}: ${listed(judges)}.`;
-  find("terms").append(...Object.entries(data.quality).flatMap(([name, note]) =>
-    [make("dt", {}, name), make("dd", {}, note.slice(name.length + 2))]));
-  find("alpha").textContent = `${100 * data.alpha}%`;
-  find("other-samples").hidden = data.same_samples;
-  find("foot").textContent =
-    `Made by tcig ${data.made.tcig} on ${dateOf(data.made)}. Nothing is loaded from anywhere else.`;
-}
-
-const dateOf = (made) => made.at.replace("T", " ").replace("+00:00", " UTC");
-const revision = (made) => made.revision === null ? "not a checkout"
-  : made.revision + (made.dirty ? ", with uncommitted changes" : "");
-
-function provenance() {
-  const made = data.made;
-  const versions = Object.entries(made.packages).map(([name, version]) => `${name} ${version}`);
-  const filter = Object.entries(data.header.filter).map(([key, value]) => `${key} ${value}`);
-  const sources = data.header.sources.map((each) => `${each.file} ${each.sha256.slice(0, 12)}`);
-  const facts = {
-    "command": make("code", {}, made.command),
-    "date": dateOf(made),
-    "tcig": `${made.tcig}, revision ${revision(made)}`,
-    "packages": `Python ${made.python}, ${versions.join(", ")}`,
-    "device": `${made.device}; ${made.processor}, ${count(made.cores, "core")}, ` +
-      `${made.memory_gib} GiB; ${made.system}`,
-    "manifest": make("code", {}, data.manifest),
-    "filter": filter.join(", "),
-    "made from": sources.join(", "),
-    "dropped objects": data.ignore === "none" ? "count as errors" : "are ignored",
-  };
-  for (const judge of data.judges) {
-    facts[`judge ${judge.name}`] = `${judgeNote(judge)}; ${judge.identity.slice(0, 12)}, ` +
-      `compared at ${judge.score_size} px`;
+function reveal(entry) {
+  near.unobserve(entry);
+  const pictures = find("pictures").textContent;
+  for (const image of all("img[data-place]", entry)) {
+    const [start, length] = image.dataset.place.split(" ").map(Number);
+    const text = pictures.slice(start, start + length);
+    image.src = `data:image/${image.dataset.kind};base64,${text}`;
+    delete image.dataset.place;
   }
-  find("made").append(...Object.entries(facts).map(([key, value]) =>
-    make("tr", {}, make("th", { scope: "row" }, key), make("td", {}, value))));
-  find("drawn").append(...data.columns.map(drawnOf));
 }
 
-function drawnOf(column) {
-  const summary = make("summary", {}, column.name);
-  const drawn = column.drawn;
-  if (!drawn) {
-    return make("details", {}, summary,
-      make("p", {}, `${column.folder}: images from elsewhere, of which nothing is recorded.`));
-  }
-  const shown = { ...drawn.spec, folder: column.folder };
-  return make("details", {}, summary,
-    make("p", {}, `Drawn on ${listed(drawn.devices) || "an unrecorded device"}.`),
-    make("pre", {}, JSON.stringify(shown, null, 1)));
-}
+document.addEventListener("DOMContentLoaded", () => {
+  entries.forEach(({ node }) => near.observe(node));
+});
+addEventListener("beforeprint", () => {
+  entries.filter(({ node }) => !node.hidden).forEach(({ node }) => reveal(node));
+});
 
-function judgeSwitch() {
-  find("judges").append(...data.judges.map((judge) => {
-    const input = make("input", {
-      type: "radio", name: "judge", value: judge.name, checked: judge.name === state.judge,
-    });
-    input.addEventListener("change", () => {
-      state.judge = judge.name;
-      showJudge();
-    });
-    return make("label", {}, input,
-      make("span", {}, judge.name, make("em", {}, judgeNote(judge, true))));
+// An enlarged image stands beside itself with the judge's label map and the masks' outline.
+const dialog = find("enlarged");
+let enlarged = null;
+
+function enlarge(cell) {
+  enlarged = cell;
+  const caption = cell.querySelector(`figcaption.judge-${judge()}`);
+  find("enlarged-title").textContent = cell.querySelector(".name").textContent;
+  const about = `${cell.closest(".entry").dataset.caption}: ${caption.textContent}`;
+  find("enlarged-scores").textContent = caption.title ? `${about} (${caption.title})` : about;
+  dialog.querySelector(".pictures").replaceChildren(...["", "marked"].map((kind) => {
+    const frame = document.createElement("div");
+    frame.className = `frame ${kind}`;
+    frame.append(...cell.querySelector(".frame").cloneNode(true).children);
+    return frame;
   }));
+  if (!dialog.open) dialog.showModal();
 }
 
-function showJudge() {
-  const judge = data.judges.find((each) => each.name === state.judge);
-  find("judged").textContent = `Under ${judge.name}, which guided ` +
-    `${judge.guided.length ? listed(judge.guided) : "none of these rows"}` +
-    `${judge.unknown.length ? `; unknown for ${listed(judge.unknown)}` : ""}.`;
-  showTable();
-  showIntervals();
-  showClasses();
-  showPanels();
-  showGallery(true);
+function step(by) {
+  const cells = all(".cell:has(button)", enlarged.parentNode)
+    .filter((cell) => cell.checkVisibility());
+  enlarge(cells.at((cells.indexOf(enlarged) + by) % cells.length));
 }
 
-document.addEventListener("DOMContentLoaded", () => picturesAreHere());
+find("entries").addEventListener("click", (event) => {
+  const frame = event.target.closest("button.frame");
+  if (frame) enlarge(frame.parentNode);
+});
+find("previous").addEventListener("click", () => step(-1));
+find("next").addEventListener("click", () => step(1));

@@ -20,7 +20,7 @@ from tcig.commands.parsing import parse
 from tcig.data.errors import InputError
 
 SIDES = (16, 1024)
-"""Between which a thumbnail's side may be."""
+"""Smallest and largest side of the pictures, in pixels."""
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Options:
     folders: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of scored images, or of such folders."""
     layouts: Path | None = None
-    """Manifest of the images, where it does not lie in the folders or beside them."""
+    """Manifest of the images, if it is neither in the folders nor beside them."""
     out: Path = Path("report.html")
     """File to write."""
     judge: str | None = None
@@ -38,16 +38,15 @@ class Options:
     ignore: Literal["none", "dropped"] = "none"
     """Pixels of the objects that the filter dropped count as errors, or not at all."""
     thumbnail: int = 128
-    """Side of the pictures, in pixels; smaller images stay as they are."""
+    """Side of the pictures in pixels; smaller images keep their size. Large pictures are sharper
+    when they are enlarged, and make a larger file."""
 
 
 def main(argv: list[str]) -> int:
     """Runs `tcig report`."""
     options = parse(Options, argv, "report", __doc__)
     from tcig.data.layout import read_manifest
-    from tcig.eval.report.data import report_data
-    from tcig.eval.report.page import write_page
-    from tcig.eval.report.pictures import draw_pictures
+    from tcig.eval.report.page import write_report
     from tcig.eval.rows import judged_by, read_rows
 
     if not options.folders:
@@ -56,37 +55,29 @@ def main(argv: list[str]) -> int:
         raise InputError(f"--thumbnail {options.thumbnail}: give {SIDES[0]} to {SIDES[1]} pixels.")
     rows = read_rows(options.folders, options.ignore)
     rows = judged_by(rows, options.judge) if options.judge else rows
-    path = _manifest(options.layouts, options.folders, rows[0].score.manifest)
+    folders = [*(row.folder for row in rows), *options.folders]
+    path = _find_manifest(options.layouts, folders, rows[0].score.manifest)
     manifest = read_manifest(path)
     command = ["tcig", "report", *argv]
-    data, columns, samples = report_data(rows, manifest, options.ignore, command)
-    pictures, places = draw_pictures(columns, samples, options.thumbnail)
-    write_page(options.out, data, places, pictures)
+    settings = options.ignore, command, options.thumbnail
+    samples = write_report(options.out, rows, manifest, *settings)
     size = options.out.stat().st_size / 1e6
-    print(f"{options.out}: {len(samples)} samples, {size:.1f} MB")
+    print(f"{options.out}: {samples} samples, {size:.1f} MB")
     return 0
 
 
-def _manifest(given: Path | None, folders: Sequence[Path], wanted: str) -> Path:
-    """The manifest with the hash that the scores were made with."""
+def _find_manifest(given: Path | None, folders: Sequence[Path], wanted: str) -> Path:
+    """The manifest with the hash `wanted`: the one given, or one in a folder or beside it."""
     from tcig.data.files import sha256
 
+    places = dict.fromkeys(place for path in folders for place in (path, path.resolve().parent))
+    paths = [given] if given else [path for place in places for path in place.glob("*.jsonl")]
+    for path in paths:
+        if path.is_file() and sha256(path) == wanted:
+            return path
     if given:
-        if not given.is_file():
-            raise InputError(f"--layouts {given} is no file.")
-        if sha256(given) != wanted:
-            raise InputError(
-                f"{given} is not the manifest of these scores ({wanted[:8]}): give their own."
-            )
-        return given
-    places = dict.fromkeys(
-        place for folder in folders for place in (folder.resolve(), folder.resolve().parent)
-    )
-    for place in places:
-        for path in sorted(place.glob("*.jsonl")):
-            if sha256(path) == wanted:
-                return path
+        raise InputError(f"--layouts {given} is not the manifest of these scores ({wanted[:8]}).")
     raise InputError(
-        f"the manifest of these scores ({wanted[:8]}) lies neither in the folders nor beside them: "
+        f"the manifest of these scores ({wanted[:8]}) is neither in the folders nor beside them: "
         "give it as --layouts FILE."
     )

@@ -36,6 +36,8 @@ class Data(NamedTuple):
     """Of the manifest."""
     drawn: Sequence[Layout]
     """Those to generate, with their masks as the methods see them."""
+    path: Path
+    """The manifest's file."""
 
 
 class Experiment(NamedTuple):
@@ -175,7 +177,7 @@ def read_data(
         InputError: it is no manifest.
     """
     layouts = [each for each in read_manifest(manifest)[1] if each.id not in without]
-    return Data(sha256(manifest), coco, layouts, hash_order(layouts)[:limit])
+    return Data(sha256(manifest), coco, layouts, hash_order(layouts)[:limit], manifest)
 
 
 def check_rows(rows: Sequence[Chosen], data: Data) -> None:
@@ -214,7 +216,8 @@ def generate_row(
     """
     spec, method = made
     asked = {"limit": limit, "samples": samples}
-    with RunStore(out, spec, asked, profile.model_dump(mode="json"), shard) as store:
+    settings = profile.model_dump(mode="json")
+    with RunStore(out, spec, asked, settings, shard, data.path) as store:
         return store, generate(method, data.drawn, samples, profile.batch, store, shard)
 
 

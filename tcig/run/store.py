@@ -1,4 +1,4 @@
-"""The folder of a run: `run.json`, `LAYOUT-SAMPLE.png`, `rows.jsonl`, see `tcig.data.records`.
+"""The folder of a run: `run.json`, `layouts.jsonl`, `LAYOUT-SAMPLE.png`, and `rows.jsonl`.
 
 Shards of a run write there at once, each to a file of records of its own, `rows.1-of-8.jsonl`; the
 next run without shards puts these into `rows.jsonl`.
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tcig.data.errors import InputError
-from tcig.data.files import Shard
+from tcig.data.files import Shard, sha256, write_whole
 from tcig.data.pictures import whole_png
 from tcig.data.records import RecordStore
 from tcig.data.runs import SAMPLE_RECORD, RunRecord, RunSpec, SampleRecord, read_run, run_rows
@@ -24,6 +24,7 @@ class RunStore(RecordStore[RunRecord, SampleRecord]):
         asked: dict[str, int | None],
         profile: dict[str, Any],
         shard: Shard | None = None,
+        manifest: Path | None = None,
     ):
         """Names the run's folder below `parent`.
 
@@ -33,8 +34,9 @@ class RunStore(RecordStore[RunRecord, SampleRecord]):
             asked: `limit` (None: all layouts) and `samples` of this call.
             profile: all settings of the profile.
             shard: writes only this part.
+            manifest: the manifest's file; copied beside the images if it is the spec's.
         """
-        self.spec = spec
+        self.spec, self._manifest = spec, manifest
         super().__init__(
             parent / spec.folder / "run.json",
             RunRecord(spec=spec, asked=asked, profile=profile),
@@ -42,6 +44,14 @@ class RunStore(RecordStore[RunRecord, SampleRecord]):
             lambda record: whole_png(self.image(record["layout"], record["sample"])),
             shard=shard,
         )
+
+    def __enter__(self) -> "RunStore":
+        """Also copies the manifest, so that a report finds it."""
+        super().__enter__()
+        copy = self.folder / "layouts.jsonl"
+        if self._manifest and not copy.exists() and sha256(self._manifest) == self.spec.manifest:
+            write_whole(copy, self._manifest.read_bytes())
+        return self
 
     def _is_current(self) -> bool:
         """Raises InputError for another run's record: its images are not overwritten."""

@@ -39,7 +39,7 @@ WATCH = """
 window.found = {};
 const look = () => {
   const seen = {
-    table: document.querySelector("#figures tbody tr"),
+    table: document.querySelector(".results tbody tr"),
     thumbnail: [...document.querySelectorAll("#entries img[src]")].some((i) => i.naturalWidth),
   };
   for (const [name, there] of Object.entries(seen)) {

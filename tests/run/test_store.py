@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 import pytest
 from PIL import Image
 
+from tcig.data.files import sha256
 from tcig.run.generate import generate
 from tcig.run.store import RunStore
 
@@ -118,3 +119,13 @@ def test_options_that_json_changes_do_not_stop_a_resume(tmp_path, spec):
     for _ in range(2):
         with RunStore(tmp_path, spec, {}, {}):
             pass
+
+
+def test_the_manifest_is_copied_beside_the_images_if_it_is_the_spec_s(tmp_path, spec):
+    manifest = tmp_path / "layouts.jsonl"
+    manifest.write_bytes(b"{}\n")
+    for own in (spec, spec.model_copy(update={"manifest": sha256(manifest)})):
+        with RunStore(tmp_path / "runs", own, {}, {}, manifest=manifest) as store:
+            copy = store.folder / "layouts.jsonl"
+            assert copy.exists() == (own is not spec)
+    assert copy.read_bytes() == manifest.read_bytes()

@@ -68,18 +68,3 @@ def report(runs, tmp_path_factory):
 @pytest.fixture
 def page(opened, report):
     return opened(report)
-
-
-@pytest.fixture
-def scroll(page):
-    """Down until so many entries are built."""
-
-    def until(number):
-        for _ in range(600):
-            if page.locator("article").count() >= number:
-                return
-            page.locator("footer").scroll_into_view_if_needed()
-            page.wait_for_timeout(50)
-        pytest.fail(f"{page.locator('article').count()} of {number} entries")
-
-    return until
