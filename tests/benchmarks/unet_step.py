@@ -12,8 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from tcig.models.mini.loop import Trainer
-from tcig.models.mini.recipes import diffusion
+import torch
+
+from tcig.models.mini.train import data
+from tcig.models.mini.train.recipes import TextToImageRecipe
+from tcig.models.mini.train.trainer import Trainer
 
 WAYS = {"float32": (False, False), "bfloat16": (True, False), "bfloat16, compiled": (True, True)}
 """Name -> (bf16, compiled)."""
@@ -25,14 +28,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    diffusion.SCENES = diffusion.PORTRAITS = 256
+    data.POOL_SIZE = 256
     with tempfile.TemporaryDirectory() as name:
-        recipe = diffusion.TextToImage()
+        recipe = TextToImageRecipe()
         recipe.prepare(Path(name))
-        trainers = {
-            way: Trainer(recipe, Path(name), bf16, compiled=compiled)
-            for way, (bf16, compiled) in WAYS.items()
-        }
+        trainers = {way: Trainer(recipe, Path(name), bf16) for way, (bf16, _) in WAYS.items()}
+        for way, (_, compiled) in WAYS.items():
+            if compiled:
+                trainers[way].forward = torch.compile(trainers[way].forward)
         seconds = {way: [] for way in WAYS}
         for _ in range(1 + rounds):
             for way, trainer in trainers.items():
