@@ -9,7 +9,6 @@ from diffusers import (
 )
 
 from tcig.models.mini import WEIGHTS
-from tcig.models.mini.recipes.adapter import SHAPE
 
 BASE = WEIGHTS / "stable-diffusion"
 
@@ -37,7 +36,8 @@ def write_controlnet(folder, **changes):
 def write_adapter(folder, **changes):
     """An untrained adapter; its outputs are as large as the features that they are added to."""
     torch.manual_seed(2)
-    T2IAdapter(**SHAPE | changes).save_pretrained(folder)
+    settings = T2IAdapter.load_config(WEIGHTS / "t2i-adapter") | changes
+    T2IAdapter.from_config(settings).save_pretrained(folder)
     return folder
 
 

@@ -7,17 +7,12 @@ from torch import nn
 
 from tcig.data.errors import InputError
 from tcig.models.clip import folded, load_clip
-from tcig.models.mini.loop import Trainer
-from tcig.models.mini.recipes.clips import GuidingClip, ScoringClip
+from tcig.models.mini import WEIGHTS
 
 
-@pytest.fixture(scope="module", params=[GuidingClip, ScoringClip])
-def folder(request, tmp_path_factory):
-    """An untrained CLIP as its recipe ships it."""
-    home = tmp_path_factory.mktemp("clip")
-    trainer = Trainer(request.param(), home / "training")
-    trainer.recipe.ship(trainer.model.half(), home)
-    return home / trainer.recipe.name
+@pytest.fixture(scope="module", params=["clip", "clip-score"])
+def folder(request):
+    return WEIGHTS / request.param
 
 
 def test_a_shipped_folder_loads_through_open_clip(folder):
@@ -51,12 +46,6 @@ def test_pixels_are_scaled_as_the_configuration_says(folder):
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     expected = clip.module.encode_image((images - mean) / std, normalize=True)
     assert torch.allclose(clip.encode_images(images), expected, atol=1e-6)
-
-
-def test_guide_and_score_differ_in_architecture_and_seed():
-    guide, score = GuidingClip(), ScoringClip()
-    assert type(guide.build().visual) is not type(score.build().visual)
-    assert guide.seed != score.seed
 
 
 def test_faults_are_named(tmp_path, folder):

@@ -21,7 +21,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def words() -> set[str]:
-    """Every word that a caption of the embedded data may hold."""
+    """Every word that a caption of the embedded data may have."""
     labels = [c.label for c in CLASSES]
     plurals = [PLURALS.get(label, f"{label}s") for label in labels]
     phrases = [phrase for phrase, *_ in BACKGROUNDS]
@@ -47,11 +47,6 @@ def merges() -> list[str]:
     return [" ".join(pair) for pair in sorted(needed, key=ranks.get)]
 
 
-def vocabulary_size() -> int:
-    """256 bytes, each also as the end of a word, the merges, start and end."""
-    return 2 * 256 + len(merges()) + 2
-
-
 def write_open_clip(folder: Path) -> Path:
     """`merges.txt.gz` for open_clip's `SimpleTokenizer`; returns its path.
 
@@ -64,7 +59,7 @@ def write_open_clip(folder: Path) -> Path:
 
 
 def all_merges() -> list[str]:
-    """CLIP's own, all of them, in their order."""
+    """All merges of CLIP, in their order."""
     ranks = SimpleTokenizer().bpe_ranks
     return [" ".join(pair) for pair in sorted(ranks, key=ranks.get)]
 

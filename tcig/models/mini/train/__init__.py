@@ -1,0 +1,1 @@
+"""Training and evaluation of the miniature models. The wheel leaves this package out."""

@@ -1,0 +1,191 @@
+"""The shipped miniature models: they reach their cards, and their training is not installed."""
+
+import json
+import shutil
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from open_clip.tokenizer import SimpleTokenizer
+from transformers import CLIPTokenizer
+
+from tcig.data.emoji.scenes import portrait, scene
+from tcig.data.files import sha256
+from tcig.data.voc import LABELS, PERSON
+from tcig.models import mini
+from tcig.models.mini import WEIGHTS, tokenizer
+from tcig.models.mini.segmenters import LABELS_OF, load_segmenter
+from tcig.models.mini.train import data, evaluate, measures
+from tcig.models.mini.train.measures import MEASURES, Metric
+from tcig.models.mini.train.recipes import RECIPES, segmenters
+from tcig.models.segmentation import miniature
+
+ROOT = Path(__file__).parents[2]
+CARDS = {path.stem: json.loads(path.read_text()) for path in WEIGHTS.glob("*.json")}
+LIMIT = 64_000_000
+"""Bytes of all shipped weights together."""
+
+
+def test_the_wheel_leaves_the_training_out():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert not any("mini.train" in name for name in project["tool"]["setuptools"]["packages"])
+    for folder in ("data", "eval", "tcig"):
+        for path in (ROOT / folder).rglob("*.py"):
+            inside = (ROOT / "tcig" / "models" / "mini" / "train") in path.parents
+            assert inside or "mini.train" not in path.read_text(encoding="utf-8"), path
+
+
+def test_every_card_says_what_it_is_and_where_it_comes_from():
+    needed = {"model", "what", "not_for", "data", "seed", "steps", "minutes", "held_out", "licence"}
+    assert set(CARDS) == set(RECIPES)
+    for name, card in CARDS.items():
+        assert needed <= set(card), name
+        assert card["model"] == name
+        assert card["data"]["split"] == "training"
+        assert card["seed"] == RECIPES[name].seed
+        assert card["held_out"]["split"] == "validation"
+        assert all(sha256(WEIGHTS / file) == identity for file, identity in card["files"].items())
+    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) < LIMIT
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory):
+    """A folder with pools of a few scenes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "POOL_SIZE", 4)
+        patch.setattr(segmenters, "SCENES", 4)
+        patch.setattr(segmenters, "RECONSTRUCTIONS", 4)
+        patch.setattr(
+            data,
+            "_in_parallel",
+            lambda compose, first, count: (
+                compose(index)[None] for index in range(first, first + count)
+            ),
+        )
+        yield tmp_path_factory.mktemp("training")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_shipped_weights_reach_the_held_out_metrics_of_their_card(name, training):
+    recipe = RECIPES[name]
+    recipe.prepare(training)
+    model = recipe.build().eval()
+    recipe.load(model, WEIGHTS)
+    metrics = recipe.evaluate(model, "validation", 128)
+    expected = {key: value for key, value in CARDS[name]["held_out"].items() if key != "split"}
+    assert metrics == pytest.approx(expected, rel=5e-3)
+
+
+def test_the_command_measures_what_the_cards_say(tmp_path, monkeypatch):
+    """On fewer images; every card and the page are written, and every picture."""
+    few = measures.layouts()[:8]
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    for path in WEIGHTS.iterdir():
+        (weights / path.name).symlink_to(path)
+        if path.suffix == ".json":
+            (weights / path.name).unlink()
+            shutil.copy(path, weights)
+    for name, value in (("SEEDS", 1), ("SCENES", 8), ("OBJECTS", 20), ("STEPS", 15)):
+        monkeypatch.setattr(measures, name, value)
+    monkeypatch.setattr(measures, "layouts", lambda: few)
+    for cached in ("real_images", "real_iou"):
+        monkeypatch.setattr(measures, cached, getattr(measures, cached).__wrapped__)
+    monkeypatch.setattr(mini, "WEIGHTS", weights)
+    monkeypatch.setattr("sys.argv", ["evaluate", "--out", str(tmp_path / "out")])
+    evaluate.main()
+    cards = [json.loads((weights / f"{name}.json").read_text()) for name in sorted(CARDS)]
+    assert (tmp_path / "out" / "suite.md").read_text() == evaluate.page(cards)
+    for card in cards:
+        measured = CARDS[card["model"]].get("measured", {})
+        assert set(card.get("measured", {})) == set(measured)
+        for name, values in measured.items():
+            value = card["measured"][name]["value"]
+            assert value == pytest.approx(values["value"], abs=0.15), (card["model"], name)
+    pictures = {path.name for path in (ROOT / "results" / "mini").glob("*.png")}
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} <= pictures
+    assert len(MEASURES) == len(list((tmp_path / "out").glob("*.png")))
+
+
+@pytest.mark.parametrize("name", ["vea", "clip"])
+def test_what_cannot_be_measured_is_refused(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setattr("sys.argv", ["evaluate", name, "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as stop:
+        evaluate.main()
+    assert stop.value.code == 2
+    assert name in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_committed_page_is_that_of_the_cards_and_says_what_is_missed():
+    committed = (ROOT / "results" / "mini" / "suite.md").read_text()
+    assert committed == evaluate.page([CARDS[name] for name in sorted(CARDS)])
+    card = {"model": "vae", "measured": {"iou": Metric(0.4567, 0.5, "how")._asdict()}}
+    cells = [cell.strip() for cell in evaluate.page([card]).splitlines()[-1].split("|")]
+    assert cells[1:-1] == ["vae", "how", "0.457", "0.50", "missed by 0.043"]
+    values = [("cat", 1), ("cow", 0.25), ("cat", 0.5), ("bus", 0)]
+    metric = measures.by_class(values, 0.75, "seen")
+    assert metric == (0.4375, 0.75, "seen; classes under 0.75: bus 0.00, cow 0.25")
+
+
+@pytest.mark.parametrize("name", LABELS_OF)
+def test_segmenters_give_differentiable_logits_of_their_labels(name):
+    image = torch.from_numpy(scene("tuning", 3).image[None]).movedim(-1, 1) / 255
+    logits = load_segmenter(name)(image.requires_grad_())
+    assert logits.shape == (1, len(LABELS_OF[name]), 128, 128)
+    logits.logsumexp(1).sum().backward()
+    assert image.grad.abs().mean() > 0
+    assert miniature(name).labels == LABELS_OF[name]
+
+
+def test_judge_and_guides_saw_different_scenes_and_experts_share_the_classes():
+    first = {name: RECIPES[name].first_scene for name in LABELS_OF}
+    assert all(abs(first["judge"] - first[name]) > 12_000 for name in LABELS_OF if name != "judge")
+    experts = LABELS_OF["guide-animals"][1:] + LABELS_OF["guide-objects"][1:]
+    assert sorted(experts) == [i for i in range(1, len(LABELS)) if LABELS[i] != PERSON.label]
+
+
+@pytest.fixture(scope="module")
+def tokenizers():
+    own = SimpleTokenizer(str(WEIGHTS / "clip" / "merges.txt.gz"), context_length=tokenizer.CONTEXT)
+    return own, CLIPTokenizer.from_pretrained(WEIGHTS / "stable-diffusion" / "tokenizer")
+
+
+CAPTIONS = [
+    *(caption for index in range(300) for caption in scene("training", index).captions),
+    *(caption for index in range(40) for caption in portrait("training", index).captions),
+]
+
+
+def test_open_clip_and_transformers_give_the_same_ids_that_end_with_the_largest(tokenizers):
+    """CLIP's text tower reads its output where the id is largest."""
+    own, theirs = tokenizers
+    assert own.vocab_size == len(theirs) == own.eot_token_id + 1 == own.sot_token_id + 2
+    for text in [*CAPTIONS, "", "A Zebra & 3 übergroße cats!", "dogs' tails", "a  photo\tof x"]:
+        ids = [own.sot_token_id, *own.encode(text), own.eot_token_id]
+        assert theirs(text)["input_ids"] == ids
+    assert max(len(own.encode(caption)) + 2 for caption in CAPTIONS) < tokenizer.CONTEXT
+
+
+def test_the_words_of_the_captions_are_encoded_as_by_clip_itself(tokenizers):
+    own, full = tokenizers[0], SimpleTokenizer()
+    spoken = {word for caption in CAPTIONS for word in caption.replace(",", " ,").split()}
+    assert spoken <= tokenizer.words()
+    for word in tokenizer.words():
+        pieces = [[t.decoder[i] for i in t.encode(word)] for t in (own, full)]
+        assert pieces[0] == pieces[1]
+
+
+def test_the_shipped_tokenizers_are_those_of_the_code(tmp_path):
+    merges = tokenizer.write_open_clip(tmp_path).read_bytes()
+    for name in ("clip", "clip-score"):
+        assert (WEIGHTS / name / "merges.txt.gz").read_bytes() == merges
+    tokenizer.write_transformers(tmp_path)
+    for name in ("stable-diffusion", "stable-diffusion-inpainting"):
+        shipped = json.loads((WEIGHTS / name / "tokenizer" / "vocab.json").read_text())
+        assert shipped == json.loads((tmp_path / "vocab.json").read_text())
+    ranks = SimpleTokenizer().bpe_ranks
+    order = [ranks[tuple(pair.split())] for pair in tokenizer.merges()]
+    assert np.all(np.diff(order) > 0)
