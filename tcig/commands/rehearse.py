@@ -98,7 +98,7 @@ def _make(profile, rows: tuple[str, ...], weights: Path) -> None:
     """Random weights of all that the rows and judges need, where fetched ones would be."""
     from tcig.models.catalogue import entry_of
     from tcig.models.fetch import adopt
-    from tcig.models.stand_ins import same_architecture, write_stand_in
+    from tcig.models.random_weights import same_architecture, write_random_weights
     from tcig.models.store import place_of, present
     from tcig.run.needs import needs
     from tcig.run.spec import choose_rows
@@ -125,7 +125,7 @@ def _make(profile, rows: tuple[str, ...], weights: Path) -> None:
         if twin:
             shutil.copytree(place_of(twin), folder, copy_function=os.link)
         else:
-            write_stand_in(name, folder)
+            write_random_weights(name, folder)
         adopt(name, "random")
 
 

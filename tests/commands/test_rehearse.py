@@ -57,7 +57,7 @@ def test_the_whole_path_on_random_weights(profile, tmp_path, capsys, weights_sto
     assert not (out / "weights").exists()
 
 
-def test_a_model_without_stand_in_is_said(profile, tmp_path, capsys):
+def test_a_model_of_unknown_architecture_is_said(profile, tmp_path, capsys):
     profile.write_text(PROFILE.replace("stable-diffusion-2-base", "unknown"))
     arguments = [
         "--profile",
@@ -68,7 +68,7 @@ def test_a_model_without_stand_in_is_said(profile, tmp_path, capsys):
         "text-only",
     ]
     assert cli.main(["rehearse", *arguments]) == 2
-    assert "sd2-community/unknown has no stand-in" in capsys.readouterr().err
+    assert "sd2-community/unknown: unknown architecture" in capsys.readouterr().err
 
 
 def test_a_disk_too_small_is_said_first(profile, tmp_path, capsys, monkeypatch):
