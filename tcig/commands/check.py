@@ -80,7 +80,7 @@ def _findings(options: Options, caught: list) -> "Iterator[Finding]":
     from tcig.models.plugins import PluginError
     from tcig.profiles import load_profile
     from tcig.run.conformance import Finding, check_judge, check_method
-    from tcig.run.experiment import manifest_of
+    from tcig.run.experiment import find_manifest
     from tcig.run.spec import prepare
 
     profile = load_profile(options.profile)
@@ -88,7 +88,7 @@ def _findings(options: Options, caught: list) -> "Iterator[Finding]":
     given = dict(assignment(text) for text in options.set)
     is_judge = _is_judge(options.target)
     with TemporaryDirectory() as folder:
-        manifest, coco = manifest_of(profile, options.layouts, options.coco, Path(folder))
+        manifest, coco = find_manifest(profile, options.layouts, options.coco, Path(folder))
         layouts = hash_order(read_manifest(manifest)[1])[: options.count]
         if len(layouts) < 2:
             raise InputError(f"{manifest} holds one layout: two or more are needed.")

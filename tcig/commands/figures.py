@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     from tcig.eval.figures import samples_figure, systems_figure
     from tcig.methods.registry import ROWS
     from tcig.profiles import load_profile
-    from tcig.run.experiment import manifest_of
+    from tcig.run.experiment import find_manifest
     from tcig.run.folders import find_runs, image_of
     from tcig.run.spec import prepare
 
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
     if not options.folder.is_dir():
         raise InputError(f"{options.folder} is no folder of runs: make one with `tcig run`.")
     options.out.mkdir(parents=True, exist_ok=True)
-    manifest, coco = manifest_of(profile, options.layouts, None, options.folder)
+    manifest, coco = find_manifest(profile, options.layouts, None, options.folder)
     layouts = hash_order(read_manifest(manifest)[1])
     runs = find_runs(options.folder, manifest)
     shown = [row for row in SYSTEMS if row in runs] + [row for row in runs if row not in ROWS]

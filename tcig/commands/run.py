@@ -83,8 +83,8 @@ def main(argv: list[str]) -> int:
     options = parse(Options, argv, "run", __doc__)
     from tcig.data.shards import Shard
     from tcig.profiles import load_profile
-    from tcig.run.experiment import Serial, check_methods, run_experiment
-    from tcig.run.spread import Workers
+    from tcig.run.executors import Serial, Workers
+    from tcig.run.experiment import check_methods, run_experiment
 
     if options.engine == "ray":
         executor = Workers(options.workers, options.threads, options.address)

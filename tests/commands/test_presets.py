@@ -1,10 +1,10 @@
-"""`tcig claims`: every trial of a claim once, a table and a figure, resumable."""
+"""Presets of `tcig sweep`: every trial once, a table and a figure, resumable."""
 
 import pandas as pd
 import pytest
 from PIL import Image
 
-from tcig.commands.claims import CLAIMS
+from tcig.run.presets import PRESETS
 
 
 @pytest.fixture
@@ -12,13 +12,13 @@ def claims(tcig, quick, tmp_path, monkeypatch):
     """A claim on two layouts, with few values of its options."""
     scored = tmp_path / "scored.toml"
     scored.write_text('scorer = "mini:clip-score"\n' + quick.read_text())
-    for name, claim in CLAIMS.items():
+    for name, claim in PRESETS.items():
         few = {option: values[1:3] for option, values in claim.options.items()}
-        monkeypatch.setitem(CLAIMS, name, claim._replace(options=few, masks=claim.masks[:3]))
+        monkeypatch.setitem(PRESETS, name, claim._replace(options=few, masks=claim.masks[:3]))
 
     def call(name, *extra, limit=2):
         settings = ("--profile", scored, "--out", tmp_path / "claims", "--limit", limit)
-        return tcig("claims", name, *settings, *extra)
+        return tcig("sweep", "--preset", name, *settings, *extra)
 
     return call
 
@@ -28,7 +28,7 @@ def test_every_combination_is_a_trial_with_its_interval(claims, tmp_path):
     assert status == 0
     table, figure = printed.out.split()
     frame = pd.read_csv(table)
-    strengths = CLAIMS["masks"].options["second.strength"]
+    strengths = PRESETS["masks"].options["second.strength"]
     found = set(zip(frame["masks"], frame["second.strength"], strict=True))
     assert found == {(kind, s) for kind in ("true", "eroded", "dilated") for s in strengths}
     assert (frame["iou_image_low"] <= frame["iou_image"]).all()
@@ -72,7 +72,7 @@ def test_what_cannot_be_is_refused(claims):
         (("--limit", 0), "must be at least 1"),
         (("--set", "si.steps=3"), "the rows"),
     ]:
-        status, printed = claims("weights", *extra)
+        status, printed = claims("loss-weights", *extra)
         assert status == 2
         assert said in printed.err
 
@@ -86,9 +86,9 @@ def test_leakage_is_measured_over_views_size_and_iterations(tcig, quick, tmp_pat
         "first.size": (0.5, 1),
         "first.iterations": (2, 4),
     }
-    monkeypatch.setitem(CLAIMS, "leakage", CLAIMS["leakage"]._replace(options=few))
+    monkeypatch.setitem(PRESETS, "leakage", PRESETS["leakage"]._replace(options=few))
     arguments = ("--profile", profile, "--limit", 2, "--out", out)
-    status, printed = tcig("claims", "leakage", *arguments)
+    status, printed = tcig("sweep", "--preset", "leakage", *arguments)
     assert status == 0
     table, figure = printed.out.split()
     frame = pd.read_csv(table)
@@ -111,7 +111,7 @@ def test_leakage_is_measured_over_views_size_and_iterations(tcig, quick, tmp_pat
 
 
 def test_leakage_needs_a_judge_that_guides(tcig, quick, tmp_path):
-    status, printed = tcig("claims", "leakage", "--profile", quick, "--out", tmp_path)
+    status, printed = tcig("sweep", "--preset", "leakage", "--profile", quick, "--out", tmp_path)
     assert status == 2
     assert "colours" in printed.err
     assert not list(tmp_path.rglob("*.png"))
