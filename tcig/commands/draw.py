@@ -85,14 +85,14 @@ def main(argv: list[str]) -> int:
 
 def _at_once(options: Options, method, layout, ledger) -> None:
     """Draws all samples and saves them."""
-    from tcig.run.calls import call
+    from tcig.run.draw import generate_batch
 
     count = options.samples
 
     def tell(share: float) -> None:
         ledger.under_way(share * count)
 
-    for number, image in enumerate(call(method, [layout] * count, _seeds(options), tell)):
+    for number, image in enumerate(generate_batch(method, [layout] * count, _seeds(options), tell)):
         _save(image, options.out, number, count)
 
 

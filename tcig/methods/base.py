@@ -69,14 +69,11 @@ class Method(ABC):
 
     `version` changes when a change of code moves results: runs of another version are not reused.
     `reads_captions` says that it needs the layouts' captions.
-    `thread_safe` says that threads may call `generate` at once: of the class that says it, not of
-    its subclasses, which may keep what it does not.
     """
 
     Options: ClassVar[type] = NoOptions
     version: ClassVar[int] = 1
     reads_captions: ClassVar[bool] = True
-    thread_safe: ClassVar[bool] = False
 
     def __init__(self, context: Context, options: Any):
         self.context, self.options = context, options

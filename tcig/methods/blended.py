@@ -131,7 +131,6 @@ class Blended(SamplingMethod):
     """Text-to-image for the background, then one blended pass for each region."""
 
     Options = Options
-    thread_safe = True
 
     def __init__(self, context, options):
         super().__init__(context, options)

@@ -33,7 +33,6 @@ class ControlNet(Controlled):
     """Stable Diffusion under the caption, a ControlNet under the class map."""
 
     Options = Options
-    thread_safe = True
     network = "controlnet"
 
     def fault(self):

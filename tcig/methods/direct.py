@@ -62,7 +62,7 @@ class DirectGuidance(SamplingMethod):
     """Text-to-image from the caption, each step moved down the gradient of the guides' loss."""
 
     Options = DirectOptions
-    thread_safe = True
+    version = 2
 
     def __init__(self, context, options):
         compute = context.compute

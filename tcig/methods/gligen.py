@@ -42,7 +42,6 @@ class Gligen(SamplingMethod):
     """Stable Diffusion under the caption, its UNet told each region's box and "a {label}"."""
 
     Options = Options
-    thread_safe = True
 
     def __init__(self, context, options):
         super().__init__(context, options)

@@ -8,7 +8,6 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from tcig.data.errors import InputError
@@ -189,39 +188,15 @@ def guide_loss(
     with compute.autocast():
         logits = guided.network.module(seen)
     logits = logits.to(images.dtype)
-    planes = guided.owners * logits.shape[1] + guided.channels
     if prediction == "softmax":
-        predicted = _SoftmaxPlanes.apply(logits, guided.owners, planes)
+        masks = logits.softmax(1)
     else:
-        predicted = logits.flatten(0, 1).index_select(0, planes)
-        predicted = predicted.sigmoid() if prediction == "sigmoid" else predicted
+        masks = logits.sigmoid() if prediction == "sigmoid" else logits
+    planes = guided.owners * logits.shape[1] + guided.channels
+    predicted = masks.flatten(0, 1).index_select(0, planes)
     errors = F.mse_loss(predicted, guided.targets, reduction="none").mean((1, 2))
     total = torch.zeros(len(logits), device=logits.device).index_add(0, guided.owners, errors)
     return total / guided.owners.bincount(minlength=len(logits)), logits.detach()
-
-
-class _SoftmaxPlanes(torch.autograd.Function):
-    """Some planes (P, H, W) of a softmax over logits (M, C, H, W).
-
-    Derived automatically, the gradient passes twice more through memory of the logits' size.
-    """
-
-    @staticmethod
-    def forward(ctx, logits: Tensor, owners: Tensor, planes: Tensor) -> Tensor:
-        shares = logits.softmax(1)
-        found = shares.flatten(0, 1).index_select(0, planes)
-        ctx.save_for_backward(shares, found, owners, planes)
-        return found
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        shares, found, owners, planes = ctx.saved_tensors
-        weighted = gradient * found
-        sums = torch.zeros_like(shares[:, 0]).index_add_(0, owners, weighted)
-        result = shares.mul_(-sums[:, None])
-        result.flatten(0, 1).index_add_(0, planes, weighted)
-        return result, None, None
 
 
 def guide_iou(guided: Guided, logits: Tensor) -> Tensor:

@@ -74,7 +74,6 @@ class Inpainting(SamplingMethod):
     """Stable Diffusion inpainting, once for the background and once for each region."""
 
     Options = Options
-    thread_safe = True
     masked = True
 
     @classmethod

@@ -122,7 +122,6 @@ class MultiDiffusion(SamplingMethod):
     """One latent, denoised under the caption outside the regions and under "a {label}" in each."""
 
     Options = Options
-    thread_safe = True
 
     @classmethod
     def cost(cls, options, layouts):

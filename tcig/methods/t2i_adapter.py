@@ -26,7 +26,6 @@ class T2IAdapter(Controlled):
     """Stable Diffusion under the caption, an adapter under the class map."""
 
     Options = Options
-    thread_safe = True
     network = "t2i-adapter"
 
     @torch.inference_mode()

@@ -11,8 +11,6 @@ from tcig.models.diffusion import to_images
 class TextOnly(SamplingMethod):
     """Stable Diffusion under the caption alone, DDIM."""
 
-    thread_safe = True
-
     @classmethod
     def cost(cls, options, layouts):
         """The caption, in every step."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from tcig.data.errors import InputError
 
@@ -38,9 +38,6 @@ class Compute(BaseModel):
     in bfloat16, where it takes longer."""
     compile: bool = False
     """torch.compile of the UNets: minutes at the start, then faster."""
-    lanes: int = Field(1, ge=1)
-    """Parts of a batch that a processor draws at once, each in a thread with its share of torch's:
-    for small networks, which twice the threads make less than twice as fast."""
     tiling: bool = False
     """The VAE decodes image by image and, above its own size, in tiles: less memory."""
     fixed_batch: bool = False

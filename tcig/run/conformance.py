@@ -17,7 +17,7 @@ from tcig.eval.judges import StagedJudge
 from tcig.methods.base import Method
 from tcig.models.devices import PLAIN
 from tcig.models.plugins import StateWarning, guard, source_of
-from tcig.run.calls import at_once, check_images, is_thread_safe
+from tcig.run.draw import check_images
 from tcig.run.spec import RunSpec
 
 LEVELS = 2.0
@@ -102,15 +102,6 @@ def check_method(
         "an image depends on what stands beside it in the call: draw each sample from its own "
         "generator, and share nothing across the batch that a sample changes",
     )
-    if is_thread_safe(method):
-        yield same.find(
-            "threads",
-            first,
-            lambda: [each for one in at_once(lambda a: _drawn(method, *a), alone) for each in one],
-            LEVELS,
-            "threads that call generate() at once disturb each other: keep what it works with out "
-            "of what they share, such as self, or leave thread_safe out",
-        )
     yield _seeds(first, lambda: _drawn(method, layouts, [seed + 1000 for seed in seeds]))
     yield _honest(first)
 

@@ -1,6 +1,7 @@
 """A method at work on batches of samples: what a process that draws does, whoever keeps it."""
 
 import gc
+import inspect
 import io
 import platform
 import resource
@@ -8,9 +9,10 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -20,9 +22,8 @@ from tcig.data.seeds import seed_of
 from tcig.eval.provenance import revision
 from tcig.methods.base import Method
 from tcig.models.devices import name_of
-from tcig.models.plugins import source_of
+from tcig.models.plugins import guard, source_of
 from tcig.run.batches import Batches, context_lost, meter_of, out_of_memory
-from tcig.run.calls import call
 
 _MIB = 2**20 if sys.platform == "darwin" else 2**10
 """Units of getrusage's ru_maxrss in a MiB: bytes on macOS, KiB elsewhere."""
@@ -80,7 +81,7 @@ class Painter:
         layouts = [layout for layout, _ in samples]
         try:
             tell = progress and (lambda share: progress(share * len(samples)))
-            images = call(self.method, layouts, seeds, tell)
+            images = generate_batch(self.method, layouts, seeds, tell)
         except Exception as error:
             reason = describe(error, source_of(self.method.generate))
             if context_lost(error):
@@ -108,6 +109,61 @@ class Painter:
                 "device": self._device,
             }
             yield Drawn(row, None if image is None else encoded(image))
+
+
+def generate_batch(
+    method: Method,
+    layouts: Sequence[Layout],
+    seeds: Sequence[int],
+    progress: Callable[[float], None] | None = None,
+) -> list[Image.Image]:
+    """Calls a method for a batch, and checks its images.
+
+    Args:
+        method: any, also a plug-in's.
+        layouts: one for each image.
+        seeds: one for each image.
+        progress: called with the share of the batch that is done, in [0, 1].
+
+    Raises:
+        Exception: the method's own, or that of `check_images`.
+    """
+
+    def watch(event: Any = None, *_: Any, **values: Any) -> None:
+        with suppress(TypeError, ValueError, KeyError):  # a plug-in may pass anything
+            if event == "progress" and progress:
+                progress(min(max(float(values["done"]), 0.0), 1.0))
+
+    parameters = inspect.signature(method.generate).parameters.values()
+    watched = any(each.name == "callback" or each.kind is each.VAR_KEYWORD for each in parameters)
+    with guard(type(method).__name__):
+        images = method.generate(layouts, seeds, **({"callback": watch} if watched else {}))
+        check_images(images, len(layouts), method.context.size)
+    return images
+
+
+def check_images(images: Sequence[Image.Image], count: int, size: int) -> None:
+    """Checks that a method returned `count` RGB images of `size` pixels a side.
+
+    Raises:
+        ValueError: too few or many, or of another size or mode.
+        TypeError: something else than an image.
+    """
+    if not isinstance(images, Sequence) or len(images) != count:
+        found = f"list of {len(images)}" if isinstance(images, Sequence) else type(images).__name__
+        raise ValueError(
+            f"the method gave a {found} for {count} layout{'s' * (count > 1)}: a list of as many "
+            "images is needed"
+        )
+    for image in images:
+        if not isinstance(image, Image.Image):
+            raise TypeError(f"the method gave a {type(image).__name__}, a PIL image is needed")
+        image.load()  # a file opened lazily fails here, as the method's fault
+        if image.size != (size, size) or image.mode != "RGB":
+            raise ValueError(
+                f"the method gave a {image.mode} image of {image.width}x{image.height}, "
+                f"RGB of {size}x{size} is needed"
+            )
 
 
 def failed_row(layout: Layout, sample: int, reason: str | None) -> dict:

@@ -4,7 +4,6 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
-from threading import Lock
 
 from tqdm import tqdm
 
@@ -62,7 +61,7 @@ class Ledger:
 
     def __init__(self, total: int, title: str = ""):
         self._bar = Bar(total=total, desc=title, unit="image", disable=None, smoothing=0.05)
-        self._ahead, self._lock = 0.0, Lock()
+        self._ahead = 0.0
         self._failures: Counter[tuple[str, str]] = Counter()
 
     def __enter__(self) -> "Ledger":
@@ -80,10 +79,9 @@ class Ledger:
 
     def under_way(self, samples: float) -> None:
         """So many samples of the call under way are done, a fraction too."""
-        with self._lock:  # lanes tell at once
-            if samples > self._ahead:
-                self._bar.update(samples - self._ahead)
-                self._ahead = samples
+        if samples > self._ahead:
+            self._bar.update(samples - self._ahead)
+            self._ahead = samples
 
     def add(self, store: RunStore, drawn: Drawn) -> None:
         """Commits a sample; an error is told the first time that it comes."""

@@ -77,7 +77,6 @@ def test_run(benchmark, tmp_path, row, count, batch, profile):
     method.generate(layouts(1), [0])  # what is made at the first call only
     done = work(row, count, batch)
     shares, own, number = [], [], iter(range(99))
-    lanes = min(settings.compute.lanes, torch.get_num_threads(), batch)
 
     def run():
         _kept.clear()
@@ -86,7 +85,7 @@ def test_run(benchmark, tmp_path, row, count, batch, profile):
         with RunStore(out, spec, {"limit": count, "samples": 1}, {}) as store, Inside() as inside:
             assert not generate(method, layouts(count), 1, batch, store)
         shares.append(inside.seconds)
-        own.append(inside.of_threads / lanes)
+        own.append(inside.of_threads)
 
     forget_peak()
     benchmark.pedantic(run, rounds=3 if count < 24 else 1)

@@ -24,8 +24,8 @@ from tcig.data.layout import hash_order
 from tcig.profiles import load_profile
 from tcig.run.spec import prepare
 try:
-    from tcig.run.calls import call
-except ImportError:  # of a checkout before there were lanes
+    from tcig.run.calls import call  # of a checkout that has lanes
+except ImportError:
     call = lambda method, *batch: method.generate(*batch)
 row, profile, count = sys.argv[1], load_profile(sys.argv[2]), int(sys.argv[3])
 layouts = hash_order(build_layouts(FOLDER, Filter())[1])[:count]

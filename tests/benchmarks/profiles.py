@@ -26,7 +26,7 @@ from tcig.data.files import write_whole
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
 from tcig.profiles import load_profile
-from tcig.run.calls import call
+from tcig.run.draw import generate_batch
 from tcig.run.spec import prepare
 
 LAYOUTS, ROUNDS, SHOWN = 8, 3, 20
@@ -47,7 +47,7 @@ def prepared(row: str) -> Callable[[int], None]:
     layouts = hash_order(build_layouts(FOLDER, Filter())[1])[:LAYOUTS]
 
     def drawing(number: int) -> None:
-        call(method, layouts, [1000 * number + n for n in range(LAYOUTS)])
+        generate_batch(method, layouts, [1000 * number + n for n in range(LAYOUTS)])
 
     return drawing
 

@@ -10,8 +10,7 @@ from torch.nn import functional as F
 from tcig.methods import blended, multidiffusion
 from tcig.methods.multidiffusion import Regions
 from tcig.methods.two_stage import descent
-from tcig.methods.two_stage.colours import recolour
-from tcig.methods.two_stage.cutouts import Drawn, augmented, erase, warp
+from tcig.methods.two_stage.cutouts import Drawn, augmented, color_jitter, erase, warp
 from tcig.methods.two_stage.descent import optimise, synthesise
 from tcig.methods.two_stage.first import spherical_distance
 from tcig.models.clip import load_clip
@@ -207,5 +206,5 @@ def test_colours():
     image = golden("vqgan_clip_image")["image"]
     names = ("brightness", "contrast", "saturation", "hue")
     factors = torch.stack([stored[name] for name in names], 1)
-    views = recolour(image.expand(6, -1, -1, -1), factors)
+    views = color_jitter(image.expand(6, -1, -1, -1), factors)
     assert difference(views, stored["output"]) < TOLERANCE

@@ -121,23 +121,6 @@ def test_each_fault_is_found_and_told(name, checked):
         assert failing <= set(expected)
 
 
-@pytest.mark.parametrize(
-    ("own", "status", "verdict", "said"),
-    [("seeds", 0, "ok", "to the last bit"), ("self.own", 1, "FAIL", "such as self")],
-)
-def test_threads_that_disturb_each_other_are_found_where_a_method_allows_them(
-    own, status, verdict, said, tmp_path, capsys
-):
-    path = tmp_path / "mine.py"
-    text = HEAD.replace("    weights =", "    thread_safe = True\n    weights =")
-    body = "self.own = seeds\n        import time; time.sleep(0.1)\n        " + GOOD
-    path.write_text(text + "        " + body.replace("in seeds", f"in {own}") + "\n")
-    assert cli.main(["check", f"{path}:Mine"]) == status
-    (line,) = (s for s in capsys.readouterr().out.splitlines() if s.split()[1:2] == ["threads"])
-    assert line.split()[0] == verdict
-    assert said in line
-
-
 def test_options_that_cannot_be_recorded(tmp_path, capsys):
     path = tmp_path / "mine.py"
     lines = ["@dataclass(frozen=True)", "class Settings:", "    rates: complex = 1j", ""]

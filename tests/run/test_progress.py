@@ -6,13 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
 from tqdm import tqdm
 
-from tcig.run.generate import Bar, Ledger, generate
+from tcig.run.generate import Bar, generate
 
 
 def test_the_bar_moves_by_fractions_and_ends_at_the_whole(layouts, open_store, noise, monkeypatch):
@@ -47,19 +46,6 @@ def test_what_fails_and_is_tried_again_moves_the_bar_once(layouts, open_store, n
         assert generate(noise, layouts[:4], 1, 4, store) == 1
     assert sum(moves) == pytest.approx(4)
     assert min(moves) >= 0
-
-
-def test_lanes_that_tell_at_once_do_not_move_the_bar_twice(monkeypatch):
-    moves = []
-
-    def slow(bar, n=1):
-        time.sleep(1e-4)
-        moves.append(n)
-
-    monkeypatch.setattr(tqdm, "update", slow)
-    with Ledger(4) as ledger, ThreadPoolExecutor(4) as threads:
-        list(threads.map(ledger.under_way, [n / 100 for n in range(401)]))
-    assert sum(moves) == pytest.approx(4)
 
 
 def test_the_count_is_written_to_one_decimal():

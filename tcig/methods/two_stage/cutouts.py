@@ -15,7 +15,6 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from tcig.methods.draws import gaussian_on
-from tcig.methods.two_stage.colours import NEUTRAL, recolour
 from tcig.methods.warps import inverse_affine, warp
 
 Style = Literal["pooled", "crops"]
@@ -33,6 +32,8 @@ ERASED, RATIO = (0.1, 0.4), (0.3, 1 / 0.3)
 """Erasing: share of the area, ratio of height to width (l. 332)."""
 NOISE = 0.1
 """Largest standard deviation of the noise (l. 337)."""
+NEUTRAL = 1.0, 1.0, 1.0, 0.0
+"""Factors of `color_jitter` that change nothing."""
 CPU = torch.device("cpu")
 DENSITY = {"pooled": 1, "crops": 2}
 """Samples per pixel and side: crops are reduced by averaging 2x2 samples."""
@@ -44,7 +45,7 @@ class Drawn(NamedTuple):
     warp: Tensor | None
     """From places in a cutout to places in its image, both in [-1, 1], (N, 3, 3)."""
     colours: Tensor | None
-    """Factors of `recolour`, (N, 4)."""
+    """Factors of `color_jitter`, (N, 4)."""
     boxes: Tensor | None
     """Erased pixels: left, top, right, bottom, (N, 4); empty where nothing is erased."""
     noise: Tensor | None
@@ -109,7 +110,7 @@ def augmented(images: Tensor, drawn: Drawn, size: int, style: Style) -> Tensor:
     else:
         views = warp(images, drawn.warp.unflatten(0, (-1, count)), size, DENSITY[style])
     if drawn.colours is not None:
-        views = recolour(views, drawn.colours)
+        views = color_jitter(views, drawn.colours)
     if drawn.boxes is not None:
         views = erase(views, drawn.boxes)
     return views if drawn.noise is None else views + drawn.noise
@@ -167,3 +168,34 @@ def erase(images: Tensor, boxes: Tensor) -> Tensor:
     left, top, right, bottom = boxes[:, :, None].unbind(1)
     across, down = (line >= left) & (line < right), (line >= top) & (line < bottom)
     return images * ~(down[:, :, None] & across[:, None, :])[:, None]
+
+
+def color_jitter(images: Tensor, factors: Tensor) -> Tensor:
+    """Changes brightness, contrast, saturation and hue, in this order.
+
+    As ColorJitter of kornia 0.5.4, which requirements.txt of nerdyrodent/VQGAN-CLIP 592d555 pins:
+    brightness is added and contrast multiplied, each clamped to [0, 1]; saturation multiplies
+    HSV's S, clamped likewise. HSV is turned back to RGB by one formula for all channels (f(n) of
+    "HSL and HSV", Wikipedia).
+
+    Args:
+        images: (N, 3, H, W) in [0, 1].
+        factors: (N, 4): brightness minus 1 is added; contrast and saturation, at least 0, multiply;
+            the hue is turned by so many turns, in [-1, 1]. Images with `NEUTRAL` stay as they are.
+    """
+    rows = (factors != factors.new_tensor(NEUTRAL)).any(1).nonzero()[:, 0]
+    brightness, contrast, saturation, turn = factors[rows, :, None, None].unbind(1)
+    lit = (images[rows] + (brightness - 1)[:, None]).clamp(0, 1)
+    red, green, blue = (lit * contrast[:, None]).clamp(max=1).unbind(1)
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = value - torch.minimum(torch.minimum(red, green), blue)
+    most_red, most_green = red == value, green == value
+    order = torch.where(most_red, 0.0, torch.where(most_green, 2.0, 4.0))
+    others = torch.where(most_red, green - blue, torch.where(most_green, blue - red, red - green))
+    hue = order + others / (chroma + 1e-12) + 6 * turn  # in sixths of a turn
+    saturated = value * (chroma / (value + 1e-6) * saturation).clamp(max=1)  # 1e-6: kornia's
+    channels = []
+    for own_hue in (0, 2, 4):
+        distance = (torch.remainder(hue - own_hue + 3, 6) - 3).abs()  # around the circle
+        channels.append(value - saturated * (distance - 1).clamp(0, 1))
+    return images.index_copy(0, rows, torch.stack(channels, 1))

@@ -42,7 +42,7 @@ class TwoStage(Method):
     """VQGAN+CLIP under segmentation guides, then image-to-image diffusion."""
 
     Options = Options
-    thread_safe = True
+    version = 2
 
     def __init__(self, context, options):
         super().__init__(context, options)

@@ -1,10 +1,10 @@
 """Stage 2: any image-to-image pipeline of diffusers refines the image of stage 1."""
 
+import contextlib
 import functools
 import inspect
 import itertools
-from collections.abc import Collection, Sequence
-from copy import copy, deepcopy
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,6 @@ from diffusers import (
     IFSuperResolutionPipeline,
 )
 from PIL import Image
-from transformers import PreTrainedTokenizerBase
 
 from tcig.data.errors import InputError
 from tcig.methods.base import Progress
@@ -154,11 +153,6 @@ class SecondStage:
     @torch.inference_mode()
     def _run(self, pipeline, draws, progress: Progress | None, **inputs) -> list[Image.Image]:
         """Runs a pipeline with those of the options that its call has arguments for."""
-        own = copy(pipeline)  # a run changes it and its scheduler, and threads may run it at once
-        own.scheduler = _checking(deepcopy(pipeline.scheduler), progress or Progress())
-        for name, part in pipeline.components.items():
-            if isinstance(part, PreTrainedTokenizerBase):  # padding is a setting of its own
-                setattr(own, name, deepcopy(part))
         options = {
             "num_inference_steps": self.options.steps,
             "guidance_scale": self.options.guidance,
@@ -168,7 +162,8 @@ class SecondStage:
             options |= {"height": self.side, "width": self.side}
         arguments = _arguments(pipeline)
         options = {name: value for name, value in options.items() if name in arguments}
-        output = own(generator=draws, output_type="np", **options, **inputs)
+        with _checked(pipeline.scheduler, progress or Progress()):
+            output = pipeline(generator=draws, output_type="np", **options, **inputs)
         flags = [getattr(output, name, None) or [] for name in FLAGS]
         if any(any(each) for each in flags):
             raise InputError(
@@ -188,8 +183,9 @@ def _arguments(pipeline) -> Collection[str]:
     return inspect.signature(pipeline.__call__).parameters
 
 
-def _checking(scheduler, progress: Progress):
-    """The scheduler, which refuses a prediction that is not finite, and tells of each step."""
+@contextlib.contextmanager
+def _checked(scheduler, progress: Progress) -> Iterator[None]:
+    """Refuses predictions that are not finite, and tells of each step of the scheduler."""
     step, count = scheduler.step, itertools.count(1)
 
     @functools.wraps(step)  # pipelines look at its arguments
@@ -200,7 +196,10 @@ def _checking(scheduler, progress: Progress):
         return step(*args, **kwargs)
 
     scheduler.step = checked
-    return scheduler
+    try:
+        yield
+    finally:
+        del scheduler.step
 
 
 @kept

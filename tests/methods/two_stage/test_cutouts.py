@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from tcig.methods.draws import generators
-from tcig.methods.two_stage.colours import NEUTRAL
 from tcig.methods.two_stage.cutouts import (
     CHANCE,
+    NEUTRAL,
     NOISE,
     _affine,
     _perspective,
