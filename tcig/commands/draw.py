@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
     from tcig.methods.two_stage.method import TwoStage
     from tcig.models.plugins import source_of
     from tcig.profiles import load_profile
-    from tcig.run.generate import Ledger
+    from tcig.run.generate import ProgressTracker
     from tcig.run.spec import prepare
 
     layout = drawn_layout(options.prompt, options.mask, parse_legend(options.legend))
@@ -71,9 +71,9 @@ def main(argv: list[str]) -> int:
         raise InputError(f"--outputs: {options.method} has no two stages.")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     row = options.method.rpartition(":")[2]
-    with Ledger(options.samples * options.outputs, row) as ledger:
+    with ProgressTracker(options.samples * options.outputs, row) as tracker:
         try:
-            (_in_stages if staged else _at_once)(options, method, layout, ledger)
+            (_in_stages if staged else _at_once)(options, method, layout, tracker)
         except InputError:
             raise
         except Exception as error:
@@ -83,27 +83,27 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _at_once(options: Options, method, layout, ledger) -> None:
+def _at_once(options: Options, method, layout, tracker) -> None:
     """Draws all samples and saves them."""
-    from tcig.run.draw import generate_batch
+    from tcig.run.batches import generate_batch
 
     count = options.samples
 
     def tell(share: float) -> None:
-        ledger.under_way(share * count)
+        tracker.advance(share * count)
 
     for number, image in enumerate(generate_batch(method, [layout] * count, _seeds(options), tell)):
         _save(image, options.out, number, count)
 
 
-def _in_stages(options: Options, method, layout, ledger) -> None:
+def _in_stages(options: Options, method, layout, tracker) -> None:
     """Draws stage 1 of all samples, and from each the outputs of stage 2, and saves all."""
     from tcig.data.seeds import seed_of
     from tcig.methods.base import Progress
 
     seeds, images = _seeds(options), options.samples * options.outputs
     steps = method.options.first.iterations + method.stage2_steps() * options.samples
-    progress = Progress(lambda event, done: ledger.under_way(done * images), steps)
+    progress = Progress(lambda event, done: tracker.advance(done * images), steps)
     placed = method.place([layout] * options.samples, seeds, progress=progress)
     for number, (image, seed) in enumerate(zip(placed, seeds, strict=True)):
         _save(image, options.out, number, options.samples, "-stage1")

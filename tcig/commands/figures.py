@@ -100,15 +100,15 @@ def _stages(path: Path, method, layouts: list) -> None:
     from tcig.data.seeds import seed_of
     from tcig.eval.figures import stages_figure
     from tcig.methods.base import Progress
-    from tcig.run.generate import Ledger
+    from tcig.run.generate import ProgressTracker
 
     pairs = [(layout, sample) for layout in layouts for sample in (0, 1)]
     drawn = [layout for layout, _ in pairs]
     seeds = [seed_of(layout.id, sample) for layout, sample in pairs]
     others = [seed_of(layout.id, sample + 2) for layout, sample in pairs]
     steps = method.options.first.iterations + 2 * method.stage2_steps()
-    with Ledger(len(pairs), path.name) as ledger:
-        progress = Progress(lambda event, done: ledger.under_way(done * len(pairs)), steps)
+    with ProgressTracker(len(pairs), path.name) as tracker:
+        progress = Progress(lambda event, done: tracker.advance(done * len(pairs)), steps)
         first = method.place(drawn, seeds, progress=progress)
         once, twice = (method.refine(drawn, first, each, progress) for each in (seeds, others))
     outputs = list(zip(once, twice, strict=True))
@@ -147,7 +147,7 @@ def _watched(method, layout) -> tuple[dict, dict]:
     from tcig.data.seeds import seed_of
     from tcig.methods.base import Progress
     from tcig.models.images import to_pil
-    from tcig.run.generate import Ledger
+    from tcig.run.generate import ProgressTracker
 
     total = method.options.first.iterations
     wanted = {round(total * (n / (FRAMES - 1)) ** 2) for n in range(FRAMES)}
@@ -162,8 +162,8 @@ def _watched(method, layout) -> tuple[dict, dict]:
         if iteration in wanted:
             frames[iteration] = to_pil(found["images"].mul(255))[0]
 
-    with Ledger(1, "course.png") as ledger:
-        progress = Progress(lambda event, done: ledger.under_way(done), total)
+    with ProgressTracker(1, "course.png") as tracker:
+        progress = Progress(lambda event, done: tracker.advance(done), total)
         method.place([layout], [seed_of(layout.id, 0)], watch, progress)
     return frames, curves
 

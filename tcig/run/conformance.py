@@ -17,7 +17,7 @@ from tcig.eval.judges import StagedJudge
 from tcig.methods.base import Method
 from tcig.models.devices import PLAIN
 from tcig.models.plugins import StateWarning, guard, source_of
-from tcig.run.draw import check_images
+from tcig.run.batches import check_images
 from tcig.run.spec import RunSpec
 
 LEVELS = 2.0

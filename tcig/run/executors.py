@@ -17,9 +17,9 @@ from tcig.methods.base import Method
 from tcig.models.kept import release
 from tcig.models.plugins import PluginError
 from tcig.profiles import Profile
-from tcig.run.draw import Drawn, failed_row
+from tcig.run.batches import GeneratedSample, failed_record
 from tcig.run.experiment import Experiment, Outcome
-from tcig.run.generate import Ledger, generate, pending_batches, samples_of
+from tcig.run.generate import ProgressTracker, generate, list_samples, pending_batches
 from tcig.run.spec import Chosen, RunSpec, set_up
 from tcig.run.store import RunStore
 from tcig.run.workers import Died, Pool, absolute
@@ -109,33 +109,31 @@ class Workers(NamedTuple):
 def _generate_rows(pool: Pool, experiment: Experiment) -> Outcome:
     """Generates all rows; batches of a row that is set up go before the next row's set-up."""
     rows = [row.row for row in experiment.rows]
-    samples = samples_of(experiment.data.drawn, experiment.samples)
+    samples = list_samples(experiment.data.drawn, experiment.samples)
     tasks = deque(("set_up", index) for index in range(len(rows)))
     stores: dict[str, RunStore] = {}
-    with ExitStack() as stack, Ledger(len(rows) * len(samples), ", ".join(rows)) as ledger:
-        for (_, index, *given), result in pool.results(tasks):
+    total = len(rows) * len(samples)
+    with ExitStack() as stack, ProgressTracker(total, ", ".join(rows)) as tracker:
+        for (method, index, *arguments), result in pool.results(tasks):
             row = rows[index]
-            if not given:
+            if method == "set_up":
                 if isinstance(result, Died):
                     raise InputError(f"{row} cannot be set up by a worker: {result.reason}.")
                 store = stores[row] = stack.enter_context(experiment.open_store(result))
-                run, batches = (
-                    result.hash,
-                    pending_batches(samples, store, experiment.profile.batch),
-                )
-                ledger.there(len(samples) - sum(map(len, batches)))
-            else:
-                run, batch = given
-                if isinstance(result, Died) and len(batch) > 1:
-                    batches = [[sample] for sample in batch]
-                else:
-                    if isinstance(result, Died):
-                        result = [Drawn(failed_row(*batch[0], result.reason), None)]
-                    for drawn in result:
-                        ledger.add(stores[row], drawn)
-                    continue
-            tasks.extendleft(("generate", index, run, batch) for batch in reversed(batches))
-        failed = sum(ledger.failed(store, len(samples)) for store in stores.values())
+                batches = pending_batches(samples, store, experiment.profile.batch)
+                tracker.skip(len(samples) - sum(map(len, batches)))
+                run = result.hash
+                tasks.extendleft(("generate", index, run, batch) for batch in reversed(batches))
+                continue
+            run, batch = arguments
+            if isinstance(result, Died) and len(batch) > 1:
+                tasks.extendleft(("generate", index, run, [each]) for each in reversed(batch))
+                continue
+            if isinstance(result, Died):
+                result = [GeneratedSample(failed_record(*batch[0], result.reason), None)]
+            for sample in result:
+                tracker.commit(stores[row], sample)
+        failed = sum(tracker.count_failures(store, len(samples)) for store in stores.values())
     return Outcome([stores[row].folder for row in rows if stores[row].done], failed)
 
 

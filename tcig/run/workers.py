@@ -14,7 +14,7 @@ from tcig.eval.judges import Kind, load_judge
 from tcig.eval.judging import Seen, Shown, Sizes, judged
 from tcig.models.devices import set_tf32
 from tcig.models.kept import release
-from tcig.run.draw import Drawn, Painter, Sample
+from tcig.run.batches import BatchGenerator, GeneratedSample, Sample
 from tcig.run.experiment import Experiment
 from tcig.run.spec import RunSpec, choose_rows, set_up
 
@@ -63,15 +63,15 @@ class Worker:
         if self._loaded != index:
             experiment, data = self._experiment, self._experiment.data
             rows = choose_rows(experiment.profile, experiment.methods, experiment.settings)
-            self._painter = None
+            self._generator = None
             self._let_go(rows[index].sources)
             arguments = experiment.profile, data.coco, data.manifest, experiment.masks
             self._spec, method = set_up(rows[index], *arguments)
-            self._painter = Painter(method, experiment.profile.batch)
+            self._generator = BatchGenerator(method, experiment.profile.batch)
             self._loaded = index
         return self._spec
 
-    def generate(self, index: int, run: str, samples: Sequence[Sample]) -> list[Drawn]:
+    def generate(self, index: int, run: str, samples: Sequence[Sample]) -> list[GeneratedSample]:
         """Generates samples of a row, whose run has this hash."""
         try:
             spec = self.set_up(index)
@@ -80,14 +80,14 @@ class Worker:
                     f"{spec.method}: workers differ in its code, version or weights; install the "
                     "same on all machines."
                 )
-            return list(self._painter.draw(samples))
+            return list(self._generator.generate(samples))
         except DeviceLostError:
             os._exit(1)  # Ray starts a new process, which gets the device back
 
     def load_judge(self, name: str) -> RemoteJudge:
         """Loads a judge in place of a row."""
         if self._loaded != name:
-            self._painter = self._judge = None
+            self._generator = self._judge = None
             self._let_go(())
             self._judge = load_judge(name)[1]
             self._loaded = name

@@ -26,7 +26,7 @@ from tcig.data.files import write_whole
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
 from tcig.profiles import load_profile
-from tcig.run.draw import generate_batch
+from tcig.run.batches import generate_batch
 from tcig.run.spec import prepare
 
 LAYOUTS, ROUNDS, SHOWN = 8, 3, 20

@@ -15,7 +15,7 @@ from toy import assert_whole
 
 from tcig.cli import main
 from tcig.data.shards import Shard
-from tcig.run.generate import generate, pending_batches, samples_of
+from tcig.run.generate import generate, list_samples, pending_batches
 
 OF_THE_MACHINE = "seconds", "peak_mib", "peak_device_mib"
 RAY = ("--engine", "ray", "--workers", "2")
@@ -81,7 +81,7 @@ def test_two_workers_of_ray_are_the_same(generate_rows, serial, tmp_path):
 
 @pytest.mark.parametrize("count", [1, 2, 7, 12])
 def test_shards_share_the_batches_of_an_empty_store(open_store, layouts, count):
-    asked = samples_of(layouts, 2)
+    asked = list_samples(layouts, 2)
     with open_store() as store:
         whole = pending_batches(asked, store, 7)
         shards = [Shard(number, count) for number in range(1, count + 1)]
