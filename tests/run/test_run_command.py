@@ -4,6 +4,11 @@ import errno
 import hashlib
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
 
 import pytest
 
@@ -126,3 +131,54 @@ def test_numbers_that_are_not_finite_are_failed_samples_and_never_images(row, se
     assert len(records) == 2
     assert all("infinite" in record["error"] for record in records)
     assert not list(folder.glob("*.png"))
+
+
+STUBBORN = """
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from PIL import Image
+from tcig.methods.base import Method
+
+class Stubborn(Method):
+    def generate(self, layouts, seeds, callback=None):
+        Path("started").touch()
+        while True:
+            try:
+                time.sleep(30)
+            except BaseException:
+                pass
+"""
+
+
+@pytest.mark.parametrize("row", ["stubborn.py:Stubborn", "tcig"])
+def test_an_interrupt_ends_a_command_even_where_it_is_swallowed(tmp_path, row):
+    """It takes 0.1 to 0.8 s; the bound here is for busy machines."""
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    command = [sys.executable, "-m", "tcig.cli", "run", "--methods", row, "--no-score"]
+    settings = ["--set", "tcig.first.iterations=100000"] if row == "tcig" else []
+    child = subprocess.Popen(
+        [*command, *settings],
+        cwd=tmp_path,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # some shells ignore it
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not any((tmp_path / name).exists() for name in ("started", "runs/.lock")):
+        if list(tmp_path.glob("runs/*/run.json")):
+            break
+        assert time.monotonic() < deadline
+        assert child.poll() is None, child.communicate()[1]
+        time.sleep(0.05)
+    time.sleep(0.5)
+    asked = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=30)
+    assert time.monotonic() - asked < 10
+    assert child.returncode == 130
+    assert said.splitlines()[-1] == "tcig: stopped; the same command goes on from here"
+    for path in tmp_path.glob("runs/*/rows.jsonl"):
+        assert [json.loads(line) for line in path.read_text().splitlines()] == []
