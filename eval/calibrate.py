@@ -14,7 +14,7 @@ from tcig.data.layout import Layout
 from tcig.data.masks import resize_nearest
 from tcig.eval.iou import NAMES, reduce
 from tcig.eval.published import cited
-from tcig.eval.stored import COUNTS, read_scores, samples_of
+from tcig.eval.score_records import COUNTS, read_scores, samples_of
 
 NEAREST = 1000
 """Layouts: MultiDiffusion's "1K diverse samples"."""
@@ -49,7 +49,7 @@ def calibration(
     layouts: Sequence[Layout] = (),
     sliver: float = 0.0,
 ) -> pd.DataFrame:
-    """Every reading, judge, treatment of dropped objects and reduction of scored photographs.
+    """Returns every reading, judge, treatment of dropped objects and reduction of photographs.
 
     Args:
         folder: the scored row `real` of a manifest that has the layouts of all readings.
@@ -63,7 +63,6 @@ def calibration(
         (from the published figures), `distance` (the larger of both) and `lands` (both are equal to
         them when rounded as they are), the nearest first.
     """
-    mean, std = ceiling()
     records = []
     for score, rows in read_scores(folder):
         hidden = {
@@ -79,30 +78,19 @@ def calibration(
                 if row["layout"] in ids:
                     slivers += len(row["classes"]) - len(kept)
                     chosen += [row | {"classes": kept}] if kept else []
-            if not chosen:
-                continue
-            for ignore in COUNTS:
+            for ignore in COUNTS if chosen else ():
                 samples = samples_of(chosen, ignore)
+                conditions = {"reading": reading, "judge": score.judge, "ignore": ignore}
                 for name in NAMES:
-                    found = reduce(samples, name)
-                    apart = abs(found.mean - mean), abs(found.std - std)
-                    records.append(
-                        {
-                            "reading": reading,
-                            "judge": score.judge,
-                            "ignore": ignore,
-                            "reduction": name,
-                            "n": found.n,
-                            "slivers": slivers,
-                            "mean": found.mean,
-                            "std": found.std,
-                            "mean_distance": apart[0],
-                            "std_distance": apart[1],
-                            "distance": max(apart),
-                            "lands": (round(found.mean, 2), round(found.std, 2)) == (mean, std),
-                        }
-                    )
-    frame = pd.DataFrame(records)
+                    mean, std, n = reduce(samples, name)
+                    counts = {"reduction": name, "n": n, "slivers": slivers}
+                    records.append(conditions | counts | {"mean": mean, "std": std})
+    frame, (mean, std) = pd.DataFrame(records), ceiling()
+    frame["mean_distance"] = (frame["mean"] - mean).abs()
+    frame["std_distance"] = (frame["std"] - std).abs()
+    frame["distance"] = frame[["mean_distance", "std_distance"]].max(axis=1)
+    printed = frame[["mean", "std"]].map(lambda value: round(value, 2))
+    frame["lands"] = (printed == [mean, std]).all(axis=1)
     return frame.sort_values("distance", kind="stable").reset_index(drop=True)
 
 

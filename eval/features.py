@@ -1,6 +1,6 @@
-"""The networks behind `tcig.eval.quality`: a CLIP that scores, and what KID and FID look at.
+"""The networks behind `tcig.eval.quality`: a CLIP that scores, and the features of KID and FID.
 
-Both in float32, whatever the profile allows the networks that draw.
+Both in float32, whatever the profile allows the networks that generate.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,8 +40,8 @@ class Encoder(Protocol):
 
 
 class ClipEncoder:
-    """A CLIP's unit vectors. KID on them takes the kernel (cos + 1)^3, ours: the published 1/D is
-    for features of about unit variance."""
+    """A CLIP's unit vectors. KID on them takes the kernel (cos + 1)^3, our choice: the published
+    1/D is for features of about unit variance."""
 
     suffix, gamma = "_clip", 1.0
 
@@ -49,25 +49,19 @@ class ClipEncoder:
         self.clip = load_clip(source)
         self.name, self.identity = source, self.clip.identity
 
-    @torch.inference_mode()
     def images(self, images: Sequence[Image.Image]) -> Tensor:
         """See `Encoder`; resized by CLIP's own bicubic to its side."""
         size = (self.clip.size,) * 2
-        found = []
-        for first in range(0, len(images), BATCH):
-            resized = [
-                np.asarray(image.resize(size, Image.Resampling.BICUBIC))
-                for image in images[first : first + BATCH]
-            ]
-            pixels = torch.from_numpy(np.stack(resized)).to(PLAIN.device).movedim(-1, 1) / 255
-            found.append(self.clip.encode_images(pixels).cpu())
-        return torch.cat(found)
 
-    @torch.inference_mode()
+        def encode(batch: Sequence[Image.Image]) -> Tensor:
+            resized = [image.resize(size, Image.Resampling.BICUBIC) for image in batch]
+            return self.clip.encode_images(_to_pixels(resized) / 255)
+
+        return _encode(images, encode)
+
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors, (N, D); see `tcig.models.clip.Clip.encode_texts`."""
-        batches = [list(texts[first : first + BATCH]) for first in range(0, len(texts), BATCH)]
-        return torch.cat([self.clip.encode_texts(batch).cpu() for batch in batches])
+        return _encode(list(texts), self.clip.encode_texts)
 
 
 class InceptionEncoder:
@@ -79,39 +73,47 @@ class InceptionEncoder:
         self.network, self.identity = load_inception(source)
         self.name = source
 
-    @torch.inference_mode()
     def images(self, images: Sequence[Image.Image]) -> Tensor:
         """See `Encoder`; the network resizes them itself."""
-        found = []
-        for first in range(0, len(images), BATCH):
-            pixels = np.stack([np.asarray(image) for image in images[first : first + BATCH]])
-            batch = torch.from_numpy(pixels).to(PLAIN.device).movedim(-1, 1)
-            found.append(self.network(batch)[0].cpu())
-        return torch.cat(found)
+        return _encode(images, lambda batch: self.network(_to_pixels(batch))[0])
+
+
+def _to_pixels(images: Sequence[Image.Image]) -> Tensor:
+    """Returns images of one size as (B, 3, H, W) uint8 on the device."""
+    pixels = np.stack([np.asarray(image) for image in images])
+    return torch.from_numpy(pixels).to(PLAIN.device).movedim(-1, 1)
+
+
+@torch.inference_mode()
+def _encode(items: Sequence, encode: Callable[[Sequence], Tensor]) -> Tensor:
+    """Encodes items batch by batch; the features are on the CPU."""
+    firsts = range(0, len(items), BATCH)
+    return torch.cat([encode(items[first : first + BATCH]).cpu() for first in firsts])
 
 
 def photograph_features(
     coco: Path, size: int, encoder: Encoder
 ) -> Callable[[Sequence[Layout]], Tensor]:
-    """A function from layouts to their photographs' features, (N, D), which keeps what it has seen.
+    """Returns a function from layouts to their photographs' features, (N, D), computed once each.
 
     Args:
         coco: the COCO folder.
         size: side of the canvas, to which the photographs are brought as the row `real` has them.
-        encoder: as said.
+        encoder: of the features.
     """
     known: dict[str, Tensor] = {}
 
-    def look(layouts: Sequence[Layout]) -> Tensor:
-        lacking = [layout for layout in layouts if layout.id not in known]
-        if lacking:
-            vectors = encoder.images([open_photograph(each, coco, size) for each in lacking])
-            known.update(zip((layout.id for layout in lacking), vectors, strict=True))
+    def features(layouts: Sequence[Layout]) -> Tensor:
+        missing = [layout for layout in layouts if layout.id not in known]
+        for first in range(0, len(missing), BATCH):
+            batch = missing[first : first + BATCH]
+            vectors = encoder.images([open_photograph(each, coco, size) for each in batch])
+            known.update(zip((layout.id for layout in batch), vectors, strict=True))
         return torch.stack([known[layout.id] for layout in layouts])
 
-    return look
+    return features
 
 
 def load_features(source: str, scorer: ClipEncoder) -> Encoder:
-    """What KID and FID look at: the scorer itself, or an Inception (`load_inception`)."""
+    """Returns the network of KID and FID: the scorer itself, or an Inception."""
     return scorer if source == SCORER else InceptionEncoder(source)

@@ -1,54 +1,114 @@
-"""Which images of a folder are to be scored, and whether they can be."""
+"""Finds, checks and opens the images of a folder that are to be scored."""
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from PIL import Image
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from tcig.data.checks import encodable
 from tcig.data.errors import InputError
 from tcig.data.files import read_file
-from tcig.data.imperfect import TRUE
 from tcig.data.layout import Layout, hash_order
 from tcig.data.pictures import open_picture
 from tcig.data.png import BIT_DEPTH
-from tcig.data.records import SAMPLE_RECORD, SampleRecord, read_records
+from tcig.data.records import Pair
+from tcig.data.runs import Asked, read_run, run_rows
 from tcig.profiles import Profile, load_profile
 
-_NAME = re.compile(r"(?P<layout>[\w.]+)-(?P<sample>0|[1-9]\d*)\.png", re.ASCII)
+NAME = re.compile(r"(?P<layout>[\w.]+)-(?P<sample>0|[1-9]\d*)\.png", re.ASCII)
+BATCH = 16
+"""Images in a call of a judge, or of a network of the quality metrics."""
+
+
+class Sizes(NamedTuple):
+    """Sides in pixels: of the images, and of the label maps when they are compared."""
+
+    image: int
+    score: int
+    resize: bool = False
+    """Whether images of another size are resized instead of refused."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """A folder's images: (layout, sample) pairs to score, and those its run recorded as failed."""
+class ImageFolder:
+    """A folder's samples to score, and how many samples its run recorded as failed."""
 
+    folder: Path
     row: str
-    pairs: list[tuple[Layout, int]]
+    samples: list[tuple[Layout, int]]
     failed: int
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Layout id and sample index of each sample."""
+        return tuple((layout.id, sample) for layout, sample in self.samples)
+
+    def path(self, pair: Pair) -> Path:
+        """Returns the path of a sample's image."""
+        return self.folder / f"{pair[0]}-{pair[1]}.png"
+
+    def changed(self, known: Mapping[Pair, str | None]) -> Iterator[list["SampleImage"]]:
+        """Reads each image once and yields, in batches, those that differ from `known`.
+
+        Args:
+            known: SHA-256 of the images that need no work.
+
+        Raises:
+            InputError: an image cannot be read.
+        """
+        batch = []
+        for layout, sample in self.samples:
+            path = self.path((layout.id, sample))
+            content = read_file(path)
+            digest = hashlib.sha256(content).hexdigest()
+            if known.get((layout.id, sample)) != digest:
+                batch.append(SampleImage(layout, sample, path, content, digest))
+            if len(batch) == BATCH:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+
+class SampleImage(NamedTuple):
+    """The image file of a sample, read but not decoded."""
+
+    layout: Layout
+    sample: int
+    path: Path
+    content: bytes
+    sha256: str
+
+    @property
+    def pair(self) -> Pair:
+        """Layout id and sample index."""
+        return self.layout.id, self.sample
+
+    def open(self, sizes: Sizes) -> Image.Image:
+        """Decodes the image, see `open_image`."""
+        return open_image(self.path, sizes.image, sizes.resize, self.content)
 
 
 def find_images(
-    folder: Path,
-    layouts: Sequence[Layout],
-    manifest: str,
-    limit: int | None,
-) -> Found:
+    folder: Path, layouts: Sequence[Layout], manifest: str, limit: int | None
+) -> ImageFolder:
     """Matches a folder of `LAYOUTID-SAMPLE.png` with the layouts, all of them or the first `limit`.
 
-    A folder with a `run.json` tells itself which layouts and samples it was asked for, and its
-    `rows.jsonl` which of them failed; of any other folder every layout needs the same samples.
+    A folder with a `run.json` says which layouts and samples it was asked for, and its records say
+    which of them failed. In any other folder every layout needs the same samples.
 
     Raises:
-        InputError: a limit below 1; an image is missing or only there as a lossy file; there are
-            none, or all failed; an image belongs to no layout; the run was made for another
+        InputError: the limit is below 1; an image is missing or only there as a lossy file; all
+            are missing or failed; an image belongs to no layout; the run was made for another
             manifest.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder of images.")
+        raise InputError(f"{folder} is not a folder of images.")
     if not encodable(folder.resolve().name):
         raise InputError(f"{folder} has a name that is not UTF-8; rename the folder.")
     run = read_run(folder)
@@ -59,95 +119,38 @@ def find_images(
         )
     limit = asked.limit if limit is None else limit
     if limit is not None and limit < 1:
-        raise InputError(f"--limit {limit} leaves no layouts: it counts from 1.")
-    chosen = hash_order(layouts)[:limit]
+        raise InputError(f"--limit must be at least 1, got {limit}.")
     known = {layout.id for layout in layouts}
     present = set()
     for path in folder.glob("[!.]*.png"):  # macOS writes ._NAME.png beside NAME.png
-        match = _NAME.fullmatch(path.name)
+        match = NAME.fullmatch(path.name)
         if not match or match["layout"] not in known:
             raise InputError(
                 f"{path} belongs to no layout of the manifest: images are named "
                 "LAYOUTID-SAMPLE.png, samples counted from 0."
             )
         present.add((match["layout"], int(match["sample"])))
-    samples = asked.samples or max((sample for _, sample in present), default=0) + 1
+    number = asked.samples or max((sample for _, sample in present), default=0) + 1
     failures = {(row["layout"], row["sample"]) for row in run_rows(folder) if row["error"]}
-    pairs, failed = [], 0
-    for layout in chosen:
-        for sample in range(samples):
+    samples, failed = [], 0
+    for layout in hash_order(layouts)[:limit]:
+        for sample in range(number):
             if (layout.id, sample) in present:
-                pairs.append((layout, sample))
+                samples.append((layout, sample))
             elif (layout.id, sample) in failures:
                 failed += 1
             else:
                 raise _missing(folder, layout.id, sample)
-    if not pairs:
+    if not samples:
         raise InputError(f"{folder}: all {failed} samples failed; see its rows.jsonl.")
-    return Found(run.spec.row if run else folder.resolve().name, pairs, failed)
-
-
-class Asked(BaseModel):
-    """How much of a manifest a run was asked for: `limit` None means all."""
-
-    limit: int | None = None
-    samples: int | None = Field(default=None, ge=1)
-
-
-class RunRecord(BaseModel):
-    """What scoring reads of a run's `run.json`; all that it does not know there is left out."""
-
-    class Spec(BaseModel):
-        """Of the run's spec, see `tcig.run.spec.RunSpec`."""
-
-        method: str
-        manifest: str
-        weights: dict[str, str] = {}
-        version: int | None = None
-        code: str | None = None
-        options: dict[str, Any] = {}
-        profile: str | None = None
-        size: int | None = None
-        batch: int | None = None
-        device: str | None = None
-        arithmetic: str | None = None
-        masks: str = TRUE
-        seeds: str | None = None
-
-        @property
-        def row(self) -> str:
-            """The row's name in the table."""
-            return self.method if self.masks == TRUE else f"{self.method} ({self.masks})"
-
-    spec: Spec
-    asked: Asked
-    profile: dict
-
-
-def read_run(folder: Path) -> RunRecord | None:
-    """The record of a run's folder, None of any other.
-
-    Raises:
-        InputError: its `run.json` is no run's record.
-    """
-    path = folder / "run.json"
-    if not path.exists():
-        return None
-    try:
-        return RunRecord.model_validate_json(read_file(path), strict=True)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"]))
-        raise InputError(
-            f"{path} is not a run's record ({place}: {problem['msg']}): remove it or run again."
-        ) from None
+    return ImageFolder(folder, run.spec.row if run else folder.resolve().name, samples, failed)
 
 
 def profile_of(folder: Path, name: str | None) -> Profile:
-    """The profile `name`, or else that of the run whose folder it is, or else `mini`.
+    """Returns the profile `name`, or else the one of the folder's run, or else `mini`.
 
     Raises:
-        InputError: no such profile, or the run's record holds none that can be used.
+        InputError: the profile is unknown, or the run's record has no usable one.
     """
     run = read_run(folder)
     if name or not run:
@@ -161,23 +164,6 @@ def profile_of(folder: Path, name: str | None) -> Profile:
         ) from None
 
 
-def run_rows(folder: Path) -> list[SampleRecord]:
-    """The rows of a run and of its shards, one of each sample, without lines torn by a kill; none
-    of any other folder. A sample that one file has as failed and another as drawn is drawn."""
-    rows = {}
-    for path in rows_files(folder):
-        for row in read_records(path, SAMPLE_RECORD):
-            pair = row["layout"], row["sample"]
-            if row["error"] is None or pair not in rows:
-                rows[pair] = row
-    return list(rows.values())
-
-
-def rows_files(folder: Path) -> list[Path]:
-    """`rows.jsonl` of a run and those of its shards."""
-    return sorted(folder.glob("rows.jsonl")) + sorted(folder.glob("rows.*-of-*.jsonl"))
-
-
 def _missing(folder: Path, layout: str, sample: int) -> InputError:
     for suffix in ("jpg", "jpeg", "webp", "JPG", "JPEG"):
         lossy = folder / f"{layout}-{sample}.{suffix}"
@@ -185,7 +171,7 @@ def _missing(folder: Path, layout: str, sample: int) -> InputError:
             return InputError(f"{lossy} is lossy, which shifts the judge: save images as PNG.")
     if not any(folder.glob("[!.]*.png")):
         paths = sorted(folder.glob("[!.]*/[!.]*.png"))
-        inside = next((path.parent.name for path in paths if _NAME.fullmatch(path.name)), None)
+        inside = next((path.parent.name for path in paths if NAME.fullmatch(path.name)), None)
         hint = f"its folder {inside} has some" if inside else "generate them first"
         return InputError(f"{folder} holds no images: {hint}.")
     return InputError(
@@ -199,9 +185,9 @@ def open_image(path: Path, size: int, resize: bool, content: bytes | None = None
 
     Args:
         path: the file.
-        size: the profile's canvas.
+        size: side of the profile's canvas, pixels.
         resize: whether a square of another size is resized (Lanczos) instead of refused.
-        content: of the file, where it was read before.
+        content: bytes of the file, if they are read already.
 
     Raises:
         InputError: unreadable, truncated, not a PNG, transparent, of 16 bits, or of another size.

@@ -16,18 +16,17 @@ import difflib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from tcig.data.errors import InputError, shown
 from tcig.data.voc import COLOURS, NUM_LABELS
+from tcig.eval.score_records import Kind
 from tcig.models import segmentation
 from tcig.models.devices import PLAIN
 from tcig.models.plugins import PluginError, class_in_file, load_class, refusing, source_of
@@ -35,8 +34,6 @@ from tcig.models.weights import locate
 
 GROUP = "tcig.judges"
 """Entry points by which an installed package adds judges, as `name = "module:Class"`."""
-Kind = Literal["built-in", "plug-in", "label maps"]
-"""Where a judge comes from: tcig, a class from outside, a folder of maps made elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -82,46 +79,27 @@ class Judge(ABC):
         """
 
 
-class StagedJudge(Judge):
-    """A judge in three steps, of which the first and the last can stand beside others'."""
-
-    kind = "built-in"
-
-    def prepare(self, images: Sequence[Image.Image]) -> Any:
-        """RGB images of one size as `look` takes them."""
-        return images
-
-    @abstractmethod
-    def look(self, prepared: Any) -> Any:
-        """What its network finds in them."""
-
-    def read(self, found: Any) -> list[Segmentation]:
-        """That, image by image."""
-        return found
-
-    def segment(self, images: Sequence[Image.Image]) -> list[Segmentation]:
-        """All three."""
-        return self.read(self.look(self.prepare(images)))
-
-
-class PluginJudge(StagedJudge):
-    """A judge from outside, called under guard, its maps checked."""
-
-    kind = "plug-in"
+class PluginJudge(Judge):
+    """A judge from outside, called under guard, its label maps checked."""
 
     def __init__(self, name: str, judge: Judge, identity: str):
         self.name, self.judge, self.identity = name, judge, identity
         self._source = source_of(judge.segment)
 
-    def look(self, prepared: Sequence[Image.Image]) -> list[Segmentation]:
-        """Its `segment`.
+    def segment(self, images: Sequence[Image.Image]) -> list[Segmentation]:
+        """Calls the judge.
 
         Raises:
-            PluginError: it raises something, or gives no label maps.
+            PluginError: it raises something, or does not return label maps.
         """
         with refusing(f"the judge {self.name}", "failed", self._source):
-            maps = self.judge.segment(list(prepared))
-            return check_maps(self.name, maps, prepared)
+            maps = self.judge.segment(list(images))
+            return check_maps(self.name, maps, images)
+
+
+def guarded(name: str, judge: Judge) -> PluginJudge:
+    """Wraps a judge from outside, once."""
+    return judge if isinstance(judge, PluginJudge) else PluginJudge(name, judge, judge.identity)
 
 
 def check_maps(
@@ -170,42 +148,37 @@ def check_labels(where: str, labels: np.ndarray, size: tuple[int, int]) -> None:
         raise PluginError(f"{where} gave the label {worst}; expected integers from 0 to 20{hint}.")
 
 
-class SemanticJudge(StagedJudge):
+class SemanticJudge(Judge):
     """A network of `tcig.models.segmentation`: the argmax of its logits at its input size."""
+
+    kind = "built-in"
 
     def __init__(self, network: segmentation.Network):
         self.identity, self.side = network.identity, network.size
         self.device = PLAIN.device
         self.module = network.module.to(self.device)
 
-    def prepare(self, images: Sequence[Image.Image]) -> Tensor:
-        """Resized (bilinear) to the network's input size, (B, 3, side, side) in [0, 1]."""
+    @torch.inference_mode()
+    def segment(self, images: Sequence[Image.Image]) -> list[Segmentation]:
+        """Segments RGB images, resized (bilinear) to the network's input size."""
         size = (self.side,) * 2
         resized = [np.asarray(image.resize(size, Image.Resampling.BILINEAR)) for image in images]
-        return torch.from_numpy(np.stack(resized)).movedim(-1, 1) / 255
-
-    @torch.inference_mode()
-    def look(self, prepared: Tensor) -> Tensor:
-        """Logits (B, 21, side, side)."""
-        return self.module(prepared.to(self.device))
-
-    def read(self, found: Tensor) -> list[Segmentation]:
-        """The label of the largest logit of each pixel."""
+        pixels = torch.from_numpy(np.stack(resized)).movedim(-1, 1) / 255
+        logits = self.module(pixels.to(self.device))
         # `max` finds the same as `argmax`, four times as fast on a processor
-        labels = found.max(1).indices.to(torch.uint8).cpu().numpy()
+        labels = logits.max(1).indices.to(torch.uint8).cpu().numpy()
         return [Segmentation(each) for each in labels]
 
 
-@dataclass(frozen=True)
-class ColourJudge(StagedJudge):
-    """Each pixel is the class whose VOC palette colour it has, background where it has none."""
+class ColourJudge(Judge):
+    """Each pixel has the class of its colour in VOC's palette; other colours are background."""
 
-    identity: str = field(default="VOC palette", init=False)
+    kind, identity = "built-in", "VOC palette"
 
-    def look(self, prepared: Sequence[Image.Image]) -> list[Segmentation]:
-        """Segments RGB images at their own size."""
+    def segment(self, images: Sequence[Image.Image]) -> list[Segmentation]:
+        """Segments images at their own size."""
         found = []
-        for image in prepared:
+        for image in images:
             pixels = np.asarray(image.convert("RGB"))
             labels = np.zeros(pixels.shape[:2], np.uint8)
             for index, colour in enumerate(COLOURS):
@@ -214,7 +187,7 @@ class ColourJudge(StagedJudge):
         return found
 
 
-def _mask2former(name: str, path: Path | None) -> StagedJudge:
+def _mask2former(name: str, path: Path | None) -> Judge:
     from tcig.eval.mask2former import Mask2FormerJudge
 
     return Mask2FormerJudge(name, path)
@@ -252,7 +225,7 @@ def check_judges(specs: Sequence[str]) -> None:
             locate(SOURCES[name])
 
 
-def load_judge(spec: str) -> tuple[str, StagedJudge]:
+def load_judge(spec: str) -> tuple[str, Judge]:
     """A judge and its name, see this module's text.
 
     Raises:

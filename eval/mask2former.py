@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from tcig.data.errors import InputError
 from tcig.data.masks import encode
 from tcig.data.voc import BY_LABEL, VOC_WORDS
-from tcig.eval.judges import Instance, Segmentation, StagedJudge
+from tcig.eval.judges import Instance, Judge, Segmentation
 from tcig.models import segmentation
 from tcig.models.devices import PLAIN
 
 
-class Mask2FormerJudge(StagedJudge):
+class Mask2FormerJudge(Judge):
     """Mask2Former, its COCO categories mapped to VOC's classes by name.
 
     Segments below `THRESHOLD` are dropped; for the panoptic output, so are those of which less
@@ -28,6 +28,7 @@ class Mask2FormerJudge(StagedJudge):
     overlap, the more confident lies on top.
     """
 
+    kind = "built-in"
     THRESHOLD = OVERLAP = 0.8
 
     def __init__(self, name: str, source: Path | None = None):
@@ -46,33 +47,19 @@ class Mask2FormerJudge(StagedJudge):
                 "a judge must name COCO's categories."
             )
 
-    def prepare(self, images: Sequence[Image.Image]) -> tuple:
-        """As its own processor does, with the images' heights and widths."""
+    @torch.inference_mode()
+    def segment(self, images: Sequence[Image.Image]) -> list[Segmentation]:
+        """Segments RGB images; label maps and masks have the images' own size."""
+        sizes = [(image.height, image.width) for image in images]
         inputs = self.processor(images=list(images), return_tensors="pt")
-        return inputs, [(image.height, image.width) for image in images]
-
-    @torch.inference_mode()
-    def look(self, prepared: tuple) -> tuple:
-        """Its queries' classes and masks, and the sizes."""
-        inputs, sizes = prepared
-        return self.model(**inputs.to(self.device)), sizes
-
-    @torch.inference_mode()
-    def read(self, found: tuple) -> list[Segmentation]:
-        """Label maps and masks of the images' own size."""
-        outputs, sizes = found
+        outputs = self.model(**inputs.to(self.device))
+        classes, masks = outputs.class_queries_logits, outputs.masks_queries_logits
         if self.panoptic:
-            found = [
-                self._panoptic(classes, masks, size)
-                for classes, masks, size in zip(
-                    outputs.class_queries_logits, outputs.masks_queries_logits, sizes, strict=True
-                )
-            ]
+            found = [self._panoptic(*each) for each in zip(classes, masks, sizes, strict=True)]
         else:
             found = self.processor.post_process_instance_segmentation(
-                SimpleNamespace(  # its maps are made on the processor
-                    class_queries_logits=outputs.class_queries_logits.cpu(),
-                    masks_queries_logits=outputs.masks_queries_logits.cpu(),
+                SimpleNamespace(  # its maps are made on the CPU
+                    class_queries_logits=classes.cpu(), masks_queries_logits=masks.cpu()
                 ),
                 self.THRESHOLD,
                 target_sizes=sizes,

@@ -1,37 +1,49 @@
 """Measures a folder of images beside IoU: what `tcig.eval.quality` defines, sample by sample.
 
-What is kept: `tcig.eval.measured`.
+`tcig.eval.quality_records` says what is kept.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import safetensors.numpy
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from tcig.data.errors import InputError
-from tcig.data.files import sha256, sole_writer, write_whole
 from tcig.data.layout import Layout
-from tcig.eval.agreement import agreement, read_judges
-from tcig.eval.features import BATCH, ClipEncoder, Encoder
-from tcig.eval.images import find_images, open_image
-from tcig.eval.measured import (
-    Figure,
-    Judged,
-    Kept,
-    Pair,
-    Quality,
-    load_kept,
-    of_image,
-    of_photograph,
-    read_record,
+from tcig.data.masks import check_runs, decode, load_label_map
+from tcig.data.records import Pair, RecordStore, read_header
+from tcig.eval.features import ClipEncoder, Encoder
+from tcig.eval.images import ImageFolder, SampleImage, Sizes, find_images
+from tcig.eval.quality import (
+    boundary_iou,
+    bounding_square,
+    clip_score,
+    diversity,
+    fid,
+    kid,
+    recall_iou,
 )
-from tcig.eval.quality import bounding_square, clip_score, diversity, fid, kid
-from tcig.eval.score import Sizes
+from tcig.eval.quality_records import (
+    QUALITY_RECORD,
+    Quality,
+    QualityRecord,
+    SetDistance,
+    features_path,
+    read_features,
+)
+from tcig.eval.score_records import (
+    SYNC,
+    Score,
+    ScoreRecord,
+    label_path,
+    open_scores,
+    read_scores,
+)
 from tcig.models.devices import set_tf32
 
 Photographs = Callable[[Sequence[Layout]], torch.Tensor]
@@ -39,7 +51,7 @@ Photographs = Callable[[Sequence[Layout]], torch.Tensor]
 
 
 class Networks(NamedTuple):
-    """What measures."""
+    """The networks of the quality metrics."""
 
     scorer: ClipEncoder
     prefix: str
@@ -56,14 +68,14 @@ def measure_folder(
     photographs: Photographs | None = None,
     limit: int | None = None,
 ) -> Quality:
-    """Measures a folder's images; what is there of the same image and networks is kept.
+    """Measures a folder's images; what was measured of the same image and networks is kept.
 
     Args:
         folder: the images and their scores, whose label maps are compared too; `folder/quality` is
             written.
         layouts: of the manifest.
         manifest: its SHA-256.
-        networks: as said.
+        networks: of the metrics.
         sizes: of the images; the scores have their own.
         photographs: None where there are none to compare with.
         limit: the first so many layouts, instead of those that the run was asked for.
@@ -72,11 +84,8 @@ def measure_folder(
         InputError: an image or a photograph is missing, cannot be read or has another size; scores
             are of other images; another process measures the folder. What was measured is kept.
     """
-    found = find_images(folder, layouts, manifest, limit)
-    pairs = {(layout.id, sample): layout for layout, sample in found.pairs}
-    hashes = {pair: sha256(_path(folder, pair)) for pair in pairs}
-    judges = read_judges(folder, hashes, manifest)
-    quality = Quality(
+    images = find_images(folder, layouts, manifest, limit)
+    request = Quality(
         scorer=networks.scorer.name,
         scorer_identity=networks.scorer.identity,
         prefix=networks.prefix,
@@ -85,149 +94,188 @@ def measure_folder(
         manifest=manifest,
         image_size=sizes.image,
         resized=sizes.resize,
-        judges={
-            name: Judged(identity=seen.score.identity, score_size=seen.score.score_size)
-            for name, seen in judges.items()
-        },
-        samples=tuple(pairs),
+        samples=images.pairs,
         compared=photographs is not None,
     )
-    place = folder / "quality"
-    place.mkdir(exist_ok=True)
+    features_path(folder, ("", 0)).parent.mkdir(parents=True, exist_ok=True)
+    path = folder / "quality" / "quality.json"
+    before = read_header(path, Quality)
+
+    def is_whole(record: QualityRecord) -> bool:
+        pair = record["layout"], record["sample"]
+        return read_features(folder, pair, request.networks) is not None
+
     set_tf32(False)
-    with sole_writer(place):
-        before, kept = read_record(place), load_kept(place, quality, hashes)
-        wanting = [
-            pair
-            for pair in pairs
-            if pair not in kept.rows or kept.rows[pair]["judges"].keys() != judges.keys()
-        ]
-        if not wanting and before and before.figures is not None and before.asked == quality:
-            return before
-        kept.save_rows()  # those of another key are gone before the record says otherwise
-        kept.save()
-        _record(place, quality)
-        try:
-            _look(folder, pairs, hashes, networks, sizes, kept)
-            for pair in tqdm(wanting, desc=f"{folder.name}, agreement", disable=None):
-                known = kept.rows[pair]["judges"]
-                for name in judges.keys() - known.keys():
-                    known[name] = agreement(pairs[pair], pair[1], judges[name])
-                kept.save_in_time()
-            if photographs:
-                _compare_with(photographs, list(pairs.values()), kept)
-        finally:
-            kept.save()
-        return _record(place, quality.model_copy(update=_sets(quality, networks.features, kept)))
-
-
-def _record(place: Path, quality: Quality) -> Quality:
-    write_whole(place / "quality.json", quality.model_dump_json(indent=2) + "\n")
+    with RecordStore(path, request, QUALITY_RECORD, is_whole, sync_every=SYNC) as store:
+        measured = 0
+        for record, features in _measure(images, store.done, networks, sizes):
+            content = safetensors.numpy.save(features)
+            store.add(
+                record, {features_path(folder, (record["layout"], record["sample"])): content}
+            )
+            measured += 1
+        _compare_with_judges(images, manifest, store.done)
+        quality = before
+        if measured or before is None or before.distances is None or before.request != request:
+            found = _measure_sets(images, request, networks.features, photographs)
+            quality = request.model_copy(update=found)
+        store.save_header(quality)
     return quality
 
 
-def _path(folder: Path, pair: Pair) -> Path:
-    return folder / f"{pair[0]}-{pair[1]}.png"
-
-
-def _look(
-    folder: Path,
-    pairs: Mapping[Pair, Layout],
-    hashes: Mapping[Pair, str],
-    networks: Networks,
-    sizes: Sizes,
-    kept: Kept,
-) -> None:
-    """Rows and features of the images that have none."""
-    pending = [pair for pair in pairs if pair not in kept.rows]
-
-    def opened(pair: Pair) -> Image.Image:
-        return open_image(_path(folder, pair), sizes.image, sizes.resize)
-
-    for pair in pending:  # before the networks spend hours on the others
-        opened(pair)
-    meaning = _texts([pairs[pair] for pair in pending], networks)
-    with tqdm(total=len(pending), desc=f"{folder.name}, quality", disable=None) as bar:
-        for first in range(0, len(pending), BATCH):
-            batch = pending[first : first + BATCH]
-            images = [opened(pair) for pair in batch]
-            regions = [(n, each) for n, pair in enumerate(batch) for each in pairs[pair].regions]
-            crops = [images[n].crop(bounding_square(r.pixels, sizes.image)) for n, r in regions]
-            seen = {"scorer": networks.scorer.images(images)}
-            if networks.features is not networks.scorer:
-                seen["features"] = networks.features.images(images)
-            captions = torch.stack([meaning[pairs[pair].caption] for pair in batch])
-            prompts = torch.stack([meaning[each.prompt] for _, each in regions])
-            whole = clip_score(seen["scorer"], captions)
-            parts = clip_score(networks.scorer.images(crops), prompts)
-            owners = torch.tensor([n for n, _ in regions])
-            for n, pair in enumerate(batch):
-                kept.rows[pair] = {
-                    "layout": pair[0],
-                    "sample": pair[1],
-                    "image_sha256": hashes[pair],
-                    "clip_caption": round(float(whole[n]), 6),
-                    "clip_regions": [round(float(value), 6) for value in parts[owners == n]],
-                    "judges": {},
-                }
-                for network, vectors in seen.items():
-                    kept.features[of_image(network, pair)] = vectors[n].numpy()
-            kept.save_in_time()
+def _measure(
+    images: ImageFolder, known: Mapping[Pair, str | None], networks: Networks, sizes: Sizes
+) -> Iterator[tuple[QualityRecord, dict[str, np.ndarray]]]:
+    """Yields the record and the features of each image that is not known."""
+    texts: dict[str, torch.Tensor] = {}
+    total, number = len(images.samples), len(known.keys() & set(images.pairs))
+    title = f"{images.folder.name}, quality"
+    with tqdm(total=total, initial=number, desc=title, disable=None) as bar:
+        for batch in images.changed(known):
+            texts = texts or _encode_texts([layout for layout, _ in images.samples], networks)
+            yield from _measure_batch(batch, texts, networks, sizes)
             bar.update(len(batch))
 
 
-def _compare_with(photographs: Photographs, layouts: Sequence[Layout], kept: Kept) -> None:
-    """The photographs' features, once for each layout."""
-    lacking = {each.id: each for each in layouts if of_photograph(each.id) not in kept.features}
-    pending = list(lacking.values())
-    for first in range(0, len(pending), BATCH):
-        batch = pending[first : first + BATCH]
-        for each, vector in zip(batch, photographs(batch), strict=True):
-            kept.features[of_photograph(each.id)] = vector.numpy()
-        kept.save_in_time()
-
-
-def _texts(layouts: Sequence[Layout], networks: Networks) -> dict[str, torch.Tensor]:
-    """The unit vector of each caption and prompt, once."""
-    said = [text for each in layouts for text in (each.caption, *(r.prompt for r in each.regions))]
-    texts = list(dict.fromkeys(said))
-    if not texts:
-        return {}
+def _encode_texts(layouts: Sequence[Layout], networks: Networks) -> dict[str, torch.Tensor]:
+    """Returns the unit vector of each caption and prompt, each encoded once."""
+    texts = [text for each in layouts for text in (each.caption, *(r.prompt for r in each.regions))]
+    texts = list(dict.fromkeys(texts))
     vectors = networks.scorer.texts([networks.prefix + text for text in texts])
     return dict(zip(texts, vectors, strict=True))
 
 
-def _sets(quality: Quality, encoder: Encoder, kept: Kept) -> dict:
-    """What is of all images at once: the distances and each layout's diversity."""
+def _measure_batch(
+    batch: Sequence[SampleImage],
+    texts: Mapping[str, torch.Tensor],
+    networks: Networks,
+    sizes: Sizes,
+) -> Iterator[tuple[QualityRecord, dict[str, np.ndarray]]]:
+    images = [each.open(sizes) for each in batch]
+    regions = [(n, region) for n, each in enumerate(batch) for region in each.layout.regions]
+    crops = [images[n].crop(bounding_square(r.pixels, sizes.image)) for n, r in regions]
+    features = {"scorer": networks.scorer.images(images)}
+    if networks.features is not networks.scorer:
+        features["features"] = networks.features.images(images)
+    captions = torch.stack([texts[each.layout.caption] for each in batch])
+    prompts = torch.stack([texts[region.prompt] for _, region in regions])
+    whole = clip_score(features["scorer"], captions)
+    parts = clip_score(networks.scorer.images(crops), prompts)
+    owners = torch.tensor([n for n, _ in regions])
+    for n, each in enumerate(batch):
+        record = {
+            "layout": each.layout.id,
+            "sample": each.sample,
+            "image_sha256": each.sha256,
+            "clip_caption": round(float(whole[n]), 6),
+            "clip_regions": [round(float(value), 6) for value in parts[owners == n]],
+        }
+        yield record, {name: vectors[n].numpy() for name, vectors in features.items()}
 
-    def stacked(names: Sequence[str]) -> torch.Tensor:
-        return torch.from_numpy(np.stack([kept.features[name] for name in names]))
 
-    layouts = [layout for layout, _ in quality.samples]
-    ids = {layout: n for n, layout in enumerate(dict.fromkeys(layouts))}
-    owners = np.array([ids[layout] for layout in layouts])
-    seen = stacked([of_image("scorer", pair) for pair in quality.samples])
-    spread = {layout: diversity(seen[owners == n]) for layout, n in ids.items()}
-    figures, refused = {}, {}
-    for name in ("kid",) if encoder.suffix else ("kid", "fid"):  # FID is of Inception alone
-        if not quality.compared:
-            refused[name + encoder.suffix] = "the photographs are needed: give --coco FOLDER."
+def _measure_sets(
+    images: ImageFolder, quality: Quality, encoder: Encoder, photographs: Photographs | None
+) -> dict:
+    """Returns what is of all images at once: the distances and each layout's diversity."""
+    samples = [read_features(images.folder, pair, quality.networks) for pair in quality.samples]
+
+    def stacked(network: str) -> torch.Tensor:
+        return torch.from_numpy(np.stack([features[network] for features in samples]))
+
+    layouts = {layout.id: layout for layout, _ in images.samples}
+    numbers = {layout: n for n, layout in enumerate(layouts)}
+    owners = np.array([numbers[layout] for layout, _ in quality.samples])
+    scorer = stacked("scorer")
+    spread = {layout: diversity(scorer[owners == n]) for layout, n in numbers.items()}
+    real = photographs(list(layouts.values())) if photographs else None
+    distances, refused = {}, {}
+    for metric in ("kid",) if encoder.suffix else ("kid", "fid"):  # FID is of Inception alone
+        name = metric + encoder.suffix
+        if real is None:
+            refused[name] = "the photographs are needed: give --coco FOLDER."
             continue
-        images = stacked([of_image(quality.networks[-1], pair) for pair in quality.samples])
-        photographs = stacked([of_photograph(layout) for layout in ids])
+        vectors = stacked(quality.networks[-1])
         try:
-            if name == "kid":
-                value, std = kid(images, owners, photographs, encoder.gamma)
+            if metric == "kid":
+                value, std = kid(vectors, owners, real, encoder.gamma)
             else:
-                value, std = fid(images, photographs), None
+                value, std = fid(vectors, real), None
         except InputError as error:
-            refused[name + encoder.suffix] = str(error)
+            refused[name] = str(error)
             continue
-        figures[name + encoder.suffix] = Figure(
-            value=value, std=std, n=len(images), photographs=len(photographs)
-        )
+        distances[name] = SetDistance(value=value, std=std, n=len(vectors), photographs=len(real))
     return {
-        "figures": figures,
+        "distances": distances,
         "refused": refused,
         "diversity": {name: None if math.isnan(v) else round(v, 6) for name, v in spread.items()},
     }
+
+
+def _compare_with_judges(
+    images: ImageFolder, manifest: str, hashes: Mapping[Pair, str | None]
+) -> None:
+    """Adds to each judge's scores how its label maps and instances agree with the layouts.
+
+    Raises:
+        InputError: a judge scored other images or for another manifest.
+    """
+    for score, records in read_scores(images.folder):
+        store = open_scores(images.folder, score)
+        by_pair = {(record["layout"], record["sample"]): record for record in records}
+        if score.manifest != manifest or any(
+            pair not in by_pair or by_pair[pair]["image_sha256"] != hashes[pair]
+            for pair in images.pairs
+        ):
+            raise InputError(
+                f"{store.folder} is not of the images and the manifest that are to be measured: "
+                "run `tcig score` again."
+            )
+        title = f"{images.folder.name}, agreement with {score.judge}"
+        with store:
+            for layout, sample in tqdm(images.samples, desc=title, disable=None):
+                record = by_pair[layout.id, sample]
+                if "metrics" not in record:
+                    metrics = agreement(layout, store.folder, score, record)
+                    store.add(record | {"metrics": metrics})
+
+
+def agreement(
+    layout: Layout, scores: Path, score: Score, record: ScoreRecord
+) -> dict[str, float | None]:
+    """Returns boundary IoU, and for a judge that knows instances DenseDiffusion's IoU both ways.
+
+    Args:
+        layout: of the sample.
+        scores: the folder of the judge's scores.
+        score: their header.
+        record: the sample's.
+
+    Returns:
+        `boundary_iou`, `recall_iou`, `recall_iou_dense`; None where there is nothing to compare.
+
+    Raises:
+        InputError: the label map cannot be read or has another size.
+    """
+    size, path = score.score_size, label_path(scores, layout.id, record["sample"])
+    labels = load_label_map(path)
+    if labels.shape != (size, size):
+        raise InputError(f"{path} is not {size}x{size}, as scored: run `tcig score` again.")
+    metrics = {"boundary_iou": boundary_iou(layout.class_map(size), labels, layout.classes)}
+    if (instances := record.get("instances")) is not None:
+        objects = [(region.label, region.pixels) for region in layout.regions]
+        detections = [(each["label"], _mask(scores, each["mask"])) for each in instances]
+        metrics["recall_iou"] = recall_iou(objects, detections)
+        metrics["recall_iou_dense"] = recall_iou(objects, detections, mended=False)
+    return {name: None if math.isnan(v) else round(v, 6) for name, v in metrics.items()}
+
+
+def _mask(scores: Path, rle: dict) -> np.ndarray:
+    """Decodes an instance's mask; a damaged one would be read beyond its end."""
+    try:
+        check_runs(rle)
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"{scores / 'rows.jsonl'} has a damaged mask ({error}): remove {scores} and score "
+            "again."
+        ) from None
+    return decode(rle)

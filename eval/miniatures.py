@@ -20,7 +20,7 @@ from tcig.data.filters import Filter
 from tcig.data.layout import Layout
 from tcig.data.masks import resize_nearest
 from tcig.data.voc import BY_LABEL, CLASSES, with_article
-from tcig.eval.gallery import write_grid
+from tcig.eval.grids import write_grid
 from tcig.eval.iou import Samples, confusion, image_iou
 from tcig.eval.judges import load_judge
 from tcig.models.clip import load_clip

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -27,7 +27,7 @@ PACKAGES = (
     "scipy",
     "pillow",
 )
-"""Those that figures may depend on."""
+"""Packages that results may depend on."""
 
 
 class Provenance(BaseModel):
@@ -41,7 +41,7 @@ class Provenance(BaseModel):
     tcig: str
     """Version."""
     revision: str | None
-    """Of tcig's git checkout, None where it is none."""
+    """Commit of tcig's git checkout, None without one."""
     dirty: bool | None
     """Whether files of it differed from that revision."""
     python: str
@@ -55,7 +55,7 @@ class Provenance(BaseModel):
 
 
 def provenance(command: Sequence[str]) -> Provenance:
-    """Of this process, which runs `command`."""
+    """Returns the provenance of a result of this process, which runs `command`."""
     commit, dirty = revision()
     return Provenance(
         command=shlex.join(command),
@@ -64,7 +64,7 @@ def provenance(command: Sequence[str]) -> Provenance:
         revision=commit,
         dirty=dirty,
         python=platform.python_version(),
-        packages={name: found for name in PACKAGES if (found := _version(name))},
+        packages={name: version(name) for name in PACKAGES},
         system=f"{platform.system()} {platform.machine()}",
         device=name_of(PLAIN),
         processor=_processor(),
@@ -74,7 +74,7 @@ def provenance(command: Sequence[str]) -> Provenance:
 
 
 def _processor() -> str:
-    """Its model where Linux tells it."""
+    """Returns the processor's model where Linux tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -83,15 +83,8 @@ def _processor() -> str:
     return models[0] if models else platform.machine()
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def revision() -> tuple[str | None, bool | None]:
-    """The commit of tcig's checkout, and whether tracked files differ from it; None without one."""
+    """Returns the commit of tcig's checkout, and whether tracked files differ; None without one."""
     root = Path(tcig.__file__).parents[1]
     if not (root / ".git").exists():  # a checkout around an installed tcig is not tcig's
         return None, None

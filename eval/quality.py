@@ -1,6 +1,7 @@
 """What is measured beside IoU: each definition a function of arrays, with its source.
 
-The networks whose features go in are in `tcig.eval.features`, what is kept in `tcig.eval.measured`.
+The networks whose features go in are in `tcig.eval.features`, what is kept is
+in `tcig.eval.quality_records`.
 """
 
 import math

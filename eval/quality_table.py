@@ -1,17 +1,11 @@
-"""Quality's columns of the table, and a sentence below it for each."""
+"""The quality metrics in a table: their definitions, cells, and what is refused."""
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
-import pandas as pd
-
 from tcig.data.errors import InputError
-from tcig.eval.measured import Measured, read_quality
-from tcig.eval.rows import Row
-from tcig.eval.statistics import Interval, by_layout, interval, mean_of
+from tcig.eval.results import Result, ResultRow
 
-SETS = {"kid": 4, "kid_clip": 4, "fid": 1}
+DISTANCES = {"kid": 4, "kid_clip": 4, "fid": 1}
 """Distances between sets -> decimals shown."""
 DEFINITIONS = {
     "clip_caption": "CLIPScore (Hessel et al. 2021) of image and caption, 2.5 max(cos, 0), by "
@@ -42,117 +36,69 @@ BY_SCORER = ("clip_caption", "clip_region", "diversity", "kid_clip")
 """Metrics that the scorer's own guidance would flatter."""
 
 
-def quality_columns(row: Row) -> dict:
-    """What `tcig quality` measured of a row's folder, nothing if it was not run.
-
-    Returns:
-        For every name of `DEFINITIONS` that there is its mean, `{name}_std`, `{name}_n` and the
-        ends `{name}_low` and `{name}_high` of the mean's 95% interval (NaN of the
-        distances between sets); `scorer` and `features`, the identities of the networks, and
-        `scored_by` and `seen_by`, their names; `clip_guided`, whether the scorer's own CLIP was
-        among the run's networks. A row that ignores dropped objects has none of a judge's metrics.
-        `stale` alone, a sentence, where it is unfinished, or was measured on other images or by
-        another scoring than the row's.
-    """
-    try:
-        found = read_quality(row.folder)
-    except InputError as error:
-        return {"stale": str(error)}
-    if found is None:
-        return {}
-    if not _current(row, found):
-        return {
-            "stale": f"quality of {row.folder} is not of the images and scores that are there now: "
-            f"run `tcig quality {row.folder} --layouts MANIFEST` again."
-        }
-    quality, values = found.quality, dict(found.own)
-    if row.ignore == "none":
-        values |= found.judged[row.score.judge]
-    weights = row.run.spec.weights.values() if row.run else ()
-    columns = {
-        "scorer": quality.scorer_identity,
-        "features": quality.features_identity,
-        "scored_by": quality.scorer,
-        "seen_by": quality.features,
-        "clip_guided": quality.scorer_identity in weights,
-    }
-    for name, (layouts, each) in values.items():
-        kept = each[~np.isnan(each)]
-        mean, std = (kept.mean(), kept.std()) if len(kept) else (math.nan, math.nan)
-        ends = interval(by_layout(mean_of(each), layouts))
-        columns |= _column(name, float(mean), float(std), len(kept), ends)
-    for name, figure in quality.figures.items():
-        std = math.nan if figure.std is None else figure.std
-        columns |= _column(name, figure.value, std, figure.n, Interval(math.nan, math.nan))
-    return columns
+def metrics_of(result: Result) -> list[str]:
+    """Returns the names of `DEFINITIONS` that any row has a value of."""
+    return [name for name in DEFINITIONS if any(_has(row, name) for row in result.rows)]
 
 
-def _column(name: str, mean: float, std: float, n: int, ends: Interval) -> dict:
-    figures = {f"{name}_std": std, f"{name}_low": ends.low, f"{name}_high": ends.high}
-    return {name: mean, f"{name}_n": n} | figures
+def stale_of(result: Result) -> list[str]:
+    """Returns a sentence for each folder whose quality was measured before it changed."""
+    return list(dict.fromkeys(row.stale for row in result.rows if row.stale))
 
 
-def _current(row: Row, found: Measured) -> bool:
-    """Whether it was measured on the row's images and scores."""
-    judge = found.quality.judges.get(row.score.judge)
-    scoring, manifest = (row.score.identity, row.score.score_size), row.score.manifest
-    same = judge and (judge.identity, judge.score_size) == scoring
-    return bool(same and found.images == row.images and found.quality.manifest == manifest)
-
-
-def stale_of(frame: pd.DataFrame) -> list[str]:
-    """What `quality_columns` says of rows that were measured before they changed."""
-    return frame["stale"].dropna().unique().tolist() if "stale" in frame else []
-
-
-def check_quality(frame: pd.DataFrame, names: Sequence[str]) -> None:
-    """Whether a table can show these metrics of `DEFINITIONS`.
+def check_quality(result: Result, names: Sequence[str]) -> None:
+    """Checks that a table can show these metrics of `DEFINITIONS`.
 
     Raises:
         InputError: no row has one, the rows were measured by different networks, or one was
             measured before its images or scores changed.
     """
-    if names and (stale := stale_of(frame)):
+    if names and (stale := stale_of(result)):
         raise InputError(stale[0])
+    available = metrics_of(result)
+    scorers = [row.scorers for row in result.rows if row.scorers]
     for name in names:
-        if name not in frame or frame[name].isna().all():
-            there = [
-                other for other in DEFINITIONS if other in frame and frame[other].notna().any()
-            ]
-            hint = f"there are {', '.join(there)}" if there else "run `tcig quality` first"
+        if name not in available:
+            hint = f"there are {', '.join(available)}" if available else "run `tcig quality` first"
             needs = f" (it needs {NEEDS[name]})" if name in NEEDS else ""
             raise InputError(f"no row has {name}{needs}: {hint}.")
-        column = "scorer" if name in BY_SCORER else "features" if name in SETS else None
-        if column and frame[column].nunique() > 1:
-            shown = " and ".join(str(each)[:40] for each in frame[column].dropna().unique())
+        field = "scorer" if name in BY_SCORER else "features" if name in DISTANCES else None
+        identities = list(dict.fromkeys(getattr(each, field) for each in scorers if field))
+        if len(identities) > 1:
+            shown = " and ".join(identity[:40] for identity in identities)
             raise InputError(
                 f"the rows' {name} is by different networks ({shown}): run `tcig quality` on them "
                 "alike."
             )
 
 
-def quality_cell(record: dict, name: str) -> str:
-    """`mean ± std [low, high]` of a metric as people read it, a dash where there is none."""
-    mean, std, low, high = (record[name + end] for end in ("", "_std", "_low", "_high"))
-    if math.isnan(mean):
+def quality_cell(row: ResultRow, name: str) -> str:
+    """Returns `mean ± std [low, high]` of a metric, a dash where there is none."""
+    if not _has(row, name):
         return "-"
-    digits = SETS.get(name, 3)
-    spread = "" if math.isnan(std) else f" ± {std:.{digits}f}"
-    ends = "" if math.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
-    guided = record["clip_guided"] is True and name in BY_SCORER
-    return f"{mean:.{digits}f}{spread}{ends}{' (its guide)' if guided else ''}"
+    estimate, digits = row.figures[name], DISTANCES.get(name, 3)
+    deviation = "" if estimate.std is None else f" ± {estimate.std:.{digits}f}"
+    low, high = estimate.low, estimate.high
+    ends = "" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    guided = row.scorers and row.scorers.clip_guided and name in BY_SCORER
+    return f"{estimate.mean:.{digits}f}{deviation}{ends}{' (its guide)' if guided else ''}"
 
 
-def quality_notes(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """A sentence for each metric shown."""
+def quality_notes(result: Result, names: Sequence[str]) -> list[str]:
+    """Returns a sentence for each metric shown."""
     if not names:
         return []
-    scorer, features = (frame[each].dropna().iloc[0] for each in ("scored_by", "seen_by"))
+    scorers = [row.scorers for row in result.rows if row.scorers]
     notes = [
-        f"{name}: {DEFINITIONS[name]}.".replace("SCORER", scorer).replace("FEATURES", features)
+        f"{name}: {DEFINITIONS[name]}.".replace("SCORER", scorers[0].scored_by).replace(
+            "FEATURES", scorers[0].seen_by
+        )
         for name in names
     ]
-    shown = [name for name in names if name in BY_SCORER]
-    if shown and (frame["clip_guided"] == True).any():  # noqa: E712
+    if any(each.clip_guided for each in scorers) and set(names) & set(BY_SCORER):
         notes.append("(its guide): by a CLIP that guided or ranked these images themselves.")
     return notes
+
+
+def _has(row: ResultRow, name: str) -> bool:
+    return name in row.figures and row.figures[name].mean is not None

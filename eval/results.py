@@ -1,48 +1,66 @@
-"""A result: every row's figures, the values that they are of, and where they come from.
+"""A result: every row's estimates, the values that they are of, and where they come from.
 
 One JSON file, whose schema `results/schema.json` holds. It is enough to compare two results by a
-paired test without either's images.
+paired test without either's images. `tcig.eval.estimates` makes a result of scored folders, and
+tables, reports and comparisons render it. What is marked as not in the file is None or empty in a
+result that was read back.
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema
 
 from tcig.data.errors import InputError
 from tcig.data.parsing import read_json
-from tcig.eval.images import RunRecord, run_rows
-from tcig.eval.iou import NAMES, REDUCTIONS, reduce
-from tcig.eval.provenance import Provenance, provenance
-from tcig.eval.quality_table import DEFINITIONS, quality_columns
-from tcig.eval.rows import Ignore, Independence, Row, read_rows
-from tcig.eval.statistics import by_layout, interval, parts
+from tcig.data.records import Pair
+from tcig.data.runs import RunSpec
+from tcig.eval.provenance import Provenance
+from tcig.eval.rows import HEADLINE, Ignore, Independence, is_method
 
 SCHEMA = 1
 VALUED = ("iou_image", "iou_foreground")
 """Reductions whose values, one per sample, a result keeps."""
 DIGITS = 6
+"""Decimals of a number in the file."""
+
+
+def rounded(value: float | None) -> float | None:
+    """Rounds to `DIGITS`; None for NaN, which JSON does not have."""
+    return None if value is None or np.isnan(value) else round(float(value), DIGITS)
+
+
+Number = Annotated[float | None, PlainSerializer(rounded, when_used="json")]
+"""None where there is none; rounded in the file alone."""
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Figure(_Record):
+class Estimate(_Record):
     """Mean and standard deviation (divided by n) of n values; the 95% interval of the mean."""
 
-    mean: float | None
-    std: float | None
+    mean: Number
+    std: Number
     n: int
-    low: float | None
-    high: float | None
+    low: Number
+    high: Number
 
 
 class Judged(_Record):
-    """Under what a row was judged."""
+    """The conditions under which a row was judged."""
 
     judge: str
     identity: str
@@ -57,9 +75,9 @@ class Judged(_Record):
 
 
 class Drawn(_Record):
-    """How a run's images were drawn: its spec, and what its rows say of the machine."""
+    """How a run's images were generated: its spec, and what its records say of the machine."""
 
-    spec: RunRecord.Spec
+    spec: RunSpec
     packages: dict[str, str]
     """Versions, of the last image."""
     devices: list[str]
@@ -67,6 +85,32 @@ class Drawn(_Record):
     """Mean over the images."""
     peak_mib: int | None
     peak_device_mib: int | None
+
+
+class Comparison(_Record):
+    """How a row compares with the others of its judge; None where that is undefined."""
+
+    ceiling_share: float | None = None
+    """Mean of `iou_image` as a share of the photographs'."""
+    p_best: float | None = None
+    """Adjusted p of the hypothesis that the method is as good as the best one; 1 for that one."""
+    leakage: tuple[float, float, float] | None = None
+    """`iou_image` under a judge that guides TCIG minus that of the same images under an independent
+    judge, and the ends of its 95% interval."""
+
+
+class Scorers(_Record):
+    """The networks that measured a row's quality."""
+
+    scorer: str
+    """Identity of the CLIP that scores."""
+    features: str
+    """Identity of the network of KID and FID."""
+    scored_by: str
+    seen_by: str
+    """Their names."""
+    clip_guided: bool
+    """Whether the scorer is among the networks that generated the images."""
 
 
 class ResultRow(_Record):
@@ -77,12 +121,20 @@ class ResultRow(_Record):
     drawn: Drawn | None
     """None for a folder of images from elsewhere."""
     failed: int
-    figures: dict[str, Figure]
+    figures: dict[str, Estimate]
     """By reduction, all of `tcig.eval.iou.NAMES`, and what `tcig quality` measured."""
-    samples: list[tuple[str, int]]
+    samples: list[Pair]
     """(layout, sample) of each value."""
-    values: dict[str, list[float | None]]
+    values: dict[str, list[Number]]
     """By reduction of `VALUED`; None where there is none."""
+    suffix: SkipJsonSchema[str] = Field("", exclude=True)
+    """Distinguishes rows of the same name; not in the file."""
+    scorers: SkipJsonSchema[Scorers | None] = Field(None, exclude=True)
+    """None without quality; not in the file."""
+    stale: SkipJsonSchema[str | None] = Field(None, exclude=True)
+    """Why the quality that was measured does not count; not in the file."""
+    comparison: SkipJsonSchema[Comparison] = Field(Comparison(), exclude=True)
+    """Not in the file."""
 
     @model_validator(mode="after")
     def _whole(self) -> "ResultRow":
@@ -93,17 +145,32 @@ class ResultRow(_Record):
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What it is lined up by."""
+        """Identifies the row in two results."""
         return self.row, self.judged.judge, self.judged.ignore
 
-    def value_of(self, name: str) -> np.ndarray:
-        """The values of a reduction, NaN where there is none."""
-        return np.array([np.nan if v is None else v for v in self.values[name]], float)
+    @property
+    def judge(self) -> str:
+        """Name of the judge."""
+        return self.judged.judge
+
+    @property
+    def label(self) -> str:
+        """The name, with the suffix."""
+        return f"{self.row} ({self.suffix})" if self.suffix else self.row
+
+    @property
+    def is_method(self) -> bool:
+        """Whether it is compared with others: it is not a ceiling, floor or oracle."""
+        return is_method(self.row)
 
     @property
     def layouts(self) -> list[str]:
-        """Of each value."""
+        """The layout of each value."""
         return [layout for layout, _ in self.samples]
+
+    def value_of(self, name: str = HEADLINE) -> np.ndarray:
+        """Returns the values of a reduction of `VALUED`, (N,), NaN where there is none."""
+        return np.array([np.nan if v is None else v for v in self.values[name]], float)
 
 
 class Result(_Record):
@@ -116,31 +183,29 @@ class Result(_Record):
     rows: list[ResultRow]
 
     def to_frame(self) -> pd.DataFrame:
-        """A record per row and judge, in the columns of `table.csv`.
+        """Returns a record per row and judge, in the columns of `table.csv`.
 
-        `row`, `judge`, `ignore`, `n` (samples), `failed`; of each figure NAME its mean as `NAME`,
+        `row`, `judge`, `ignore`, `n` (samples), `failed`; of each estimate NAME its mean as `NAME`,
         `NAME_std`, `NAME_n`, and the 95% interval as `NAME_low` and `NAME_high`.
         """
         records = []
         for row in self.rows:
-            record = {"row": row.row, "judge": row.judged.judge, "ignore": row.judged.ignore}
+            record = {"row": row.row, "judge": row.judge, "ignore": row.judged.ignore}
             record |= {"n": len(row.samples), "failed": row.failed}
-            for name, figure in row.figures.items():
-                ends = figure.model_dump()
-                record |= {name: ends.pop("mean")} | {f"{name}_{k}": v for k, v in ends.items()}
+            for name, estimate in row.figures.items():
+                record |= columns(name, estimate)
             records.append(record)
         return pd.DataFrame(records)
 
 
-def result_of(folders: Sequence[Path], ignore: Ignore, command: Sequence[str]) -> Result:
-    """The result of scored folders; see `tcig.eval.rows.read_rows` for what is refused."""
-    rows = read_rows(folders, ignore)
-    found = [_row(row) for row in rows]
-    return Result(made=provenance(command), manifest=rows[0].score.manifest, rows=found)
+def columns(name: str, estimate: Estimate) -> dict[str, Any]:
+    """Returns an estimate as columns: its mean as `name`, the rest as `name_std` and so on."""
+    parts = estimate.model_dump()
+    return {name: parts.pop("mean")} | {f"{name}_{key}": value for key, value in parts.items()}
 
 
 def dump(result: Result) -> str:
-    """As JSON, a row a line."""
+    """Returns a result as JSON, a row a line."""
     head = result.model_dump(mode="json", exclude={"rows"})
     parts = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
     rows = ",\n".join(row.model_dump_json() for row in result.rows)
@@ -148,10 +213,10 @@ def dump(result: Result) -> str:
 
 
 def read_result(path: Path) -> Result:
-    """A result from its file, `result.json`.
+    """Reads a result from its file, `result.json`.
 
     Raises:
-        InputError: it is none, or of another version.
+        InputError: it is not a result, or of another version.
     """
     path = Path(path)
     try:
@@ -166,65 +231,4 @@ def read_result(path: Path) -> Result:
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
-        raise InputError(f"{path} is no result ({place}: {problem['msg']}).") from None
-
-
-def _row(row: Row) -> ResultRow:
-    score = row.score
-    conditions = ("judge", "identity", "image_size", "score_size", "resized")
-    judged = {name: getattr(score, name) for name in conditions}
-    values = {name: REDUCTIONS[name](row.samples) for name in VALUED}
-    return ResultRow(
-        row=row.name,
-        judged=Judged(
-            **judged, ignore=row.ignore, guided=row.guided, independence=row.independence
-        ),
-        drawn=drawn_of(row),
-        failed=score.failed,
-        figures={name: _figure(row, name) for name in NAMES} | _quality(row),
-        samples=list(score.samples),
-        values={name: [rounded(v) for v in found] for name, found in values.items()},
-    )
-
-
-def _figure(row: Row, name: str) -> Figure:
-    mean, std, n = reduce(row.samples, name)
-    low, high = interval(by_layout(parts(row.samples, name), row.layouts))
-    numbers = {"mean": mean, "std": std, "low": low, "high": high}
-    return Figure(n=n, **{key: rounded(value) for key, value in numbers.items()})
-
-
-def _quality(row: Row) -> dict[str, Figure]:
-    columns = quality_columns(row)
-    found = {}
-    for name in DEFINITIONS:
-        if name in columns:
-            ends = {"mean": "", "std": "_std", "low": "_low", "high": "_high"}
-            numbers = {key: rounded(columns[name + end]) for key, end in ends.items()}
-            found[name] = Figure(n=columns[f"{name}_n"], **numbers)
-    return found
-
-
-def rounded(value: float) -> float | None:
-    """To `DIGITS`; JSON has no NaN."""
-    return None if np.isnan(value) else round(float(value), DIGITS)
-
-
-def drawn_of(row: Row) -> Drawn | None:
-    """How a row's images were drawn; None for a folder of images from elsewhere."""
-    if row.run is None:
-        return None
-    rows = [each for each in run_rows(row.folder) if not each["error"]]
-
-    def most(name: str) -> int | None:
-        return max((each[name] for each in rows if each.get(name) is not None), default=None)
-
-    seconds = [each["seconds"] for each in rows if each.get("seconds") is not None]
-    return Drawn(
-        spec=row.run.spec,
-        packages=rows[-1].get("versions", {}) if rows else {},
-        devices=sorted({each["device"] for each in rows if each.get("device")}),
-        seconds=round(float(np.mean(seconds)), 4) if seconds else None,
-        peak_mib=most("peak_mib"),
-        peak_device_mib=most("peak_device_mib"),
-    )
+        raise InputError(f"{path} is not a result ({place}: {problem['msg']}).") from None

@@ -2,22 +2,28 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
+
+import numpy as np
 
 from tcig.data.errors import InputError
-from tcig.eval.images import RunRecord, read_run
-from tcig.eval.iou import Samples
-from tcig.eval.stored import Score, read_scores, samples_of
+from tcig.data.records import Pair
+from tcig.data.runs import RunRecord, read_run
+from tcig.eval.iou import REDUCTIONS, Samples
+from tcig.eval.score_records import Score, read_scores, samples_of
 
+AnyRow = TypeVar("AnyRow")
 Ignore = Literal["none", "dropped"]
 """Whether pixels of the objects that the filter dropped count, or not at all."""
 Independence = Literal["independent", "guide", "unknown"]
-"""Of a judge, from what generated the images that it scores."""
+"""Whether a judge is independent of what generated the images that it scores."""
+HEADLINE = "iou_image"
+"""The reduction of tests and shares: it has a value per sample."""
 CEILING = "real"
 """The photographs' row, shown with the dropped objects counted and ignored: how far the judge can
 agree with the truth."""
 ORACLES = ("paste",)
-"""Rows that read the truth: they check the plumbing and are no method."""
+"""Rows that read the truth: they check the pipeline and are not methods."""
 FLOOR = "empty"
 """A grey image."""
 OWN = ("tcig-robust", "tcig-robust-stage1", "direct-guidance-robust")
@@ -25,7 +31,12 @@ OWN = ("tcig-robust", "tcig-robust-stage1", "direct-guidance-robust")
 GUIDES = ("guide", "deeplabv3_resnet101")
 """Judges that guide TCIG: their rows stand below those of the independent ones."""
 GUIDE = "guide "
-"""Begins the names of a run's weights that are guides."""
+"""Prefix of the names of a run's weights that are guides."""
+
+
+def is_method(row: str) -> bool:
+    """Returns whether a row is compared with others: it is not a ceiling, floor or oracle."""
+    return row not in (CEILING, FLOOR, *ORACLES)
 
 
 class Row(NamedTuple):
@@ -38,20 +49,32 @@ class Row(NamedTuple):
     ignore: Ignore
     run: RunRecord | None
     """None for a folder of images from elsewhere."""
-    images: dict[tuple[str, int], str]
+    images: dict[Pair, str]
     """SHA-256 of each image that was scored."""
-    told: str = ""
-    """What tells it from another row of its name: the run's hash, or the folder."""
+    metrics: list[dict[str, float | None]] | None
+    """What `tcig quality` measured of each sample's label map; None without it."""
+    suffix: str = ""
+    """Distinguishes rows of the same name: the run's hash, or the folder."""
 
     @property
     def name(self) -> str:
-        """Of the row."""
+        """Name of the row."""
         return self.score.row
 
     @property
+    def judge(self) -> str:
+        """Name of the judge."""
+        return self.score.judge
+
+    @property
     def label(self) -> str:
-        """Its name, and what tells it from another of that name."""
-        return f"{self.name} ({self.told})" if self.told else self.name
+        """The name, with the suffix."""
+        return f"{self.name} ({self.suffix})" if self.suffix else self.name
+
+    @property
+    def is_method(self) -> bool:
+        """Whether it is compared with others: it is not a ceiling, floor or oracle."""
+        return is_method(self.name)
 
     @property
     def layouts(self) -> list[str]:
@@ -68,7 +91,7 @@ class Row(NamedTuple):
         if self.run is None:
             return "unknown"
         weights = self.run.spec.weights
-        guides = {each for part, each in weights.items() if part.startswith(GUIDE)}
+        guides = {identity for part, identity in weights.items() if part.startswith(GUIDE)}
         if self.score.identity in guides:
             return "guide"
         return "independent" if not guides or self.score.kind == "built-in" else "unknown"
@@ -78,14 +101,13 @@ class Row(NamedTuple):
         """Whether the judge's own network guided the images."""
         return self.independence == "guide"
 
-    @property
-    def is_method(self) -> bool:
-        """Whether it is compared with others: no ceiling, floor or oracle."""
-        return self.name not in (CEILING, FLOOR, *ORACLES)
+    def value_of(self, name: str = HEADLINE) -> np.ndarray:
+        """Returns a reduction's value per sample, (N,), NaN where there is none."""
+        return REDUCTIONS[name](self.samples)
 
 
 def read_rows(folders: Sequence[Path], ignore: Ignore) -> list[Row]:
-    """A row per folder and judge: independent judges first, folders in their order.
+    """Reads a row per folder and judge: independent judges first, folders in their order.
 
     Args:
         folders: folders of scored images, or of such folders; one named twice counts once.
@@ -106,34 +128,41 @@ def read_rows(folders: Sequence[Path], ignore: Ignore) -> list[Row]:
             raise InputError(f"{folder} holds no scores: run `tcig score` on its images first.")
         scored |= found
     rows = []
-    for place in scored:
-        run = read_run(place)
-        for score, records in read_scores(place):
+    for folder in scored:
+        run = read_run(folder)
+        for score, records in read_scores(folder):
             images = {(each["layout"], each["sample"]): each["image_sha256"] for each in records}
-            for each in ("none", "dropped") if score.row == CEILING else (ignore,):
-                rows.append(Row(place, score, samples_of(records, each), each, run, images))
+            metrics = [each["metrics"] for each in records if "metrics" in each]
+            metrics = metrics if len(metrics) == len(records) else None
+            for way in ("none", "dropped") if score.row == CEILING else (ignore,):
+                samples = samples_of(records, way)
+                rows.append(Row(folder, score, samples, way, run, images, metrics))
     check_alike(rows)
-    rows = _told_apart(rows)
-    judges = list(dict.fromkeys(row.score.judge for row in rows))
-    return sorted(rows, key=lambda r: (r.score.judge in GUIDES, judges.index(r.score.judge)))
+    rows = _with_suffixes(rows)
+    judges = list(dict.fromkeys(row.judge for row in rows))
+    return sorted(rows, key=lambda row: (row.judge in GUIDES, judges.index(row.judge)))
 
 
-def judged_by(rows: Sequence[Row], judge: str) -> list[Row]:
-    """The rows of one judge, given by its name in the table, or as path/to/file.py:Class.
+def judged_by(rows: Sequence[AnyRow], judge: str) -> list[AnyRow]:
+    """Returns the rows of one judge, named as in the table or as path/to/file.py:Class.
+
+    Args:
+        rows: of scored folders, or of a result.
+        judge: its name.
 
     Raises:
         InputError: it scored none of them.
     """
     name = judge.rpartition(":")[2]
-    found = [row for row in rows if row.score.judge == name]
-    if not found:
-        there = ", ".join(dict.fromkeys(row.score.judge for row in rows))
-        raise InputError(f"no row was scored by {judge!r}; there are {there}.")
-    return found
+    chosen = [row for row in rows if row.judge == name]
+    if not chosen:
+        judges = ", ".join(dict.fromkeys(row.judge for row in rows))
+        raise InputError(f"no row was scored by {judge!r}; available: {judges}.")
+    return chosen
 
 
-def _told_apart(rows: Sequence[Row]) -> list[Row]:
-    """The rows, those of one name with the hash of their run: an edited method, other options."""
+def _with_suffixes(rows: Sequence[Row]) -> list[Row]:
+    """Adds the run's hash to rows of one name: an edited method, other options."""
     folders: dict[str, dict[Path, str]] = {}
     for row in rows:
         short = row.folder.name
@@ -144,24 +173,23 @@ def _told_apart(rows: Sequence[Row]) -> list[Row]:
         if len(set(named.values())) < len(named):
             named.update((folder, str(folder)) for folder in named)
     several = {name: named for name, named in folders.items() if len(named) > 1}
-    return [row._replace(told=several.get(row.name, {}).get(row.folder, "")) for row in rows]
+    return [row._replace(suffix=several.get(row.name, {}).get(row.folder, "")) for row in rows]
 
 
 def check_alike(rows: Sequence[Row]) -> None:
-    """Whether the rows can stand in one table.
+    """Checks that the rows can stand in one table.
 
     Raises:
         InputError: see `read_rows`.
     """
-    for judge in dict.fromkeys(row.score.judge for row in rows):
+    for judge in dict.fromkeys(row.judge for row in rows):
+        scores = [row.score for row in rows if row.judge == judge]
         for field in ("identity", "score_size"):
-            judged = [row.score for row in rows if row.score.judge == judge]
-            values = dict.fromkeys(str(getattr(score, field)) for score in judged)
+            values = dict.fromkeys(str(getattr(score, field)) for score in scores)
             if len(values) > 1:
-                shown = " and ".join(values)
                 raise InputError(
-                    f"the rows of the judge {judge} differ in {field} ({shown}): score them "
-                    "again alike."
+                    f"the rows of the judge {judge} differ in {field} ({' and '.join(values)}): "
+                    "score them again alike."
                 )
     manifests = {row.score.manifest[:8] for row in rows}
     if len(manifests) > 1:

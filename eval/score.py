@@ -1,46 +1,54 @@
 """Scores a folder of images: segments each again and counts it against its layout.
 
-While the judge looks at a batch, the next is opened, the one before it counted and written. What is
-kept: `tcig.eval.stored`; beside it `sheet.png`, a look at the first samples.
+While the judge works on a batch, the next is opened and the one before is counted and written.
+`tcig.eval.score_records` says what is kept; beside it `sheet.png` shows the first samples.
 """
 
-import hashlib
-import json
-import os
-import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import NamedTuple, TypeVar
 
+import numpy as np
 from tqdm import tqdm
 
-from tcig.data.files import read_file, sha256, sole_writer, write_whole
+from tcig.data.files import sha256
 from tcig.data.layout import Layout, read_manifest
-from tcig.data.png import sound_png, whole_png
-from tcig.eval.ahead import ahead
-from tcig.eval.images import find_images, open_image, profile_of
-from tcig.eval.judges import Judge, Kind, PluginJudge, StagedJudge, check_judges, load_judge
-from tcig.eval.judging import Seen, Shown, Sizes, counted, prepared
+from tcig.data.masks import encode_label_map, load_label_map, resize_nearest
+from tcig.data.pictures import open_picture
+from tcig.eval.grids import write_sheet
+from tcig.eval.images import ImageFolder, SampleImage, Sizes, find_images, profile_of
+from tcig.eval.iou import Samples, class_iou, confusion
+from tcig.eval.judges import Judge, Segmentation, check_judges, guarded, load_judge
 from tcig.eval.label_maps import LabelMaps
-from tcig.eval.sheet import write_sheet
-from tcig.eval.stored import Score, label_path, stored_rows
+from tcig.eval.score_records import Kind, Score, ScoreRecord, label_path, open_scores, sparse
 from tcig.models.devices import PLAIN, set_tf32
 
-BATCH = 16
-FLUSH = 1.0
-"""Seconds of judging that a crash of the machine may take; one of the process takes none."""
 SHEET = 8
 """Samples on the contact sheet."""
 
-Spread = Callable[[Iterable[Sequence[Shown]]], Iterator[list[Seen]]]
-"""Has batches judged elsewhere; in any order."""
+Item, Value = TypeVar("Item"), TypeVar("Value")
 
 
-class Identified(Protocol):
-    """A judge, or what stands for one that is elsewhere."""
+class RemoteJudge(NamedTuple):
+    """A judge that workers have loaded."""
 
     identity: str
     kind: Kind
+
+
+class JudgedSample(NamedTuple):
+    """What a judge saw in an image."""
+
+    record: ScoreRecord
+    label_map: bytes
+    """Palette PNG."""
+
+
+Spread = Callable[[Iterable[Sequence[SampleImage]]], Iterator[list[JudgedSample]]]
+"""Has batches judged elsewhere; in any order."""
 
 
 def score_folder(
@@ -72,34 +80,36 @@ def score_folder(
         The folder of each judge's scores.
 
     Raises:
-        InputError: see `score_images`; no such judge, profile or manifest.
+        InputError: see `score_images`; the judge, profile or manifest is unknown or unusable.
     """
     folder, layouts = Path(folder), Path(layouts)
     PLAIN.check_named()
-    settled = profile_of(folder, profile)
-    _, chosen = read_manifest(layouts)
-    sizes = Sizes(settled.size, settled.score_size, resize)
+    settings = profile_of(folder, profile)
+    _, of_manifest = read_manifest(layouts)
+    sizes = Sizes(settings.size, settings.score_size, resize)
     if label_maps:
         maps = LabelMaps(label_maps)
         loaded = [(maps.name, maps)]
     else:
-        check_judges(judges or settled.judges)
-        loaded = map(load_judge, judges or settled.judges)
+        check_judges(judges or settings.judges)
+        loaded = map(load_judge, judges or settings.judges)
     manifest = sha256(layouts)
-    return [score_images(folder, chosen, manifest, judge, sizes, name, limit) for judge in loaded]
+    return [
+        score_images(folder, of_manifest, manifest, judge, sizes, name, limit) for judge in loaded
+    ]
 
 
 def score_images(
     folder: Path,
     layouts: Sequence[Layout],
     manifest: str,
-    judge: tuple[str, Judge | Identified],
+    judge: tuple[str, Judge | LabelMaps | RemoteJudge],
     sizes: Sizes,
     row: str | None = None,
     limit: int | None = None,
     spread: Spread | None = None,
 ) -> Path:
-    """Scores a folder's images; rows of the same image, judge and manifest are kept.
+    """Scores a folder's images; records of the same image, judge and manifest are kept.
 
     Args:
         folder: the images; `folder/scores/JUDGE` is written.
@@ -118,15 +128,12 @@ def score_images(
         InputError: an image is missing, cannot be read or has another size, or another process
             scores the folder; what was scored before is kept.
     """
-    found = find_images(folder, layouts, manifest, limit)
-    pairs = found.pairs
-    paths = {(layout.id, sample): folder / f"{layout.id}-{sample}.png" for layout, sample in pairs}
-    hashes, doubtful = _read(paths, sizes.image)
+    images = find_images(folder, layouts, manifest, limit)
     name, network = judge
-    if isinstance(network, Judge) and not isinstance(network, StagedJudge):
-        network = PluginJudge(name, network, network.identity)
+    if isinstance(network, Judge) and network.kind == "plug-in":
+        network = guarded(name, network)
     score = Score(
-        row=row or found.row,
+        row=row or images.row,
         judge=name,
         identity=network.identity,
         kind=network.kind,
@@ -134,80 +141,109 @@ def score_images(
         image_size=sizes.image,
         score_size=sizes.score,
         resized=sizes.resize,
-        failed=found.failed,
-        samples=tuple(hashes),
+        failed=images.failed,
+        samples=images.pairs,
+        finished=False,
     )
-    set_tf32(False)  # whatever the profile allows the networks that draw
-    classes = {layout.id: list(layout.classes) for layout in layouts}
-    place = folder / "scores" / name
+    store, total = open_scores(folder, score), len(score.samples)
+    place = store.folder
     (place / "labels").mkdir(parents=True, exist_ok=True)
-    with sole_writer(place):
-        rows = {
-            pair: kept
-            for pair, kept in stored_rows(place, score).items()
-            if score.kind != "label maps"
-            and kept["image_sha256"] == hashes.get(pair, kept["image_sha256"])
-            and kept["classes"] == classes.get(pair[0], kept["classes"])
-            and whole_png(label_path(place, *pair))
-        }
-        pending = [pair for pair in pairs if (pair[0].id, pair[1]) not in rows]
-        shown = [Shown(*pair, paths[pair[0].id, pair[1]]) for pair in pending]
-        for each in shown:  # before the judge spends hours on the others
-            if each.path in doubtful:
-                open_image(each.path, sizes.image, sizes.resize)
-        lines = place / "rows.jsonl"
-        write_whole(lines, "".join(json.dumps(kept) + "\n" for kept in rows.values()))
-        write_whole(place / "score.json", score.model_dump_json(indent=2) + "\n")
-        batches = (shown[first : first + BATCH] for first in range(0, len(shown), BATCH))
-        ious = {pair: kept["iou"] for pair, kept in rows.items()}
-        flushed = time.monotonic()
+    set_tf32(False)  # whatever the profile allows the networks that generate
+    with store:
+        # label maps made elsewhere may be others by now
+        known = {} if score.kind == "label maps" else store.done
+        number, title = len(known.keys() & set(score.samples)), f"{score.row}, judge {name}"
 
-        def keep(results: list[Seen]) -> int:
-            nonlocal flushed
-            for seen in results:
-                pair = seen.row["layout"], seen.row["sample"]
-                # one that a crash of the machine takes is made again, see `whole_png`
-                write_whole(label_path(place, *pair), seen.labels, durable=False)
-                file.write(json.dumps(seen.row | {"image_sha256": hashes[pair]}) + "\n")
-                ious[pair] = seen.row["iou"]
-            file.flush()
-            if time.monotonic() > flushed + FLUSH:
-                os.fsync(file.fileno())
-                flushed = time.monotonic()
-            return len(results)
+        def commit(judged: Sequence[JudgedSample]) -> int:
+            for record, label_map in judged:
+                path = label_path(place, record["layout"], record["sample"])
+                store.add(record, {path: label_map})
+            return len(judged)
 
-        def prepare(batch: list[Shown]) -> tuple[list[Shown], Any]:
-            return batch, prepared(network, sizes, batch)
-
-        def finish(looked: tuple[list[Shown], Any]) -> int:
-            batch, found = looked
-            return keep(counted(sizes, batch, network.read(found)))
-
-        with (
-            lines.open("a", encoding="utf-8") as file,
-            tqdm(total=len(pending), desc=f"{score.row}, judge {name}", disable=None) as bar,
-        ):
-            if spread:
-                done = ahead(keep, spread(batches), "kept")
-            else:
-                ready = ahead(prepare, batches, "prepared")
-                seen = ((batch, network.look(images)) for batch, images in ready)
-                done = ahead(finish, seen, "counted")
-            for number in done:
-                bar.update(number)
-            os.fsync(file.fileno())
-        shown = [(layout, (layout.id, sample)) for layout, sample in pairs[:SHEET]]
-        samples = [(one, paths[p], label_path(place, *p), ious[p]) for one, p in shown]
-        write_sheet(place / "sheet.png", samples)
+        batches = images.changed(known)
+        if spread:
+            commits = map(commit, spread(batches))
+        else:
+            segmented = segment_batches(network, sizes, batches)
+            commits = ahead(lambda found: commit(count_batch(sizes, *found)), segmented)
+        with tqdm(total=total, initial=number, desc=title, disable=None) as bar:
+            for count in commits:
+                bar.update(count)
+        _write_sheet(place, images)
+        store.save_header(score.model_copy(update={"finished": True}))
     return place
 
 
-def _read(paths: dict[tuple[str, int], Path], size: int) -> tuple[dict, set[Path]]:
-    """The images' SHA-256, and which may be others than `open_image` takes."""
-    hashes, doubtful = {}, set()
-    for pair, path in paths.items():
-        content = read_file(path)
-        hashes[pair] = hashlib.sha256(content).hexdigest()
-        if not sound_png(content, size):
-            doubtful.add(path)
-    return hashes, doubtful
+def segment_batches(
+    judge: Judge | LabelMaps, sizes: Sizes, batches: Iterable[Sequence[SampleImage]]
+) -> Iterator[tuple[Sequence[SampleImage], Sequence[Segmentation]]]:
+    """Yields batches of images with their segmentations; opens the next batches meanwhile.
+
+    Raises:
+        InputError: an image cannot be read, see `open_image`.
+    """
+    opened = ahead(lambda batch: (batch, [image.open(sizes) for image in batch]), batches)
+    for batch, images in opened:
+        if isinstance(judge, LabelMaps):
+            yield batch, judge.read([image.pair for image in batch], sizes.image)
+        else:
+            yield batch, judge.segment(images)
+
+
+def judge_batch(judge: Judge, sizes: Sizes, batch: Sequence[SampleImage]) -> list[JudgedSample]:
+    """Returns what a judge sees in a batch of images, counted against their layouts."""
+    return count_batch(sizes, *next(segment_batches(judge, sizes, [batch])))
+
+
+def ahead(work: Callable[[Item], Value], items: Iterable[Item], most: int = 2) -> Iterator[Value]:
+    """Maps like `map`, but in a thread that works on up to `most` items before they are asked for.
+
+    Work that has begun is finished, also where the consumer, `items` or other work raises.
+    """
+    waiting: deque[Future] = deque()
+    with ThreadPoolExecutor(1) as thread:
+        for item in items:
+            waiting.append(thread.submit(work, item))
+            if len(waiting) > most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def count_batch(
+    sizes: Sizes, batch: Sequence[SampleImage], segmentations: Sequence[Segmentation]
+) -> list[JudgedSample]:
+    """Counts the pixels of a batch's segmentations against its layouts."""
+    maps = np.stack([resize_nearest(each.labels, sizes.score) for each in segmentations])
+    truths = np.stack([image.layout.class_map(sizes.score) for image in batch])
+    judged = []
+    for image, found, truth, labels, counts in zip(
+        batch, segmentations, truths, maps, confusion(truths, maps), strict=True
+    ):
+        record = {
+            "layout": image.layout.id,
+            "sample": image.sample,
+            "classes": list(image.layout.classes),
+            "confusion": sparse(counts),
+            "confusion_ignoring_dropped": sparse(counts),
+            "image_sha256": image.sha256,
+        }
+        if image.layout.dropped:
+            ignored = image.layout.dropped_map(sizes.score) > 0
+            record["confusion_ignoring_dropped"] = sparse(confusion(truth, labels, ignored))
+        if found.instances is not None:
+            record["instances"] = [asdict(instance) for instance in found.instances]
+        judged.append(JudgedSample(record, encode_label_map(labels)))
+    return judged
+
+
+def _write_sheet(place: Path, images: ImageFolder) -> None:
+    """Writes the contact sheet of the first samples: image, class map, label map, IoU by class."""
+    columns = []
+    for layout, sample in images.samples[:SHEET]:
+        image = open_picture(images.path((layout.id, sample))).convert("RGB")
+        labels = load_label_map(label_path(place, layout.id, sample))
+        counts = confusion(layout.class_map(len(labels)), labels)
+        (ious,) = class_iou(Samples.of([counts], [layout.classes]))
+        columns.append((layout, image, labels, {index: ious[index] for index in layout.classes}))
+    write_sheet(place / "sheet.png", columns)

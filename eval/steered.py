@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from tcig.data.palettes import painted
-from tcig.eval.gallery import write_grid
+from tcig.eval.grids import write_grid
 from tcig.eval.miniatures import CANVAS, Figure, batched, layouts, mean_iou, real
 from tcig.models.mini import WEIGHTS
 

@@ -1,4 +1,4 @@
-"""The table: a row per method and judge, measured figures beside the published ones."""
+"""The table: a row per method and judge, measured estimates beside the published ones."""
 
 import hashlib
 import io
@@ -6,28 +6,20 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from tcig.eval.iou import NAMES, reduce
-from tcig.eval.pairs import ALPHA, HEADLINE, against_best, ceiling_shares, leakages
+from tcig.eval.estimates import result_of
+from tcig.eval.iou import NAMES
+from tcig.eval.pairs import ALPHA
 from tcig.eval.published import cited
-from tcig.eval.quality_table import (
-    DEFINITIONS,
-    quality_cell,
-    quality_columns,
-    quality_notes,
-    stale_of,
-)
-from tcig.eval.rows import ORACLES, OWN, Ignore, Row, read_rows
-from tcig.eval.statistics import by_layout, interval, parts
+from tcig.eval.quality_table import DEFINITIONS, quality_cell, quality_notes, stale_of
+from tcig.eval.results import Result, ResultRow, columns
+from tcig.eval.rows import HEADLINE, ORACLES, OWN, Ignore
 
-CONDITIONS = ("row", "judge", "identity", "manifest", "image_size", "score_size", "resized")
-"""What of a score goes into a record as it is."""
 SHARE, LEAKAGE = "of ceiling", "guide - judge"
 INDEPENDENT = "independent"
 INDEPENDENCE = {"independent": "yes", "guide": "no", "unknown": "unknown"}
-"""`tcig.eval.rows.Independence` -> as people read it."""
+"""`tcig.eval.rows.Independence` -> its word in the table."""
 STD = "± is the standard deviation (divided by n) over the values that the mean is of: "
 NOTES = (
     f"{INDEPENDENT}: whether the judge is none of the guides that the run records; unknown without "
@@ -47,150 +39,57 @@ VALUES = {
 
 
 def measured(folders: Sequence[Path], ignore: Ignore) -> pd.DataFrame:
-    """`tabulated` of scored folders; `tcig.eval.rows.read_rows` says what is refused."""
-    return tabulated(read_rows(folders, ignore))
+    """Returns `to_columns` of scored folders; see `tcig.eval.estimates.result_of`."""
+    return to_columns(result_of(folders, ignore))
 
 
-def tabulated(rows: Sequence[Row]) -> pd.DataFrame:
-    """A record for each row, in their order.
+def to_columns(result: Result) -> pd.DataFrame:
+    """Returns all of a result in columns, a record for each row.
 
-    Returns:
-        Columns `CONDITIONS`, `samples` (a hash of which they are), `ignore`, `n`, `failed`;
-        `guided`, `independence` and, if a row has one, `told`, of `tcig.eval.rows.Row`; for every
-        name of `tcig.eval.iou.NAMES` its mean, `{name}_std`, `{name}_n`, and the ends `{name}_low`
-        and `{name}_high` of the 95% interval; `ceiling_share`, `p_best` and the columns of
-        `leakages` (all of `tcig.eval.pairs`); those of
-        `tcig.eval.quality_table.quality_columns` where there are some.
+    Its conditions; `samples`, a hash of which they are; for every estimate its mean as `NAME`, and
+    `NAME_std`, `NAME_n`, `NAME_low`, `NAME_high`; and its comparison with the other rows.
     """
-    frame = pd.DataFrame([_record(row) for row in rows])
-    if any(row.told for row in rows):
-        frame["told"] = [row.told for row in rows]
-    frame = frame.assign(ceiling_share=ceiling_shares(rows), p_best=against_best(rows))
-    return frame.join(leakages(rows))
+    frame = pd.DataFrame([_record(row, result.manifest) for row in result.rows])
+    if any(row.suffix for row in result.rows):
+        frame["told"] = [row.suffix for row in result.rows]
+    comparisons = [row.comparison for row in result.rows]
+    frame["ceiling_share"] = pd.Series([each.ceiling_share for each in comparisons], dtype=float)
+    frame["p_best"] = pd.Series([each.p_best for each in comparisons], dtype=float)
+    nothing = (None, None, None)
+    leakages = [each.leakage or nothing for each in comparisons]
+    names = ["leakage", "leakage_low", "leakage_high"]
+    return frame.join(pd.DataFrame(leakages, columns=names, dtype=float))
 
 
-def _record(row: Row) -> dict:
-    record = {name: getattr(row.score, name) for name in CONDITIONS}
-    pairs = repr(sorted(row.score.samples)).encode()
-    record |= {"samples": hashlib.sha256(pairs).hexdigest()[:8], "ignore": row.ignore}
-    record |= {"n": len(row.layouts), "failed": row.score.failed, "guided": row.guided}
-    record |= {"independence": row.independence}
+def _record(row: ResultRow, manifest: str) -> dict:
+    judged = row.judged
+    record = {"row": row.row, "judge": judged.judge, "identity": judged.identity}
+    record |= {"manifest": manifest, "image_size": judged.image_size}
+    record |= {"score_size": judged.score_size, "resized": judged.resized}
+    record |= {"samples": _samples_hash(row), "ignore": judged.ignore, "n": len(row.samples)}
+    record |= {"failed": row.failed, "guided": judged.guided, "independence": judged.independence}
     for name in NAMES:
-        mean, std, n = reduce(row.samples, name)
-        low, high = interval(by_layout(parts(row.samples, name), row.layouts))
-        record |= {name: mean, f"{name}_std": std, f"{name}_n": n}
-        record |= {f"{name}_low": low, f"{name}_high": high}
-    return record | quality_columns(row)
+        record |= columns(name, row.figures[name])
+    record |= {"stale": row.stale} if row.stale else {}
+    if row.scorers:
+        record |= row.scorers.model_dump()
+    for name, estimate in row.figures.items():
+        if name not in NAMES:
+            found = columns(name, estimate)
+            record |= {name: found.pop(name), f"{name}_n": found.pop(f"{name}_n")} | found
+    return record
 
 
-def figures(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """The table that people read: `mean ± std` per reduction, published figures beside.
-
-    Published rows that nothing was measured for follow with empty cells, once.
-    """
-    columns = {}
-    for figure in cited():
-        column = f"{figure.paper} {figure.table} (cited)"
-        columns.setdefault(column, {})[figure.row] = f"{figure.mean} ± {figure.std}"
-    named = dict.fromkeys(figure.row for figure in cited())
-    unmeasured = [row for row in named if row not in set(frame["row"])]
-    lines = []
-    for record in frame.to_dict("records"):
-        line = {"row": _label(record), "judge": record["judge"]}
-        line |= {INDEPENDENT: INDEPENDENCE[record["independence"]], "n": _n(record)}
-        for name in names:
-            cell = quality_cell if name in DEFINITIONS else _cell
-            line[name] = cell(record, name)
-        line |= {SHARE: share(record), LEAKAGE: leakage(record)}
-        lines.append(
-            line | {column: rows.get(record["row"], "") for column, rows in columns.items()}
-        )
-    for row in unmeasured:
-        left = ("judge", INDEPENDENT, "n", *names, SHARE, LEAKAGE)
-        blank = {"row": row} | dict.fromkeys(left, "")
-        lines.append(blank | {column: rows.get(row, "") for column, rows in columns.items()})
-    return pd.DataFrame(lines)
+def _samples_hash(row: ResultRow) -> str:
+    return hashlib.sha256(repr(sorted(row.samples)).encode()).hexdigest()[:8]
 
 
-def remarks(record: dict) -> list[str]:
-    """What is to be known of a row, shown beside its name."""
-    notes = [record["told"]] if record.get("told") else []
-    notes += ["oracle"] if record["row"] in ORACLES else []
-    notes += ["this project's own"] if record["row"] in OWN else []
-    notes += ["judged by its guide"] if record["guided"] else []
-    notes += ["dropped objects ignored"] if record["ignore"] == "dropped" else []
-    return notes + (["resized"] if record["resized"] else [])
-
-
-def written(record: dict, name: str) -> tuple[str, str]:
-    """A figure as people read it: `mean ± std` (`-` where there is none), and its interval."""
-    mean, low, high = (record[name + end] for end in ("", "_low", "_high"))
-    if np.isnan(mean):
-        return "-", ""
-    ends = "" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]"
-    return f"{mean:.3f} ± {record[f'{name}_std']:.3f}", ends
-
-
-def is_best(record: dict) -> bool:
-    """Whether it is the best method under its judge, or not told from it."""
-    return record["p_best"] >= ALPHA
-
-
-def share(record: dict) -> str:
-    """Of the ceiling, as people read it."""
-    return _number(record["ceiling_share"], ".2f")
-
-
-def leakage(record: dict) -> str:
-    """As people read it, with its interval."""
-    if np.isnan(record["leakage"]):
-        return ""
-    return "{leakage:+.3f} [{leakage_low:+.3f}, {leakage_high:+.3f}]".format_map(record)
-
-
-def _label(record: dict) -> str:
-    notes = remarks(record)
-    return f"{record['row']} ({', '.join(notes)})" if notes else record["row"]
-
-
-def _n(record: dict) -> str:
-    return f"{record['n']} ({record['failed']} failed)" if record["failed"] else str(record["n"])
-
-
-def _cell(record: dict, name: str) -> str:
-    figure, ends = written(record, name)
-    bold = "**" if name == HEADLINE and is_best(record) and figure != "-" else ""
-    return f"{bold}{figure}{bold} {ends}".rstrip()
-
-
-def _number(value: float, form: str) -> str:
-    return "" if np.isnan(value) else format(value, form)
-
-
-def render(frame: pd.DataFrame, names: Sequence[str], form: str) -> str:
-    """The table as `md`, `csv` (all numbers, unrounded) or `latex` (booktabs)."""
+def render(result: Result, names: Sequence[str], form: str) -> str:
+    """Returns the table as `md`, `csv` (all numbers, unrounded) or `latex` (booktabs)."""
     if form == "csv":
-        buffer = io.StringIO()
-        printed = pd.DataFrame([figure._asdict() for figure in cited()])
-        printed["judge"] = "cited: " + printed["paper"] + " " + printed["table"]
-        printed = printed.rename(columns={"mean": "published", "std": "published_std"})
-        wanted = ["row", "judge", "published", "published_std"]
-        counts = [c for c in frame if c in ("n", "failed") or c.endswith("_n")]
-        table = pd.concat([frame.astype(dict.fromkeys(counts, "Int64")), printed[wanted]])
-        table.to_csv(buffer, index=False)
-        return buffer.getvalue()
-    table = figures(frame, names)
-    ious = [name for name in names if name in NAMES]
-    over = "; ".join(f"{n}: {VALUES[n.removesuffix('_with_background')]}" for n in ious)
-    notes = [
-        *([f"{STD}{over}."] if ious else []),
-        *quality_notes(frame, [name for name in names if name in DEFINITIONS]),
-        NOTES,
-        "Columns marked (cited) are the papers' own figures, on COCO, by their judge and formula.",
-    ]
-    if frame["samples"].nunique() > 1:
-        notes.append("The rows are not all of the same samples: compare those of the same n alone.")
-    notes += [f"{text[0].upper()}{text[1:]}" for text in stale_of(frame)]
+        return _csv(result)
+    table = pd.DataFrame(cells(result, names))
+    notes = _notes(result, names)
     if form == "md":
         table["row"] = table["row"].str.replace("|", "\\|")
         below = "".join(f"{note}  \n" for note in notes)
@@ -201,3 +100,106 @@ def render(frame: pd.DataFrame, names: Sequence[str], form: str) -> str:
     )
     text = re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", text)
     return text.replace("±", r"$\pm$") + "".join(f"% {note}\n" for note in notes)
+
+
+def _csv(result: Result) -> str:
+    frame = to_columns(result)
+    printed = pd.DataFrame([each._asdict() for each in cited()])
+    printed["judge"] = "cited: " + printed["paper"] + " " + printed["table"]
+    printed = printed.rename(columns={"mean": "published", "std": "published_std"})
+    wanted = ["row", "judge", "published", "published_std"]
+    counts = [name for name in frame if name in ("n", "failed") or name.endswith("_n")]
+    table = pd.concat([frame.astype(dict.fromkeys(counts, "Int64")), printed[wanted]])
+    buffer = io.StringIO()
+    table.to_csv(buffer, index=False)
+    return buffer.getvalue()
+
+
+def cells(result: Result, names: Sequence[str]) -> list[dict[str, str]]:
+    """Returns the lines of the table that people read: text by column, published numbers beside.
+
+    Published rows that nothing was measured for follow with empty cells, once.
+    """
+    published = {}
+    for each in cited():
+        column = f"{each.paper} {each.table} (cited)"
+        published.setdefault(column, {})[each.row] = f"{each.mean} ± {each.std}"
+    lines = []
+    for row in result.rows:
+        line = {"row": _label(row), "judge": row.judge}
+        line[INDEPENDENT] = INDEPENDENCE[row.judged.independence]
+        failed = f" ({row.failed} failed)" if row.failed else ""
+        line["n"] = f"{len(row.samples)}{failed}"
+        for name in names:
+            line[name] = (quality_cell if name in DEFINITIONS else _cell)(row, name)
+        line |= {SHARE: share(row), LEAKAGE: leakage(row)}
+        lines.append(line | {column: rows.get(row.row, "") for column, rows in published.items()})
+    measured_rows = {row.row for row in result.rows}
+    for name in dict.fromkeys(each.row for each in cited()):
+        if name not in measured_rows:
+            line = {"row": name} | dict.fromkeys(list(lines[0])[1:], "")
+            lines.append(line | {column: rows.get(name, "") for column, rows in published.items()})
+    return lines
+
+
+def _notes(result: Result, names: Sequence[str]) -> list[str]:
+    ious = [name for name in names if name in NAMES]
+    over = "; ".join(f"{n}: {VALUES[n.removesuffix('_with_background')]}" for n in ious)
+    notes = [
+        *([f"{STD}{over}."] if ious else []),
+        *quality_notes(result, [name for name in names if name in DEFINITIONS]),
+        NOTES,
+        "Columns marked (cited) are the papers' own figures, on COCO, by their judge and formula.",
+    ]
+    if len({_samples_hash(row) for row in result.rows}) > 1:
+        notes.append("The rows are not all of the same samples: compare those of the same n alone.")
+    return notes + [f"{text[0].upper()}{text[1:]}" for text in stale_of(result)]
+
+
+def remarks(row: ResultRow) -> list[str]:
+    """Returns what is to be known of a row, shown beside its name."""
+    notes = [row.suffix] if row.suffix else []
+    notes += ["oracle"] if row.row in ORACLES else []
+    notes += ["this project's own"] if row.row in OWN else []
+    notes += ["judged by its guide"] if row.judged.guided else []
+    notes += ["dropped objects ignored"] if row.judged.ignore == "dropped" else []
+    return notes + (["resized"] if row.judged.resized else [])
+
+
+def written(row: ResultRow, name: str) -> tuple[str, str]:
+    """Returns an estimate as text: `mean ± std` (`-` where there is none), and its interval."""
+    estimate = row.figures[name]
+    if estimate.mean is None:
+        return "-", ""
+    ends = "" if estimate.low is None else f"[{estimate.low:.3f}, {estimate.high:.3f}]"
+    return f"{estimate.mean:.3f} ± {estimate.std:.3f}", ends
+
+
+def is_best(row: ResultRow) -> bool:
+    """Returns whether a row is the best method under its judge, or not told from it."""
+    p = row.comparison.p_best
+    return p is not None and p >= ALPHA
+
+
+def share(row: ResultRow) -> str:
+    """Returns the share of the ceiling as text."""
+    value = row.comparison.ceiling_share
+    return "" if value is None else f"{value:.2f}"
+
+
+def leakage(row: ResultRow) -> str:
+    """Returns the leakage with its interval as text."""
+    if row.comparison.leakage is None:
+        return ""
+    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*row.comparison.leakage)
+
+
+def _label(row: ResultRow) -> str:
+    notes = remarks(row)
+    return f"{row.row} ({', '.join(notes)})" if notes else row.row
+
+
+def _cell(row: ResultRow, name: str) -> str:
+    text, ends = written(row, name)
+    bold = "**" if name == HEADLINE and is_best(row) and text != "-" else ""
+    return f"{bold}{text}{bold} {ends}".rstrip()

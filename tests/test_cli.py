@@ -233,7 +233,7 @@ def test_run_scores_with_the_judges_of_its_profile(tcig, tmp_path):
     assert status == 0
     assert "1.000 ± 0.000" in out
     status, _, err = tcig("table", "runs", "--judge", "guide")
-    assert (status, err) == (2, "tcig: error: no row was scored by 'guide'; there are colours.\n")
+    assert (status, err) == (2, "tcig: error: no row was scored by 'guide'; available: colours.\n")
 
 
 def test_layouts_makes_a_manifest_and_run_takes_it(tcig, tmp_path):

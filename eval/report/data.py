@@ -10,16 +10,16 @@ import numpy as np
 
 from tcig.data.layout import Header, Layout
 from tcig.data.voc import COLOURS, LABELS
+from tcig.eval.estimates import build_result
 from tcig.eval.iou import REDUCTIONS
 from tcig.eval.pairs import ALPHA
-from tcig.eval.provenance import provenance
 from tcig.eval.published import published
-from tcig.eval.quality_table import DEFINITIONS, quality_cell, quality_notes
+from tcig.eval.quality_table import metrics_of, quality_cell, quality_notes
 from tcig.eval.report.breakdown import SHARE_NAMES, Part, by_class, by_objects, by_size
 from tcig.eval.report.samples import Column, Sample, columns_of, gallery_of
-from tcig.eval.results import drawn_of
+from tcig.eval.results import Estimate, ResultRow
 from tcig.eval.rows import CEILING, GUIDES, Ignore, Row
-from tcig.eval.table import is_best, leakage, remarks, share, tabulated, written
+from tcig.eval.table import is_best, leakage, remarks, share, written
 
 
 def report_data(
@@ -41,10 +41,10 @@ def report_data(
     samples = gallery_of(columns, layouts)
     objects = {layout.id: len(layout.regions) for layout in layouts}
     numbers = sorted({objects[layout] for row in rows for layout in row.layouts})
-    frame = tabulated(rows)
-    measured = [name for name in DEFINITIONS if name in frame and frame[name].notna().any()]
+    result = build_result(rows, command)
+    measured = metrics_of(result)
     data = {
-        "made": provenance(command).model_dump(),
+        "made": result.made.model_dump(),
         "manifest": rows[0].score.manifest,
         "header": header.model_dump(mode="json"),
         "ignore": ignore,
@@ -54,12 +54,12 @@ def report_data(
         "colours": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in COLOURS],
         "sizes": list(SHARE_NAMES),
         "objects": numbers,
-        "same_samples": frame["samples"].nunique() == 1,
-        "columns": _columns(columns),
-        "quality": dict(zip(measured, quality_notes(frame, measured), strict=False)),
+        "same_samples": len({tuple(sorted(row.samples)) for row in result.rows}) == 1,
+        "columns": _columns(columns, rows, result.rows),
+        "quality": dict(zip(measured, quality_notes(result, measured), strict=False)),
         "rows": [
             _row(record, row, measured) | _breakdown(row, objects, numbers)
-            for record, row in zip(frame.to_dict("records"), rows, strict=True)
+            for record, row in zip(result.rows, rows, strict=True)
         ],
         "published": [figure._asdict() for figure in published()],
         "samples": [_sample(sample) for sample in samples],
@@ -87,12 +87,15 @@ def _judges(rows: Sequence[Row]) -> list[dict]:
     ]
 
 
-def _columns(columns: Sequence[Column]) -> list[dict]:
+def _columns(
+    columns: Sequence[Column], rows: Sequence[Row], results: Sequence[ResultRow]
+) -> list[dict]:
     """Names and how the images came to be."""
     found = []
+    by_folder = {row.folder: result for row, result in zip(rows, results, strict=True)}
     for column in columns:
         row = next(iter(column.rows.values()))
-        drawn = drawn_of(row)
+        drawn = by_folder[column.folder].drawn
         found.append(
             {
                 "name": column.name,
@@ -104,7 +107,7 @@ def _columns(columns: Sequence[Column]) -> list[dict]:
     return found
 
 
-def _row(record: dict, row: Row, measured: Sequence[str]) -> dict:
+def _row(record: ResultRow, row: Row, measured: Sequence[str]) -> dict:
     """A line of the table, with what of quality was `measured`."""
     return {
         "name": row.name,
@@ -114,29 +117,30 @@ def _row(record: dict, row: Row, measured: Sequence[str]) -> dict:
         "ceiling": row.name == CEILING,
         "method": row.is_method,
         "best": is_best(record),
-        "n": record["n"],
-        "failed": record["failed"],
+        "n": len(record.samples),
+        "failed": record.failed,
         "figures": {name: _figure(record, name) for name in REDUCTIONS}
         | {name: _quality(record, name) for name in measured},
-        "share": {"value": _number(record["ceiling_share"]), "text": share(record)},
-        "leakage": {"value": _number(record["leakage"]), "text": leakage(record)},
+        "share": {"value": record.comparison.ceiling_share, "text": share(record)},
+        "leakage": {"value": (record.comparison.leakage or (None,))[0], "text": leakage(record)},
     }
 
 
-def _figure(record: dict, name: str) -> dict:
+def _figure(record: ResultRow, name: str) -> dict:
     text, ends = written(record, name)
-    mean, low, high = (_number(record[name + end]) for end in ("", "_low", "_high"))
-    found = {"mean": mean, "low": low, "high": high, "n": record[f"{name}_n"]}
-    return found | {"text": text, "ends": ends}
+    return _estimate(record.figures[name]) | {"text": text, "ends": ends}
 
 
-def _quality(record: dict, name: str) -> dict:
-    mean, low, high = (_number(record[name + end]) for end in ("", "_low", "_high"))
-    if mean is None:
+def _estimate(estimate: Estimate) -> dict:
+    return {name: getattr(estimate, name) for name in ("mean", "low", "high", "n")}
+
+
+def _quality(record: ResultRow, name: str) -> dict:
+    estimate = record.figures.get(name)
+    if estimate is None or estimate.mean is None:
         return {"mean": None, "low": None, "high": None, "n": 0, "text": "", "ends": ""}
     text, bracket, ends = quality_cell(record, name).partition(" [")
-    found = {"mean": mean, "low": low, "high": high, "n": int(record[f"{name}_n"])}
-    return found | {"text": text, "ends": bracket.strip() + ends}
+    return _estimate(estimate) | {"text": text, "ends": bracket.strip() + ends}
 
 
 def _breakdown(row: Row, objects: dict[str, int], numbers: Sequence[int]) -> dict:

@@ -13,7 +13,7 @@ from tcig.data.masks import load_label_map, resize_nearest
 from tcig.data.voc import COLOURS
 from tcig.eval.images import open_image
 from tcig.eval.report.samples import Column, Sample
-from tcig.eval.stored import label_path
+from tcig.eval.score_records import label_path
 
 QUALITY = 80
 """Of WebP, Pillow's default."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tcig.data.layout import Layout, hash_order
-from tcig.eval.images import run_rows
+from tcig.data.runs import run_rows
 from tcig.eval.iou import class_iou, foreground_iou, image_iou
 from tcig.eval.results import rounded
 from tcig.eval.rows import Ignore, Row

@@ -48,9 +48,8 @@ def main(argv: list[str]) -> int:
     from tcig.data.files import sha256
     from tcig.data.layout import read_manifest
     from tcig.eval.features import ClipEncoder, load_features, photograph_features
-    from tcig.eval.images import profile_of
+    from tcig.eval.images import Sizes, profile_of
     from tcig.eval.measure import Networks, measure_folder
-    from tcig.eval.score import Sizes
     from tcig.models.devices import PLAIN
 
     PLAIN.check_named()

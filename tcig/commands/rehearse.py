@@ -166,7 +166,7 @@ def _tables(runs: Path, manifest: Path, rows: Sequence[str]) -> list[str]:
     """Returns the lines of two tables: the samples' time and memory, and the rows' IoU."""
     from tabulate import tabulate
 
-    from tcig.eval.images import read_run, run_rows
+    from tcig.data.runs import read_run, run_rows
     from tcig.eval.table import measured
     from tcig.run.folders import find_runs
 

@@ -83,22 +83,22 @@ def _read_iou(runs: list[Path], manifest: Path, out: Path) -> dict[str, float]:
     """Returns each row's iou_image, and writes the table and the figure to `out`."""
     from tcig.data.files import write_whole
     from tcig.data.layout import hash_order, read_manifest
-    from tcig.eval.figures import systems_figure
-    from tcig.eval.table import measured, render
+    from tcig.eval.estimates import result_of
+    from tcig.eval.grids import systems_figure
+    from tcig.eval.table import render
     from tcig.run.folders import image_of
 
     out.mkdir(parents=True, exist_ok=True)
-    frame = measured(runs, "none")
-    write_whole(out / "table.md", render(frame, ["iou_image", "iou_foreground"], "md"))
+    result = result_of(runs, "none")
+    write_whole(out / "table.md", render(result, ["iou_image", "iou_foreground"], "md"))
     layouts = hash_order(read_manifest(manifest)[1])[:LAYOUTS]
     columns = {run.name.rpartition("-")[0]: [image_of(run, x) for x in layouts] for run in runs}
     complete = {row: images for row, images in columns.items() if None not in images}
     systems_figure(out / "systems.png", layouts, complete)
     return {
-        record["row"]: record["iou_image"]
-        for record in frame.to_dict("records")
-        if record["judge"] == ("colours" if record["row"] in EXACT else "miniature")
-        and record["ignore"] == "none"
+        row.row: row.figures["iou_image"].mean
+        for row in result.rows
+        if row.key == (row.row, "colours" if row.row in EXACT else "miniature", "none")
     }
 
 

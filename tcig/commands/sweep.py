@@ -106,7 +106,7 @@ def _sweep_row(options: Options) -> "pd.DataFrame":
 def _sweep_preset(options: Options) -> "pd.DataFrame":
     """Tests a claim of the paper on the reported layouts, and draws its figure."""
     from tcig.data.files import write_whole
-    from tcig.eval.curves import curves_figure
+    from tcig.eval.plots import curves_figure
     from tcig.eval.rows import GUIDES
     from tcig.methods.settings import parse_settings
     from tcig.profiles import load_profile

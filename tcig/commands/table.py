@@ -13,14 +13,17 @@ stand in columns of their own. What `tcig quality` measured is a column by its n
 clip_region, diversity, boundary_iou, recall_iou, recall_iou_dense, kid, kid_clip, fid.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from tcig.commands.parsing import parse
 from tcig.data.errors import InputError
+
+if TYPE_CHECKING:
+    from tcig.eval.results import Result
 
 
 @dataclass
@@ -47,17 +50,16 @@ class Options:
     measured), pairs.md, result.json; takes --ignore alone."""
 
 
-ALONE = ("folders", "ignore", "out")
-
-
 def main(argv: list[str]) -> int:
     """Runs `tcig table`."""
     options = parse(Options, argv, "table", __doc__)
     from tcig.eval import pairs
+    from tcig.eval.estimates import result_of
     from tcig.eval.iou import NAMES
     from tcig.eval.quality_table import DEFINITIONS, check_quality
-    from tcig.eval.rows import judged_by, read_rows
-    from tcig.eval.table import render, tabulated
+    from tcig.eval.results import dump
+    from tcig.eval.rows import judged_by
+    from tcig.eval.table import render
 
     known = (*NAMES, *DEFINITIONS)
     unknown = [name for name in options.reductions if name not in known]
@@ -65,71 +67,65 @@ def main(argv: list[str]) -> int:
         raise InputError(f"no reduction {unknown[0]!r}: there are {', '.join(known)}.")
     if not options.folders:
         raise InputError("give a folder of scored images.")
-    if options.pairs and options.format != "md":
-        raise InputError("--pairs goes with --format md.")
+    _check_combination(options)
+    result = result_of(options.folders, options.ignore, ["tcig", "table", *argv])
     if options.out:
-        _write_all(options, argv)
+        _write_all(result, options)
         return 0
     if options.format == "json":
-        if options.judge:
-            raise InputError("a result has all judges' rows: leave out --judge.")
-        print(_result(options, argv), end="")
+        print(dump(result), end="")
         return 0
-    rows = read_rows(options.folders, options.ignore)
-    frame = tabulated(rows)
     if options.judge:
-        rows = judged_by(rows, options.judge)
-        frame = frame[frame["judge"] == rows[0].score.judge]
-    names = _quality(frame) if options.quality else options.reductions
+        rows = judged_by(result.rows, options.judge)
+        result = result.model_copy(update={"rows": rows})
+    names = _quality_columns(result) if options.quality else options.reductions
     if not names:
         raise InputError("no row's quality was measured: run `tcig quality` first.")
-    check_quality(frame, [name for name in names if name in DEFINITIONS])
-    print(render(frame, names, options.format), end="")
+    check_quality(result, [name for name in names if name in DEFINITIONS])
+    print(render(result, names, options.format), end="")
     if options.pairs:
-        print("\n" + pairs.render(rows), end="")
+        print("\n" + pairs.render(result.rows), end="")
     return 0
 
 
-def _write_all(options: Options, argv: list[str]) -> None:
-    """Every form of the table, and the result."""
-    from dataclasses import fields
+def _check_combination(options: Options) -> None:
+    """Refuses options that exclude each other."""
+    if options.pairs and options.format != "md":
+        raise InputError("--pairs goes with --format md.")
+    if options.format == "json" and options.judge:
+        raise InputError("a result has all judges' rows: leave out --judge.")
+    if options.out:
+        for field in fields(Options):
+            changed = getattr(options, field.name) != field.default
+            if changed and field.name not in ("folders", "ignore", "out"):
+                raise InputError(f"--out writes every form of the table: leave out --{field.name}.")
 
+
+def _write_all(result: "Result", options: Options) -> None:
+    """Writes every form of the table, and the result."""
     from tcig.data.files import write_whole
     from tcig.eval import pairs
-    from tcig.eval.quality_table import DEFINITIONS, check_quality
-    from tcig.eval.rows import read_rows
-    from tcig.eval.table import render, tabulated
+    from tcig.eval.results import dump
+    from tcig.eval.table import render
 
-    for field in fields(Options):
-        if field.name not in ALONE and getattr(options, field.name) != field.default:
-            raise InputError(f"--out writes every form of the table: leave out --{field.name}.")
-    rows = read_rows(options.folders, options.ignore)
-    frame = tabulated(rows)
     files = {
-        f"table.{end}": render(frame, options.reductions, form)
-        for end, form in (("md", "md"), ("csv", "csv"), ("tex", "latex"))
+        f"table.{suffix}": render(result, options.reductions, form)
+        for suffix, form in (("md", "md"), ("csv", "csv"), ("tex", "latex"))
     }
-    if names := _quality(frame):
-        check_quality(frame, [name for name in names if name in DEFINITIONS])
-        files["quality.md"] = render(frame, names, "md")
-    files["pairs.md"] = f"{render(frame, ('iou_image',), 'md')}\n{pairs.render(rows)}"
-    files["result.json"] = _result(options, argv)
+    if names := _quality_columns(result):
+        files["quality.md"] = render(result, names, "md")
+    files["pairs.md"] = f"{render(result, ('iou_image',), 'md')}\n{pairs.render(result.rows)}"
+    files["result.json"] = dump(result)
     options.out.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         write_whole(options.out / name, text)
         print(options.out / name)
 
 
-def _quality(frame) -> tuple[str, ...]:
-    """The columns of `--quality`; none where nothing was measured."""
-    from tcig.eval.quality_table import DEFINITIONS, check_quality, stale_of
+def _quality_columns(result: "Result") -> tuple[str, ...]:
+    """Returns the columns of `--quality`; none where nothing was measured."""
+    from tcig.eval.quality_table import DEFINITIONS, check_quality, metrics_of, stale_of
 
-    check_quality(frame, DEFINITIONS if stale_of(frame) else ())
-    there = [name for name in DEFINITIONS if name in frame and frame[name].notna().any()]
-    return ("iou_image", *there) if there else ()
-
-
-def _result(options: Options, argv: list[str]) -> str:
-    from tcig.eval.results import dump, result_of
-
-    return dump(result_of(options.folders, options.ignore, ["tcig", "table", *argv]))
+    check_quality(result, DEFINITIONS if stale_of(result) else metrics_of(result))
+    metrics = metrics_of(result)
+    return ("iou_image", *metrics) if metrics else ()

@@ -11,10 +11,10 @@ import torch
 
 from tcig.data.errors import describe
 from tcig.data.layout import Layout
+from tcig.data.runs import RunSpec
 from tcig.methods.base import Method
 from tcig.models.plugins import StateWarning, guard, source_of
 from tcig.run.batches import check_images
-from tcig.run.spec import RunSpec
 
 MAX_GREY_LEVELS = 2.0
 """Grey levels, averaged over an image, by which a sample may differ in another batch, because

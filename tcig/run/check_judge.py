@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from tcig.data.voc import LABELS
-from tcig.eval.judges import StagedJudge
+from tcig.eval.judges import Judge
 from tcig.models.devices import PLAIN
 from tcig.run.check import (
     Arrays,
@@ -28,7 +28,7 @@ sum in another order there (our choice)."""
 
 
 def check_judge(
-    judge: StagedJudge,
+    judge: Judge,
     images: Sequence[Image.Image],
     caught: Sequence[warnings.WarningMessage],
 ) -> Iterator[CheckResult]:
@@ -78,11 +78,11 @@ def _share_of_pixels(a: np.ndarray, b: np.ndarray) -> float:
     return float((a != b).mean())
 
 
-def _label_maps(judge: StagedJudge, images: Sequence[Image.Image]) -> Arrays:
+def _label_maps(judge: Judge, images: Sequence[Image.Image]) -> Arrays:
     return [segmentation.labels for segmentation in judge.segment(images)]
 
 
-def _check_sizes(judge: StagedJudge, images: Sequence[Image.Image]) -> str:
+def _check_sizes(judge: Judge, images: Sequence[Image.Image]) -> str:
     """Checks that a judge takes images of other sizes, as profiles have."""
     side = images[0].width
     for size in (side // 2, side + side // 2 + 1):
@@ -98,7 +98,7 @@ def _check_sizes(judge: StagedJudge, images: Sequence[Image.Image]) -> str:
     return "maps have the size of their images, whatever it is"
 
 
-def _check_empty(judge: StagedJudge, size: tuple[int, int]) -> str:
+def _check_empty(judge: Judge, size: tuple[int, int]) -> str:
     """Checks what a judge sees in an empty image."""
     (labels,) = _label_maps(judge, [Image.new("RGB", size, (127, 127, 127))])
     classes = [LABELS[index] for index in np.unique(labels) if index]

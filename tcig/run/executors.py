@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tcig.data.errors import InputError
+from tcig.data.runs import RunSpec
 from tcig.data.shards import Shard
+from tcig.eval.images import SampleImage, Sizes
 from tcig.eval.judges import judge_name, load_judge
-from tcig.eval.judging import Seen, Shown, Sizes
-from tcig.eval.score import score_images
+from tcig.eval.score import JudgedSample, score_images
 from tcig.methods.base import Method
 from tcig.models.kept import release
 from tcig.models.plugins import PluginError
@@ -20,7 +21,7 @@ from tcig.profiles import Profile
 from tcig.run.batches import GeneratedSample, failed_record
 from tcig.run.experiment import Experiment, Outcome
 from tcig.run.generate import ProgressTracker, generate, list_samples, pending_batches
-from tcig.run.spec import Chosen, RunSpec, set_up
+from tcig.run.spec import Chosen, set_up
 from tcig.run.store import RunStore
 from tcig.run.workers import Died, Pool, absolute
 
@@ -153,9 +154,8 @@ def _score_by_workers(
             "same on all machines."
         )
 
-    def spread(batches: Iterator[Sequence[Shown]]) -> Iterator[list[Seen]]:
-        read = ([each._replace(content=each.path.read_bytes()) for each in b] for b in batches)
-        judging = (("judge", name, batch) for batch in read)
+    def spread(batches: Iterator[Sequence[SampleImage]]) -> Iterator[list[JudgedSample]]:
+        judging = (("judge", name, batch) for batch in batches)
         tasks = deque(islice(judging, pool.size))
         for _, result in pool.results(tasks):
             tasks.extend(islice(judging, 1))  # one by one, so that few images are in memory

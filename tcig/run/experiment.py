@@ -10,12 +10,13 @@ from tcig.data.files import sha256
 from tcig.data.filters import Filter
 from tcig.data.imperfect import TRUE, imperfect
 from tcig.data.layout import Layout, hash_order, read_manifest, write_manifest
+from tcig.data.runs import RunSpec
 from tcig.data.shards import Shard
 from tcig.eval.judges import check_judges
 from tcig.methods.registry import find_row
 from tcig.models.weights import locate
 from tcig.profiles import Profile, load_profile
-from tcig.run.spec import Chosen, RunSpec, check_captions, choose_rows
+from tcig.run.spec import Chosen, check_captions, choose_rows
 from tcig.run.store import RunStore
 
 

@@ -1,68 +1,22 @@
-"""The frozen spec of a run: all that its images depend on, and nothing else."""
+"""Rows with their options, and the spec of a run: all that its images depend on."""
 
 import difflib
-import hashlib
 import inspect
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
 from tcig.data.errors import InputError, shown
 from tcig.data.imperfect import TRUE
 from tcig.data.layout import Layout
-from tcig.data.seeds import TASK
+from tcig.data.runs import RunSpec
 from tcig.methods.base import Context, Cost, Method
 from tcig.methods.registry import ROWS, find_row, installed, load_method
 from tcig.methods.settings import build_options, merge_settings, parse_settings, recorded
 from tcig.models.devices import set_tf32
 from tcig.models.plugins import PluginError, refusing, source_of
 from tcig.profiles import Profile
-
-SCHEMA = 4
-
-
-class RunSpec(BaseModel):
-    """What names a run's folder. How many layouts and samples were asked for is not part of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_version: int = SCHEMA
-    method: str
-    version: int
-    """The method's own."""
-    code: str | None
-    """SHA-256 of the code of a method from outside, see `tcig.models.plugins`."""
-    options: dict[str, Any]
-    profile: str
-    size: int
-    batch: int
-    """The most samples in a call: rounding, which stage 1 amplifies, depends on it."""
-    device: str
-    """Kind of device: cuda, mps or cpu."""
-    arithmetic: str
-    """See `tcig.models.devices.Compute`."""
-    weights: dict[str, str]
-    """Identities of the method's weights by part."""
-    manifest: str
-    """SHA-256 of the manifest."""
-    masks: str = TRUE
-    """How the method saw them, see `tcig.data.imperfect`."""
-    seeds: str = TASK
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 of the canonical JSON."""
-        canonical = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
-
-    @property
-    def folder(self) -> str:
-        """The run's folder: method and hash."""
-        return f"{self.method}-{self.hash[:8]}"
 
 
 class Chosen(NamedTuple):

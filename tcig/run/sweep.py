@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from tcig.data.imperfect import TRUE
-from tcig.eval.comparison import paired_test
-from tcig.eval.images import run_rows
+from tcig.data.runs import run_rows
+from tcig.eval.images import Sizes
 from tcig.eval.measure import Networks, Photographs, measure_folder
-from tcig.eval.pairs import values
 from tcig.eval.rows import read_rows
-from tcig.eval.score import Sizes
+from tcig.eval.statistics import paired_test
 from tcig.eval.table import measured
 from tcig.methods.registry import find_row
 from tcig.profiles import load_profile
@@ -146,7 +145,7 @@ def add_gains(
         if runs[0] == runs[1] or not (record["n"] and record["n_baseline"]):
             gains.append([float("nan")] * 4)
             continue
-        row, baseline = (read_rows([out / run], "none")[0] for run in runs)
-        gains.append(paired_test(values(row), values(baseline), row.layouts, baseline.layouts)[:4])
+        a, b = (read_rows([out / run], "none")[0] for run in runs)
+        gains.append(paired_test(a.value_of(), b.value_of(), a.layouts, b.layouts)[:4])
     columns = ["gain", "gain_low", "gain_high", "gain_p"]
     return trials.assign(**pd.DataFrame(gains, columns=columns, index=trials.index))

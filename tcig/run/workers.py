@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tcig.data.errors import DeviceLostError, InputError
-from tcig.eval.judges import Kind, load_judge
-from tcig.eval.judging import Seen, Shown, Sizes, judged
+from tcig.data.runs import RunSpec
+from tcig.eval.images import SampleImage, Sizes
+from tcig.eval.judges import load_judge
+from tcig.eval.score import JudgedSample, RemoteJudge, judge_batch
 from tcig.models.devices import set_tf32
 from tcig.models.kept import release
 from tcig.run.batches import BatchGenerator, GeneratedSample, Sample
 from tcig.run.experiment import Experiment
-from tcig.run.spec import RunSpec, choose_rows, set_up
+from tcig.run.spec import choose_rows, set_up
 
 ATTEMPTS = 2
 """Attempts before a task is assumed to crash its worker (our choice)."""
@@ -36,13 +38,6 @@ class Died(NamedTuple):
     """Takes the place of a task's result: its worker died at each attempt."""
 
     reason: str
-
-
-class RemoteJudge(NamedTuple):
-    """A judge that workers have loaded."""
-
-    identity: str
-    kind: Kind
 
 
 class Worker:
@@ -93,11 +88,11 @@ class Worker:
             self._loaded = name
         return RemoteJudge(self._judge.identity, self._judge.kind)
 
-    def judge(self, name: str, batch: Sequence[Shown]) -> list[Seen]:
+    def judge(self, name: str, batch: Sequence[SampleImage]) -> list[JudgedSample]:
         """Segments a batch of images and counts their pixels."""
         self.load_judge(name)
         set_tf32(False)
-        return judged(self._judge, self._sizes, batch)
+        return judge_batch(self._judge, self._sizes, batch)
 
     def _let_go(self, sources: tuple[str, ...]) -> None:
         if sources != self._sources:

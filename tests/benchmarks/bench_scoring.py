@@ -24,8 +24,9 @@ from PIL import Image
 from tcig.cli import main as tcig
 from tcig.data.files import sha256
 from tcig.data.layout import Layout, read_manifest
-from tcig.eval.judges import Segmentation, StagedJudge, load_judge
-from tcig.eval.score import Sizes, score_images
+from tcig.eval.images import Sizes
+from tcig.eval.judges import Judge, Segmentation, load_judge
+from tcig.eval.score import score_images
 from tcig.methods.base import Context, Method, NoOptions
 from tcig.run.generate import generate
 from tcig.run.spec import RunSpec
@@ -34,25 +35,26 @@ from tcig.run.store import RunStore
 COUNTS, SIDE = (1000, 10_000), 64
 
 
-class Labels(StagedJudge):
+class Labels(Judge):
     """A judge that takes no time."""
 
-    identity = "red channel"
+    kind, identity = "built-in", "red channel"
 
-    def look(self, images):
+    def segment(self, images):
         return [Segmentation(np.asarray(image)[..., 0].copy()) for image in images]
 
 
-class Timed(StagedJudge):
-    """A judge, and the seconds that it looked."""
+class Timed(Judge):
+    """A judge, and the seconds that it took."""
+
+    kind = "built-in"
 
     def __init__(self, judge):
         self.judge, self.identity, self.seconds = judge, judge.identity, 0.0
-        self.prepare, self.read = judge.prepare, judge.read
 
-    def look(self, prepared):
+    def segment(self, images):
         started = time.perf_counter()
-        found = self.judge.look(prepared)
+        found = self.judge.segment(images)
         self.seconds += time.perf_counter() - started
         return found
 

@@ -29,8 +29,9 @@ from tcig.data.files import sha256
 from tcig.data.layout import Layout, read_manifest
 from tcig.data.masks import resize_nearest
 from tcig.data.voc import COLOURS
-from tcig.eval.judges import ColourJudge, Segmentation, StagedJudge
-from tcig.eval.score import Sizes, score_images
+from tcig.eval.images import Sizes
+from tcig.eval.judges import ColourJudge, Judge, Segmentation
+from tcig.eval.score import score_images
 
 SIDE = 256
 BOUND = 2.0
@@ -69,14 +70,16 @@ TIMES = """
 """
 
 
-class Blurred(StagedJudge):
+class Blurred(Judge):
     """Sees an image at an eighth of its size: patches, as a trained judge's."""
+
+    kind = "built-in"
 
     def __init__(self, identity: str):
         self.identity = identity
 
-    def look(self, images: list[Image.Image]) -> list[Segmentation]:
-        """See `tcig.eval.judges.StagedJudge`."""
+    def segment(self, images: list[Image.Image]) -> list[Segmentation]:
+        """See `tcig.eval.judges.Judge`."""
         small = [image.resize((SIDE // 8,) * 2, Image.Resampling.BOX) for image in images]
         found = ColourJudge().segment(small)
         return [Segmentation(resize_nearest(each.labels, SIDE)) for each in found]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tcig.data.files import write_whole
-from tcig.eval.images import read_run, run_rows
+from tcig.data.runs import read_run, run_rows
 
 LAYOUTS, WORKERS = 1000, (1, 3, 10, 30, 100, 300, 1000)
 """The paper scores 1K images."""

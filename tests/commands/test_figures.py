@@ -1,5 +1,7 @@
 """`tcig figures`: what is written, and that it can be read."""
 
+import math
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +10,8 @@ from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
-from tcig.eval.figures import course_figure, samples_figure, stages_figure, systems_figure
+from tcig.eval.grids import samples_figure, stages_figure, systems_figure
+from tcig.eval.plots import course_figure
 
 RED = """
 from PIL import Image
@@ -32,6 +35,10 @@ def flat(colour):
 def share(path, colour):
     pixels = np.asarray(Image.open(path).convert("RGB"))
     return (pixels == np.array(colour)).all(-1).mean()
+
+
+def area(path, colour):
+    return share(path, colour) * math.prod(Image.open(path).size)
 
 
 def test_systems_stand_beside_their_masks(layouts, tmp_path):
@@ -59,12 +66,12 @@ def test_a_course_has_frames_and_curves(layouts, tmp_path):
     frames = {0: flat((255, 0, 0)), 9: flat((0, 255, 0))}
     falling = {n: 1 - n / 9 for n in range(10)}
     curves = {"clip loss": falling, "IoU, by the guide": {0: 0.0, 5: 0.4}}
-    shares = []
+    areas = []
     for courses in ({"one": (frames, curves)}, {"one": (frames, curves), "two": (frames, curves)}):
         course_figure(tmp_path / "course.png", layouts[0], courses)
-        shares.append(share(tmp_path / "course.png", (255, 0, 0)))
+        areas.append(area(tmp_path / "course.png", (255, 0, 0)))
         assert share(tmp_path / "course.png", (31, 119, 180)) > 0.0005
-    assert 0.03 < shares[0] < shares[1]
+    assert areas[1] == pytest.approx(2 * areas[0], rel=0.2)
 
 
 def test_the_command_draws_a_finished_run(tcig, quick, tmp_path):

@@ -249,7 +249,7 @@ def test_scores_of_another_schema_and_other_weights_are_told_apart(tcig, scored)
     paths[0].write_text(json.dumps(record | {"schema_version": 99}))
     status, printed = tcig("table", scored)
     assert status == 2
-    assert "no score of this version" in printed.err
+    assert "is not a score of this version" in printed.err
     same = "0123456789ab"
     for number, path in enumerate(paths):
         path.write_text(

@@ -23,8 +23,9 @@ from tcig.data.layout import (
 )
 from tcig.data.masks import encode
 from tcig.data.voc import COLOURS
+from tcig.eval.images import Sizes
 from tcig.eval.judges import ColourJudge
-from tcig.eval.score import Sizes, score_images
+from tcig.eval.score import score_images
 
 torch.set_num_threads(1)
 

@@ -20,7 +20,7 @@ from tcig.eval.iou import (
     reduce,
 )
 
-SEEDS = range(12)
+SEEDS = range(8)
 
 
 def draw(seed, known_only=False):
@@ -86,12 +86,6 @@ def test_confusion_is_a_double_loop(seed):
         np.testing.assert_array_equal(counts, expected)
 
 
-def test_confusion_of_everything_ignored_is_empty():
-    labels = np.full((4, 4), 20, np.uint8)
-    assert confusion(labels, labels)[20, 20] == 16
-    assert not confusion(labels, labels, np.ones((4, 4), bool)).any()
-
-
 @pytest.mark.parametrize(
     ("truth", "predicted"),
     [
@@ -105,12 +99,6 @@ def test_confusion_of_everything_ignored_is_empty():
 def test_confusion_refuses_other_shapes_and_labels(truth, predicted):
     with pytest.raises(ValueError, match=r"labels are 0 to 20|truth is"):
         confusion(truth, predicted)
-
-
-def test_names_are_the_four_reductions_each_also_with_background():
-    plain_names = ("iou_image", "iou_region", "iou_dataset", "iou_foreground")
-    assert set(NAMES) == {*plain_names, *(f"{name}_with_background" for name in plain_names)}
-    assert len(NAMES) == 8
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -176,22 +164,8 @@ def test_torchmetrics_agrees_where_the_definitions_coincide(seed):
     np.testing.assert_allclose(own[there], pooled.numpy()[there], atol=1e-6)
 
 
-@pytest.mark.parametrize("background", [False, True])
-@pytest.mark.parametrize("seed", SEEDS)
-def test_image_iou_is_torchmetrics_mean_where_only_drawn_classes_are_predicted(seed, background):
-    maps = draw(seed, known_only=True)
-    maps = tuple(
-        each for each in zip(*maps, strict=True) if set(np.unique(each[1])) <= {0, *each[2]}
-    )
-    assert maps, "a drawn class is hidden in every sample of this seed"
-    maps = tuple(zip(*maps, strict=True))
-    truth, predicted = (torch.from_numpy(np.stack(each)).long() for each in maps[:2])
-    theirs = mean_iou(predicted, truth, 21, include_background=background, input_format="index")
-    np.testing.assert_allclose(image_iou(counted(*maps), background), theirs.numpy(), atol=1e-6)
-
-
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("seed", SEEDS[:8])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_perfect_is_one_and_nothing_is_zero(name, seed):
     truths, _, classes = draw(seed)
     perfect = reduce(counted(truths, truths, classes), name)
@@ -202,15 +176,6 @@ def test_perfect_is_one_and_nothing_is_zero(name, seed):
         assert 0 < nothing.mean < 1
     else:
         assert nothing == (0, 0, perfect.n)
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("seed", SEEDS[:8])
-def test_order_of_the_samples_does_not_matter(name, seed):
-    maps = list(zip(*draw(seed), strict=True))
-    one = reduce(counted(*zip(*maps, strict=True)), name)
-    other = reduce(counted(*zip(*maps[::-1], strict=True)), name)
-    assert other == pytest.approx(one, abs=1e-12)
 
 
 @pytest.mark.parametrize("function", [class_iou, image_iou, foreground_iou])
@@ -224,16 +189,6 @@ def test_a_sample_is_reduced_alone_as_among_others(function, background):
             for one in zip(*maps, strict=True)
         ]
         np.testing.assert_array_equal(np.concatenate(alone), together)
-
-
-@pytest.mark.parametrize("seed", SEEDS[:8])
-def test_truth_and_prediction_may_swap_where_both_have_the_class(seed):
-    truths, predictions, classes = draw(seed)
-    one = class_iou(counted(truths, predictions, classes))
-    other = class_iou(counted(predictions, truths, classes))
-    both = ~np.isnan(one) & ~np.isnan(other)
-    assert both.any()
-    np.testing.assert_array_equal(one[both], other[both])
 
 
 def test_a_wholly_covered_class_is_left_out():
@@ -256,22 +211,6 @@ def test_a_class_that_the_judge_does_not_find_is_zero():
     assert reduce(samples, "iou_region") == (0.5, 0.5, 2)
 
 
-def test_predictions_in_images_without_the_class_count_in_the_dataset_only():
-    truths = [np.array([[1, 1, 0, 0]]), np.array([[2, 2, 0, 0]])]
-    predictions = [np.array([[1, 1, 0, 0]]), np.array([[2, 2, 1, 1]])]
-    samples = counted(truths, predictions, [(1,), (2,)])
-    assert reduce(samples, "iou_image") == (1, 0, 2)
-    assert reduce(samples, "iou_region") == (1, 0, 2)
-    assert reduce(samples, "iou_foreground") == (1, 0, 2)
-    np.testing.assert_array_equal(dataset_iou(samples)[1:3], [0.5, 1])
-
-
-def test_a_swapped_class_is_an_error_by_class_and_none_in_the_foreground():
-    samples = counted([np.array([[1, 2, 0]])], [np.array([[2, 1, 0]])], [(1, 2)])
-    assert reduce(samples, "iou_image").mean == 0
-    assert reduce(samples, "iou_foreground_with_background") == (1, 0, 1)
-
-
 def test_nothing_to_reduce_is_nan_and_counts_none():
     samples = Samples.of([np.zeros((21, 21), np.int64)], [(1,)])
     for name in NAMES:
@@ -289,9 +228,3 @@ def test_a_background_without_a_pixel_in_the_truth_is_left_out(name):
     assert reduce(perfect, f"{name}_with_background") == (1, 0, 1)
     partial = counted([truth], [np.array([[1, 1], [2, 0]])], [(1, 2)])
     assert reduce(partial, f"{name}_with_background") == reduce(partial, name)
-
-
-def test_samples_mark_the_drawn_classes():
-    samples = Samples.of([np.eye(21, dtype=np.int64)] * 2, [(1, 20), (5,)])
-    assert samples.confusion.shape == (2, 21, 21)
-    assert [list(np.flatnonzero(row)) for row in samples.drawn] == [[1, 20], [5]]

@@ -39,13 +39,8 @@ def test_colours_are_read_exactly():
     np.testing.assert_array_equal(found.labels, labels)
     assert found.labels.dtype == np.uint8
     assert found.instances is None
-
-
-@pytest.mark.parametrize("colour", [(127, 127, 127), (129, 0, 0), (255, 255, 255), (0, 0, 1)])
-def test_other_colours_are_background(colour):
-    (found,) = ColourJudge().segment([Image.new("RGB", (5, 4), colour)])
-    assert found.labels.shape == (4, 5)
-    assert not found.labels.any()
+    others = [Image.new("RGB", (5, 4), c) for c in ((127, 127, 127), (129, 0, 0), (0, 0, 1))]
+    assert not any(each.labels.any() for each in ColourJudge().segment(others))
 
 
 @pytest.mark.parametrize(
@@ -60,11 +55,6 @@ def test_other_colours_are_background(colour):
 def test_a_misspelt_judge_is_refused_with_the_nearest(refused, spec, near):
     with refused(spec.partition("=")[0], f"did you mean {near}?", *JUDGES):
         load_judge(spec)
-
-
-def test_an_unlike_judge_is_refused_without_a_guess(refused):
-    with refused("'zzz': there are", *JUDGES):
-        load_judge("zzz")
 
 
 @pytest.mark.parametrize("name", ["miniature", "guide", "colours"])
@@ -198,19 +188,9 @@ def corrupt(content):
 UNUSABLE = {
     "harmful": ("w.pth", harmful),
     "missing": ("w.pth", lambda path: None),
-    "missing safetensors": ("w.safetensors", lambda path: None),
-    "a folder": ("w.pth", lambda path: path.mkdir()),
-    "empty": ("w.pth", corrupt(b"")),
     "text": ("w.pth", corrupt(b"<html>404</html>")),
-    "bytes": ("w.pth", corrupt(bytes(range(256)))),
-    "cut pickle": ("w.pth", corrupt(b"\x80\x02}q\x00(X\x01\x00")),
-    "zip only by its magic": ("w.pth", corrupt(b"PK\x03\x04" + bytes(64))),
-    "empty safetensors": ("w.safetensors", corrupt(b"")),
     "no safetensors": ("w.safetensors", corrupt(bytes(range(256)))),
     "other keys": ("w.pth", lambda path: torch.save({"a": torch.ones(2)}, path)),
-    "wrapped": ("w.pth", lambda path: torch.save({"model": {"a": torch.ones(2)}}, path)),
-    "other safetensors": ("w.safetensors", lambda path: save_file({"a": torch.ones(2)}, path)),
-    "a tensor": ("w.pth", lambda path: torch.save(torch.ones(2), path)),
     "a list": ("w.pth", lambda path: torch.save([torch.ones(2)], path)),
     "keys that are no text": ("w.pth", lambda path: torch.save({1: torch.ones(2)}, path)),
 }
@@ -222,11 +202,6 @@ def test_unusable_weights_are_refused(tmp_path, refused, name, write):
     with torch.device("meta"), refused(tmp_path / name):  # the network's own weights: no matter
         load_judge(f"deeplabv3_resnet101={tmp_path / name}")
     assert not (tmp_path / "executed").exists()
-
-
-def test_without_network_or_fetched_weights_a_judge_is_refused(refused):
-    with refused("/deeplabv3_resnet101/", "TCIG_WEIGHTS_MIRROR"):
-        load_judge("deeplabv3_resnet101")
 
 
 def test_fetched_weights_are_used_and_named(deeplab, weights_store):

@@ -57,10 +57,3 @@ def test_figures_of_other_protocols():
         "secondary",
         "derived",
     }
-
-
-def test_each_says_where_it_was_read_and_under_what():
-    for figure in published():
-        assert figure.source
-        assert figure.protocol
-        assert figure.status in ("verified", "secondary", "derived")

@@ -1,20 +1,20 @@
 """Quality's columns: what they hold, what is marked, and what is refused."""
 
-import io
 import json
 import re
 
-import numpy as np
-import pandas as pd
 import pytest
 from looking import Looking
 from PIL import Image
 from scipy.stats import t
+from table_cells import cells
 
 from tcig.cli import main
-from tcig.eval.measured import read_quality
+from tcig.eval.estimates import result_of
+from tcig.eval.quality_records import read_quality
 from tcig.eval.quality_table import DEFINITIONS, NEEDS, check_quality, quality_cell
-from tcig.eval.table import measured, render
+from tcig.eval.results import Estimate
+from tcig.eval.table import render
 
 
 @pytest.fixture
@@ -30,77 +30,53 @@ def ready(paint, score, measure):
     return build
 
 
-def cells(markdown):
-    """Markdown table -> one dictionary per line."""
-    lines = [line for line in markdown.splitlines() if line.startswith("|")]
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
-
-
-def test_columns_are_means_and_deviations_of_the_values(ready):
+def test_estimates_are_means_and_deviations_of_the_values(ready):
     folder = ready(samples=2)
-    (record,) = measured([folder], "none").to_dict("records")
-    found = read_quality(folder)
-    for name, (_, values) in (found.own | found.judged["colours"]).items():
-        assert record[name] == pytest.approx(values.mean())
-        assert record[f"{name}_std"] == pytest.approx(values.std())
-        assert record[f"{name}_n"] == (6 if name == "diversity" else 12)
-    figure = found.quality.figures["kid_clip"]
-    assert (record["kid_clip"], record["kid_clip_std"]) == (figure.value, figure.std)
-    assert record["kid_clip_n"] == 12
-    shown = cells(render(pd.DataFrame([record]), ["clip_caption", "kid_clip"], "md"))[0]
-    expected = found.own["clip_caption"].values
+    result = result_of([folder], "none")
+    figures, found = result.rows[0].figures, read_quality(folder)
+    for name, (_, values) in found.values.items():
+        assert figures[name].mean == pytest.approx(values.mean())
+        assert figures[name].std == pytest.approx(values.std())
+        assert figures[name].n == (6 if name == "diversity" else 12)
+    distance = found.quality.distances["kid_clip"]
+    expected = Estimate(mean=distance.value, std=distance.std, n=12, low=None, high=None)
+    assert figures["kid_clip"] == expected
+    shown = cells(render(result, ["clip_caption", "kid_clip"], "md"))[0]
+    expected = found.values["clip_caption"].values
     # two samples of each layout: the interval is that of the means of the six
     six = expected.reshape(6, 2).mean(1)
     half = t.ppf(0.975, 5) * six.std(ddof=1) / 6**0.5
     low, high = expected.mean() - half, expected.mean() + half
     spread = f"{expected.mean():.3f} ± {expected.std():.3f}"
     assert shown["clip_caption"] == f"{spread} [{low:.3f}, {high:.3f}]"
-    assert shown["kid_clip"] == f"{figure.value:.4f} ± {figure.std:.4f}"
+    assert shown["kid_clip"] == f"{distance.value:.4f} ± {distance.std:.4f}"
+    alone = result.rows[0].model_copy(
+        update={"figures": {"fid": Estimate(mean=12.345, std=None, n=9, low=None, high=None)}}
+    )
+    assert quality_cell(alone, "fid") == "12.3"
 
 
-def test_each_metric_shown_is_defined_below(ready):
+def test_each_metric_shown_is_defined_below(ready, paint, score):
     names = ["iou_image", "clip_region", "boundary_iou"]
-    frame = measured([ready()], "none")
+    other = paint("grey", name="other")
+    score(other)
+    result = result_of([ready(), other], "none")
     for form in ("md", "latex"):
-        text = render(frame, names, form)
+        text = render(result, names, form)
         lines = [line.removeprefix("% ").strip() for line in text.splitlines()]
         for name in names[1:]:
             (line,) = (line for line in lines if line.startswith(f"{name}: "))
-            assert line.endswith(".")
             assert re.search(r"(Hessel|Cheng) et al\. 2021|the square", line)
-        (line,) = (line for line in lines if line.startswith("clip_region: "))
-        assert "by one-source; " in line
+        assert "by one-source; " in text
         assert "diversity" not in text
-    assert "divided by n" not in render(frame, ["clip_region"], "md")
-
-
-def test_a_row_without_quality_has_dashes(ready, paint, score):
-    other = paint("grey", name="other")
-    score(other)
-    frame = measured([ready(), other], "none")
-    rows = cells(render(frame, ["iou_image", "clip_caption", "kid_clip"], "md"))
-    assert rows[1]["row"] == "other"
-    assert rows[1]["clip_caption"] == rows[1]["kid_clip"] == "-"
-    assert rows[0]["clip_caption"] != "-"
-
-
-def test_csv_has_all_of_it_unrounded(ready):
-    frame = measured([ready()], "none")
-    back = pd.read_csv(io.StringIO(render(frame, ["iou_image"], "csv")))
-    for name in ("clip_caption", "clip_region", "boundary_iou", "kid_clip"):
-        assert back[name][0] == frame[name][0]
-        assert back[f"{name}_n"][0] == 6
-    assert back["scorer"][0] == "one"
+    rows = cells(render(result, names, "md"))
+    assert [row["clip_region"] == "-" for row in rows[:2]] == [False, True]
 
 
 def test_ignoring_dropped_objects_leaves_out_what_does_not(ready):
-    folder = ready(row="real")
-    frame = measured([folder], "none")
-    assert frame["ignore"].tolist() == ["none", "dropped"]
-    rows = cells(render(frame, ["boundary_iou", "clip_caption"], "md"))
-    assert rows[0]["boundary_iou"] != "-"
-    assert rows[1]["boundary_iou"] == "-"
+    result = result_of([ready(row="real")], "none")
+    rows = cells(render(result, ["boundary_iou", "clip_caption"], "md"))
+    assert [row["boundary_iou"] == "-" for row in rows[:2]] == [False, True]
     assert rows[0]["clip_caption"] == rows[1]["clip_caption"]
 
 
@@ -111,57 +87,37 @@ def test_a_row_that_the_scorer_guided_says_so(paint, score, measure, record_run)
     for folder in folders:
         score(folder)
         measure(folder)
-    frame = measured(folders, "none")
-    text = render(frame, ["boundary_iou", "clip_caption", "clip_region", "kid_clip"], "md")
+    result = result_of(folders, "none")
+    text = render(result, ["boundary_iou", "clip_caption", "clip_region", "kid_clip"], "md")
     own, other = cells(text)[:2]
     for name in ("clip_caption", "clip_region", "kid_clip"):
         assert own[name].endswith(" (its guide)")
         assert "guide" not in other[name]
     assert "guide" not in own["boundary_iou"]
     assert "\n(its guide): by a CLIP that guided or ranked these images" in text
-    assert "its guide" not in render(frame, ["boundary_iou"], "md")
-
-
-def test_distances_without_subsets_have_no_deviation():
-    record = {"fid": 12.345, "clip_guided": False}
-    record |= dict.fromkeys(("fid_std", "fid_low", "fid_high"), np.nan)
-    assert quality_cell(record, "fid") == "12.3"
-    assert quality_cell(record | {"fid": np.nan}, "fid") == "-"
+    assert "its guide" not in render(result, ["boundary_iou"], "md")
 
 
 def test_rows_by_other_networks_are_refused_where_they_count(ready, refused):
-    folders = [ready(), ready(name="other", scorer=Looking("two"))]
-    frame = measured(folders, "none")
-    check_quality(frame, ["boundary_iou"])
+    result = result_of([ready(), ready(name="other", scorer=Looking("two"))], "none")
+    check_quality(result, ["boundary_iou"])
     for name in ("clip_caption", "kid_clip"):
         with refused(name, "one and two", "tcig quality"):
-            check_quality(frame, [name])
+            check_quality(result, [name])
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("kid", "features are Inception's"),
-        ("recall_iou", "a judge that knows instances"),
-        ("diversity", "two samples"),
-    ],
-)
-def test_what_no_row_has_is_refused_with_what_it_needs(ready, refused, name, said):
-    with refused(f"no row has {name}", said, "there are clip_caption, clip_region, boundary_iou"):
-        check_quality(measured([ready()], "none"), [name])
-
-
-def test_what_some_metrics_need_is_of_metrics(ready, refused):
+@pytest.mark.parametrize("name", ["kid", "recall_iou", "diversity"])
+def test_what_no_row_has_is_refused_with_what_it_needs(ready, refused, name):
     assert set(NEEDS) <= set(DEFINITIONS)
-    with refused("no row has kid_clip", "and photographs"):
-        check_quality(measured([ready(coco=None)], "none"), ["kid_clip"])
+    with refused(f"no row has {name}", NEEDS[name], "there are clip_caption, clip_region"):
+        check_quality(result_of([ready()], "none"), [name])
 
 
 def test_what_was_not_measured_asks_for_it(paint, score, refused):
     folder = paint()
     score(folder)
     with refused("no row has clip_caption", "tcig quality"):
-        check_quality(measured([folder], "none"), ["clip_caption"])
+        check_quality(result_of([folder], "none"), ["clip_caption"])
 
 
 def rescore(folder, score):
@@ -185,11 +141,11 @@ def test_quality_of_other_images_or_scores_is_refused_where_asked_for(
 ):
     folder = ready()
     change(folder, score)
-    frame = measured([folder], "none")
+    result = result_of([folder], "none")
     again = f"`tcig quality {folder} --layouts"
-    assert not {*DEFINITIONS} & {*frame}
+    assert not {*DEFINITIONS} & {*result.rows[0].figures}
     with refused(folder, "is not of the images and scores", "run `tcig quality"):
-        check_quality(frame, ["clip_caption"])
+        check_quality(result, ["clip_caption"])
     assert main(["table", str(folder)]) == 0
     assert again in capsys.readouterr().out
     assert main(["table", str(folder), "--format", "json"]) == 0
@@ -204,15 +160,13 @@ def test_the_command_shows_them_by_name(ready, capsys):
     names = ["iou_image", "boundary_iou", "clip_caption"]
     assert main(["table", str(folder), "--reductions", *names]) == 0
     out = capsys.readouterr().out
-    assert out == render(measured([folder], "none"), names, "md")
+    assert out == render(result_of([folder], "none"), names, "md")
     assert list(cells(out)[0])[4:7] == names
     assert main(["table", str(folder), "--quality"]) == 0
     printed = capsys.readouterr().out
     assert main(["table", str(folder), "--out", str(folder.parent / "tables")]) == 0
     assert (folder.parent / "tables" / "quality.md").read_text() == printed
     capsys.readouterr()
-    assert main(["table", str(folder), "--reductions", "kid"]) == 2
-    assert "no row has kid" in capsys.readouterr().err
-    assert main(["table", str(folder), "--reductions", "clip"]) == 2
-    said = capsys.readouterr().err
-    assert all(name in said for name in ("iou_image", *DEFINITIONS))
+    for asked, said in (("kid", "no row has kid"), ("clip", "clip_caption")):
+        assert main(["table", str(folder), "--reductions", asked]) == 2
+        assert said in capsys.readouterr().err

@@ -1,122 +1,94 @@
 """Scoring a folder: what is counted and stored, reused, judged again, and survives a stop."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
 import torch
 from counting import SIZES, Counting
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from tcig.cli import main
+from tcig.data.files import sole_writer
 from tcig.data.masks import decode, encode, load_label_map, resize_nearest
-from tcig.data.voc import COLOURS, LABELS
-from tcig.eval.iou import NAMES, Samples, confusion, reduce
-from tcig.eval.judges import ColourJudge, Instance, Segmentation, StagedJudge
-from tcig.eval.score import Sizes, score_images
-from tcig.eval.stored import dense, read_scores
+from tcig.data.voc import COLOURS
+from tcig.eval import images as images_module
+from tcig.eval.images import Sizes
+from tcig.eval.iou import NAMES, confusion, reduce
+from tcig.eval.judges import ColourJudge, Instance, Judge, Segmentation
+from tcig.eval.score import RemoteJudge, ahead, judge_batch, score_images
+from tcig.eval.score_records import dense, read_scores, samples_of
 from tcig.models.devices import set_tf32
 
 
 def read(folder):
-    ((score, rows),) = read_scores(folder)
-    return score, rows
+    ((score, records),) = read_scores(folder)
+    return score, records
 
 
-def samples(rows, field="confusion"):
-    return Samples.of([dense(row[field]) for row in rows], [row["classes"] for row in rows])
+def stored(folder):
+    """All that a scoring leaves, in the order of the samples."""
+    score, records = read(folder)
+    labels = folder / "scores" / score.judge / "labels"
+    return score, records, {path.name: path.read_bytes() for path in labels.iterdir()}
 
 
 @pytest.mark.parametrize("sizes", [SIZES, Sizes(64, 32), Sizes(64, 64)])
-@pytest.mark.parametrize("name", NAMES)
-def test_the_truth_in_colours_is_one(paint, score, sizes, name):
-    folder = paint("truth", size=sizes.image)
-    score(folder, ColourJudge(), sizes)
-    mean, std, n = reduce(samples(read(folder)[1]), name)
-    assert (mean, std) == (1, 0)
-    assert n > 0
+def test_the_truth_in_colours_is_one_and_grey_is_zero(paint, score, sizes):
+    truth, grey = (paint(what, what, size=sizes.image) for what in ("truth", "grey"))
+    for folder in (truth, grey):
+        score(folder, ColourJudge(), sizes)
+    for name in NAMES:
+        mean, std, n = reduce(samples_of(read(truth)[1], "none"), name)
+        assert (mean, std) == (1, 0)
+        assert n > 0
+    counts = samples_of(read(grey)[1], "none")
+    assert reduce(counts, "iou_image") == reduce(counts, "iou_foreground") == (0, 0, 6)
+    assert reduce(counts, "iou_region") == (0, 0, 12)  # of 13 classes one is wholly covered
 
 
-def test_grey_is_zero(paint, score):
-    folder = paint("grey")
-    score(folder, ColourJudge())
-    found = samples(read(folder)[1])
-    assert reduce(found, "iou_image") == (0, 0, 6)
-    assert reduce(found, "iou_region") == (0, 0, 12)  # of 13 classes one is wholly covered
-    assert reduce(found, "iou_dataset").mean == 0
-    assert reduce(found, "iou_foreground") == (0, 0, 6)
-
-
-def test_rows_and_label_maps_tell_the_same(paint, score, layouts):
+def test_records_and_label_maps_agree(paint, score, layouts):
     folder = paint("damaged", samples=2)
     place, asked = score(folder)
-    _, rows = read(folder)
-    assert asked == len(rows) == 12
-    assert [(row["layout"], row["sample"]) for row in rows] == [
+    _, records = read(folder)
+    assert asked == len(records) == 12
+    assert [(record["layout"], record["sample"]) for record in records] == [
         (layout.id, sample) for layout in layouts for sample in range(2)
     ]
     known = {layout.id: layout for layout in layouts}
-    for row in rows:
-        layout, name = known[row["layout"]], f"{row['layout']}-{row['sample']}.png"
+    for record in records:
+        layout, name = known[record["layout"]], f"{record['layout']}-{record['sample']}.png"
         labels, truth = load_label_map(place / "labels" / name), layout.class_map(32)
         pixels = np.asarray(Image.open(place / "labels" / name).convert("RGB"))
         np.testing.assert_array_equal(pixels, np.array(COLOURS)[labels])
-        np.testing.assert_array_equal(dense(row["confusion"]), confusion(truth, labels))
+        np.testing.assert_array_equal(dense(record["confusion"]), confusion(truth, labels))
         dropped = np.zeros((32, 32), bool)
         for region in layout.dropped:
             dropped |= decode(region.mask)
         np.testing.assert_array_equal(
-            dense(row["confusion_ignoring_dropped"]),
+            dense(record["confusion_ignoring_dropped"]),
             confusion(truth[~dropped][None], labels[~dropped][None]),
         )
-        assert row["classes"] == list(layout.classes)
-        assert list(row["counts"]) == ["background", *(LABELS[c] for c in layout.classes)]
-        assert list(row["iou"]) == [LABELS[c] for c in layout.classes]
-        for index in (0, *layout.classes):
-            a, b = truth == index, labels == index
-            assert row["counts"][LABELS[index]] == {
-                "intersection": (a & b).sum(), "truth": a.sum(), "predicted": b.sum()
-            }  # fmt: skip
-            if index:
-                iou = row["iou"][LABELS[index]]
-                expected = (a & b).sum() / (a | b).sum()
-                assert iou is None if not a.any() else abs(iou - expected) < 5.1e-7
-        assert "instances" not in row
-    assert [row["iou"]["dog"] for row in rows if row["layout"] == "5"] == [None, None]
+        assert record["classes"] == list(layout.classes)
+        assert "instances" not in record
 
 
-def test_dropped_objects_count_only_where_they_are_not_ignored(paint, score, layouts):
-    folder = paint("truth")
-    layout = next(layout for layout in layouts if layout.id == "c_3")
-    pixels = np.array(COLOURS, np.uint8)[layout.class_map(32)]
-    pixels[:8] = COLOURS[15]  # the dropped person, over the train's first rows
-    Image.fromarray(pixels).save(folder / "c_3-0.png")
-    score(folder)
-    row = next(row for row in read(folder)[1] if row["layout"] == "c_3")
-    assert reduce(samples([row]), "iou_image").mean < 0.7
-    ignoring = samples([row], "confusion_ignoring_dropped")
-    assert reduce(ignoring, "iou_image_with_background") == (1, 0, 1)
-    assert ignoring.confusion.sum() == 24 * 32
-
-
-def test_the_sheet_shows_image_truth_and_label_map(paint, score, layouts):
+def test_the_sheet_shows_image_class_map_and_label_map(paint, score, layouts):
     folder = paint("damaged")
     place, _ = score(folder)
-    with Image.open(place / "sheet.png") as sheet:
-        pixels = np.asarray(sheet.convert("RGB"))
-    palette = np.array(COLOURS, np.uint8)
+    pixels = np.asarray(Image.open(place / "sheet.png").convert("RGB"))
+    palette, side, step = np.array(COLOURS, np.uint8), 160, 163
     for column, layout in enumerate(layouts):
         labels = load_label_map(place / "labels" / f"{layout.id}-0.png")
-        image = Image.open(folder / f"{layout.id}-0.png").resize(
-            (160, 160), Image.Resampling.LANCZOS
-        )
-        shown = [
-            np.asarray(image),
-            palette[layout.class_map(160)],
+        image = Image.open(folder / f"{layout.id}-0.png")
+        cells = [
+            np.asarray(image.resize((side, side), Image.Resampling.LANCZOS)),
+            palette[layout.class_map(side)],
             palette[labels].repeat(5, 0).repeat(5, 1),
         ]
-        for row, expected in enumerate(shown):
-            cell = pixels[row * 164 :, column * 164 :][:160, :160]
+        for row, expected in enumerate(cells):
+            cell = pixels[row * step :, column * step :][:side, :side]
             np.testing.assert_array_equal(cell, expected, f"{layout.id}, row {row}")
 
 
@@ -127,23 +99,22 @@ def test_what_was_scored_is_recorded(paint, score, record_run, layouts, manifest
     failure = {"layout": layouts[2].id, "sample": 0, "error": "RuntimeError: no"}
     (folder / "rows.jsonl").write_text(json.dumps(failure) + "\n")
     place, _ = score(folder, Counting("two"), Sizes(32, 16))
-    found, rows = read(folder)
+    found, records = read(folder)
     assert place == folder / "scores" / "colours"
     assert (found.row, found.judge, found.identity) == ("tcig", "colours", "two")
     assert (found.manifest, found.image_size, found.score_size) == (manifest, 32, 16)
-    assert (found.failed, len(rows), found.resized) == (1, 5, False)
+    assert (found.failed, len(records), found.resized) == (1, 5, False)
     assert {load_label_map(path).shape for path in (place / "labels").iterdir()} == {(16, 16)}
-    assert set(samples(rows).confusion.sum((1, 2))) == {16 * 16}
     assert score(folder, row="mine")[0] == place
     assert read(folder)[0].row == "mine"
 
 
-class Finding(StagedJudge):
+class Finding(Judge):
     """Instances at its own output size, which is not the score's."""
 
-    identity = "finding"
+    kind, identity = "built-in", "finding"
 
-    def look(self, images):
+    def segment(self, images):
         labels = np.zeros((80, 80), np.uint8)
         labels[10:50, 20:60] = 8
         instance = Instance("cat", 0.875, encode(labels == 8))
@@ -153,9 +124,9 @@ class Finding(StagedJudge):
 def test_instances_and_label_maps_of_another_size(paint, score):
     folder = paint()
     place, _ = score(folder, Finding())
-    _, rows = read(folder)
-    assert [len(row["instances"]) for row in rows] == [0, 1, 1, 1, 1, 1]
-    (found,) = rows[1]["instances"]
+    _, records = read(folder)
+    assert [len(record["instances"]) for record in records] == [0, 1, 1, 1, 1, 1]
+    (found,) = records[1]["instances"]
     assert (found["label"], found["score"]) == ("cat", 0.875)
     expected = np.zeros((80, 80), np.uint8)
     expected[10:50, 20:60] = 8
@@ -164,22 +135,165 @@ def test_instances_and_label_maps_of_another_size(paint, score):
         np.testing.assert_array_equal(load_label_map(path), resize_nearest(expected, 32))
 
 
-def test_judges_are_kept_apart(paint, score, layouts, manifest):
+def test_judges_are_kept_apart_and_judge_in_plain_float32(paint, score, layouts, manifest):
+    set_tf32(True)
     folder = paint()
     score(folder)
     score_images(folder, layouts, manifest, ("another", Counting("b")), SIZES)
     assert [found.judge for found, _ in read_scores(folder)] == ["another", "colours"]
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+    assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+
+
+def repaint(folder, place):
+    Image.new("RGB", (32, 32), COLOURS[8]).save(folder / "1-0.png")
+
+
+def rewrite(folder, place):
+    """The same pixels in another file."""
+    with Image.open(folder / "1-0.png") as image:
+        note = PngImagePlugin.PngInfo()
+        note.add_text("by", "me")
+        image.save(folder / "1-0.png", pnginfo=note)
+
+
+def tear_label_map(folder, place):
+    path = place / "labels" / "1-0.png"
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def lose_pixels(folder, place):
+    path = place / "rows.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    records[0]["confusion"] = records[0]["confusion"][1:]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+@pytest.mark.parametrize(
+    ("change", "judged"), [(repaint, 1), (rewrite, 1), (tear_label_map, 1), (lose_pixels, 1)]
+)
+def test_what_changed_is_judged_again_and_nothing_else(paint, score, change, judged):
+    folder, whole = paint("damaged"), paint("damaged", name="whole/mine")
+    assert score(folder)[1] == 6
+    before = stored(folder)
+    assert score(folder)[1] == score(folder, limit=6)[1] == score(folder, row="renamed")[1] == 0
+    assert score(folder)[1] == 0
+    assert stored(folder) == before
+    change(folder, folder / "scores" / "colours")
+    assert score(folder)[1] == judged
+    change(whole, None) if change in (repaint, rewrite) else None
+    score(whole)
+    assert stored(folder) == stored(whole)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"judge": Counting("another")},
+        {"sizes": Sizes(32, 16)},
+        {"sizes": Sizes(48, 32, resize=True)},
+        {"sizes": Sizes(32, 32, resize=True)},
+        {"manifest": "e" * 64},
+    ],
+    ids=["identity", "score size", "image size", "resized", "manifest"],
+)
+def test_records_made_otherwise_are_dropped(paint, score, options):
+    folder = paint()
+    score(folder)
+    place, asked = score(folder, **options)
+    assert asked == 6
+    assert len((place / "rows.jsonl").read_text().splitlines()) == 6
+
+
+def test_a_smaller_limit_keeps_the_records_of_the_others(paint, score):
+    folder = paint()
+    score(folder)
+    for limit, number in ((2, 2), (None, 6)):
+        assert score(folder, limit=limit)[1] == 0
+        assert len(read(folder)[1]) == number
+
+
+@pytest.mark.parametrize("done", range(0, 6, 2))
+def test_an_interrupted_scoring_is_resumed(paint, score, monkeypatch, refused, done):
+    monkeypatch.setattr(images_module, "BATCH", 2)
+    whole, folder = paint("damaged", name="whole/mine"), paint("damaged")
+    score(whole)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        score(folder, Counting(fails_after=done))
+    with refused(folder / "scores" / "colours", f"lacks {6 - done} of 6"):
+        list(read_scores(folder))
+    assert score(folder)[1] == 6 - done
+    assert stored(folder) == stored(whole)
+
+
+def test_images_that_changed_are_unscored_until_the_scoring_ends(paint, score, refused):
+    folder = paint("damaged")
+    place, _ = score(folder)
+    repaint(folder, place)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        score(folder, Counting(fails_after=0))
+    with refused(place, "interrupted"):
+        list(read_scores(folder))
+
+
+def test_an_unusable_image_stops_the_scoring_and_the_rest_is_kept(
+    paint, score, monkeypatch, refused, layouts
+):
+    monkeypatch.setattr(images_module, "BATCH", 1)
+    folder = paint("damaged")
+    bad = folder / f"{layouts[-1].id}-0.png"
+    content = bad.read_bytes()
+    bad.write_bytes(b"no image")
+    with refused(bad):
+        score(folder)
+    bad.write_bytes(content)
+    assert score(folder)[1] == 1
+
+
+def test_a_garbled_header_is_refused_when_it_is_read(paint, score, refused):
+    folder = paint()
+    place, _ = score(folder)
+    (place / "score.json").write_bytes(b"\xff{")
+    with refused(place / "score.json"):
+        list(read_scores(folder))
+    assert score(folder)[1] == 6
+
+
+def test_a_folder_that_another_process_scores_is_refused(paint, score, refused):
+    folder = paint()
+    place, _ = score(folder)
+    with sole_writer(place), refused(place, "another process"):
+        score(folder)
+    assert score(folder) == (place, 0)
+
+
+def test_batches_judged_elsewhere_in_any_order_give_the_same(paint, score):
+    here, elsewhere = paint("damaged", name="here/mine"), paint("damaged", name="elsewhere/mine")
+    score(here)
+
+    def spread(batches):
+        return [judge_batch(Counting(), SIZES, batch[::-1]) for batch in list(batches)[::-1]]
+
+    score(elsewhere, RemoteJudge("one", "built-in"), spread=spread)
+    assert stored(elsewhere) == stored(here)
+
+
+def run(capsys, *arguments):
+    status = main(["score", *map(str, arguments)])
+    return status, capsys.readouterr()
 
 
 def test_the_command_scores_a_folder(paint, manifest_file, capsys):
     folder = paint("truth", size=64)
-    arguments = ["score", str(folder), "--layouts", str(manifest_file), "--judge", "colours"]
-    assert main([*arguments, "--name", "my row", "--limit", "3"]) == 0
-    assert capsys.readouterr().out == f"{folder / 'scores' / 'colours'}\n"
-    found, rows = read(folder)
+    arguments = [folder, "--layouts", manifest_file, "--judge", "colours"]
+    status, printed = run(capsys, *arguments, "--name", "my row", "--limit", 3)
+    assert (status, printed.out) == (0, f"{folder / 'scores' / 'colours'}\n")
+    found, records = read(folder)
     assert (found.row, found.image_size, found.score_size) == ("my row", 64, 64)
-    assert len(rows) == 3
-    assert reduce(samples(rows), "iou_image") == (1, 0, 3)
+    assert reduce(samples_of(records, "none"), "iou_image") == (1, 0, 3)
+    small = paint("truth", name="small", size=32)
+    assert run(capsys, small, *arguments[1:], "--resize")[0] == 0
+    assert read(small)[0].resized
 
 
 @pytest.mark.parametrize(
@@ -194,46 +308,41 @@ def test_the_command_scores_a_folder(paint, manifest_file, capsys):
 )
 def test_the_command_refuses_in_one_line(paint, manifest_file, capsys, change, said):
     folder = paint("truth", size=32)
-    given = {"--layouts": str(manifest_file), "--judge": "colours"}
+    given = {"--layouts": manifest_file, "--judge": "colours"}
     given |= dict(zip(change[::2], change[1::2], strict=True))
-    status = main(["score", str(folder), *(word for pair in given.items() for word in pair)])
-    output = capsys.readouterr()
-    assert status == 2
-    assert output.out == ""
-    assert output.err.startswith("tcig: error: ")
-    assert output.err.count("\n") == 1
-    assert said in output.err
-    assert not list(folder.glob("scores/*/score.json"))
-
-
-def test_the_command_resizes_where_told(paint, manifest_file, capsys):
-    folder = paint("truth", size=32)
-    arguments = ["score", str(folder), "--layouts", str(manifest_file), "--judge", "colours"]
-    assert main([*arguments, "--resize"]) == 0
-    assert read(folder)[0].resized
+    status, printed = run(capsys, folder, *(word for pair in given.items() for word in pair))
+    assert (status, printed.out, printed.err.count("\n")) == (2, "", 1)
+    assert said in printed.err
 
 
 def test_the_command_takes_a_runs_own_profile(paint, manifest_file, record_run, capsys):
     folder = paint("truth")
     record_run(folder, score_size=16)
-    arguments = ["score", str(folder), "--layouts", str(manifest_file)]
-    assert main(arguments) == 0
+    assert run(capsys, folder, "--layouts", manifest_file)[0] == 0
     found, _ = read(folder)
     assert (found.judge, found.image_size, found.score_size) == ("colours", 32, 16)
-    capsys.readouterr()
-    assert main([*arguments, "--profile", "mini", "--judge", "colours"]) == 2
-    assert "64x64" in capsys.readouterr().err
-
-
-def test_the_command_refuses_a_runs_damaged_profile(paint, manifest_file, record_run, capsys):
-    folder = paint("truth")
+    other = ["--profile", "mini", "--judge", "colours"]
+    status, printed = run(capsys, folder, "--layouts", manifest_file, *other)
+    assert status == 2
+    assert "64x64" in printed.err
     record_run(folder, score_size=-1)
-    assert main(["score", str(folder), "--layouts", str(manifest_file)]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    status, printed = run(capsys, folder, "--layouts", manifest_file)
+    assert (status, printed.err.count("\n")) == (2, 1)
 
 
-def test_a_judge_judges_in_plain_float32_whatever_drew_the_images(paint, score):
-    set_tf32(True)
-    score(paint())
-    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
-    assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+def test_work_ahead_is_ordered_bounded_and_ends_with_its_errors():
+    taken, threads = [], set()
+
+    def work(number):
+        threads.add(threading.current_thread())
+        return 6 // number
+
+    results = ahead(work, (taken.append(n) or n for n in [3, 2, 0, 1, 1, 1, 1]))
+    assert next(results) == 2
+    assert len(taken) <= 1 + 2
+    assert next(results) == 3
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert threading.current_thread() not in threads
+    assert len(threads) == 1
+    assert list(ahead(str, [])) == []

@@ -1,13 +1,31 @@
-"""Intervals against plain loops over `reduce`, SciPy, and simulated layouts of known truth."""
+"""Intervals, tests and variance components against SciPy, statsmodels, loops and simulation."""
+
+import math
 
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 
 from tcig.eval.iou import NAMES, Samples, reduce
-from tcig.eval.statistics import Ratio, by_layout, interval, mean_of, parts
+from tcig.eval.statistics import (
+    EXACT,
+    FLIPS,
+    Ratio,
+    by_layout,
+    holm,
+    interval,
+    layouts_needed,
+    mean_of,
+    paired_test,
+    parts,
+    sign_flip,
+    spread,
+)
 
-SEEDS = range(6)
+SEEDS = range(4)
+UNBALANCED = np.repeat(np.arange(40), [1, 2, 3, 4] * 10)
 
 
 def draw(seed, layouts=7):
@@ -94,15 +112,6 @@ def test_copies_of_seeds_and_the_order_of_samples_change_nothing(name):
     assert ignored.high - ignored.low < 0.8 * (one.high - one.low)
 
 
-def test_intervals_move_stretch_and_turn_with_the_values():
-    values = np.random.default_rng(7).beta(0.5, 2, 24)
-    low, high = interval(mean_of(values), 0.9)
-    assert interval(mean_of(5 * values + 2), 0.9) == pytest.approx((5 * low + 2, 5 * high + 2))
-    assert interval(mean_of(-values), 0.9) == pytest.approx((-high, -low))
-    wider = interval(mean_of(values), 0.99)
-    assert wider.low < low < values.mean() < high < wider.high
-
-
 def test_where_there_is_no_interval():
     nothing = (np.nan, np.nan)
     for values in ([], [0.3], [np.nan] * 3, [np.nan, 0.3, np.nan]):
@@ -119,5 +128,179 @@ def test_where_there_is_no_interval():
 
 @pytest.mark.parametrize("level", [1.0, 0.0, 95])
 def test_other_levels_are_refused(level):
-    with pytest.raises(ValueError, match="no interval at"):
+    with pytest.raises(ValueError, match="must be between 0 and 1"):
         interval(mean_of(np.arange(9.0)), level)
+
+
+def differences_of(seed, n):
+    """Differences with ties, and with zeros."""
+    rng = np.random.default_rng(seed)
+    return np.round(rng.normal(0.1, 0.2, n), 1 if seed % 2 else 9)
+
+
+def scipys(differences, **options):
+    found = stats.permutation_test(
+        (differences,),
+        lambda x, axis: x.mean(axis),
+        permutation_type="samples",
+        vectorized=True,
+        **options,
+    )
+    return found.pvalue
+
+
+@pytest.mark.parametrize("n", [2, 5, 12])
+@pytest.mark.parametrize("seed", range(4))
+def test_sign_flips_are_scipys_where_all_are_enumerated(seed, n):
+    differences = differences_of(seed, n)
+    assert sign_flip(differences) == pytest.approx(scipys(differences, n_resamples=np.inf))
+
+
+@pytest.mark.parametrize("n", [17, 65])
+@pytest.mark.parametrize("seed", range(4))
+def test_random_flips_agree_with_scipys(seed, n):
+    differences = differences_of(seed, n) - 0.04
+    expected = scipys(differences, n_resamples=FLIPS, rng=seed, batch=9999)
+    found = sign_flip(differences)
+    assert 1 / (1 + FLIPS) < found < 1
+    assert found == pytest.approx(
+        expected, abs=5 * math.sqrt(2 * expected * (1 - expected) / FLIPS)
+    )
+    assert sign_flip(differences) == found
+    assert sign_flip(differences, seed=1) != found
+
+
+def test_the_smallest_p_is_never_zero():
+    assert sign_flip(np.full(EXACT, 0.1)) == 2 / 2**EXACT
+    assert sign_flip(np.full(60, 0.1)) == 1 / 100_000
+    assert sign_flip(np.full(60, 0.1), flips=99) == 1 / 100
+
+
+def test_rows_by_hand():
+    a = np.array([0.5, 0.7, 0.4, np.nan, 0.9, 0.2, 0.3])
+    layouts_a = ["x", "x", "y", "y", "only a", "z", "w"]
+    b = np.array([0.2, 0.3, 0.4, 0.1, np.nan, 0.8])
+    layouts_b = ["w", "z", "y", "x", "nothing", "only b"]
+    # differences: w 0.3 - 0.2, x 0.6 - 0.1, y 0.4 - 0.4, z 0.2 - 0.3
+    differences = np.array([0.1, 0.5, 0, -0.1])
+    found = paired_test(a, b, layouts_a, layouts_b, level=0.9)
+    assert found.n == 4
+    assert found.difference == pytest.approx(0.125)
+    # 8 flips of 0.1, 0.5, 0.1: sums of 0.7, 0.5, 0.5, 0.3 and their negatives; 0.5 is observed
+    assert found.p == 6 / 8
+    assert found.won == (2 + 0.5) / 4
+    assert found.effect == pytest.approx(0.125 / differences.std(ddof=1))
+    ends = stats.ttest_1samp(differences, 0).confidence_interval(0.9)
+    assert found[1:3] == pytest.approx(tuple(ends))
+
+
+def test_rows_swapped_are_mirrored_and_their_order_does_not_matter():
+    rng = np.random.default_rng(1)
+    a, b, ids = rng.random(90), rng.random(90), np.repeat([f"{i}" for i in range(30)], 3)
+    one, other = paired_test(a, b, ids, ids), paired_test(b, a, ids, ids)
+    assert other.p == one.p
+    expected = (-one.difference, -one.high, -one.low, one.p, 30, -one.effect, 1 - one.won)
+    assert other == pytest.approx(expected)
+    order = rng.permutation(90)
+    assert paired_test(a[order], b, ids[order], ids) == pytest.approx(one)
+
+
+def test_rows_that_are_alike_or_have_no_layout_in_common():
+    ids = ["p", "q", "r"] * 3
+    a = np.array([0.1, 0.2, 0.4] * 3) * np.repeat([1, 2, 3], 3)
+    backwards = a.reshape(3, 3)[::-1].ravel()
+    assert sum(a[::3]) != sum(backwards[::3]), "layout p, its seeds in another order"
+    same = paired_test(a, backwards, ids, ids)
+    assert same[:5] == (0, 0, 0, 1, 3)
+    assert np.isnan(same.effect)
+    assert same.won == 0.5
+    shifted = paired_test(np.full(3, 0.4), np.full(3, 0.1), ids[:3], ids[:3])
+    assert shifted[:3] == pytest.approx((0.3, 0.3, 0.3))
+    assert (shifted.p, shifted.won) == (2 / 8, 1)
+    assert np.isnan(shifted.effect)
+    single = paired_test(np.array([0.4]), np.array([0.1]), ["a"], ["a"])
+    assert single.difference == pytest.approx(0.3)
+    assert (single.p, single.n, single.won) == (1, 1, 1)
+    assert np.isnan([single.low, single.high, single.effect]).all()
+    none = paired_test(np.array([0.4]), np.array([0.1]), ["a"], ["b"])
+    assert none.n == 0
+    assert np.isnan(np.delete(none, 4)).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_holm_is_statsmodels(seed):
+    rng = np.random.default_rng(seed)
+    p_values = np.round(rng.random(rng.integers(1, 30)) ** 3, 2)  # ties
+    expected = multipletests(p_values, method="holm")[1]
+    assert holm(p_values) == pytest.approx(expected)
+    gaps = np.insert(p_values, 1, [np.nan, np.nan])
+    assert holm(gaps) == pytest.approx(np.insert(expected, 1, [np.nan, np.nan]), nan_ok=True)
+
+
+def simulated(rng, layouts, over_layouts, over_seeds):
+    effects = rng.normal(0, over_layouts, layouts.max() + 1)
+    return 0.5 + effects[layouts] + rng.normal(0, over_seeds, len(layouts))
+
+
+def test_spread_by_hand():
+    """Groups (1, 3) and (4, 5, 9): mean squares 16/3 and 13 1/3 - 2/15, k0 = 5 - 13/5 = 12/5."""
+    values, ids = np.array([1.0, 4, 3, 5, 9]), ["a", "b", "a", "b", "b"]
+    within = (2 + 14) / 3
+    between = 2 * (2 - 4.4) ** 2 + 3 * (6 - 4.4) ** 2
+    over = (between - within) / (12 / 5)
+    found = spread(values, ids)
+    assert found.seeds == pytest.approx(math.sqrt(within))
+    assert found.layouts == pytest.approx(math.sqrt(over))
+    assert found.mean == pytest.approx(math.sqrt(over * (4 + 9) / 25 + within / 5))
+    assert spread(np.append(values, np.nan), [*ids, "c"]) == found
+    assert spread(-3 * values, ids) == pytest.approx([3 * each for each in found])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_spread_has_the_mean_squares_of_scipys_analysis_of_variance(seed):
+    values = simulated(np.random.default_rng(seed), UNBALANCED, 0.3, 0.1)
+    found = spread(values, [f"{i}" for i in UNBALANCED])
+    groups = [values[i == UNBALANCED] for i in range(40)]
+    ratio = stats.f_oneway(*groups).statistic
+    size = (100 - sum(len(g) ** 2 for g in groups) / 100) / 39
+    assert 1 + size * (found.layouts / found.seeds) ** 2 == pytest.approx(ratio)
+
+
+@pytest.mark.parametrize(
+    ("values", "ids"),
+    [
+        ([0.1, 0.2, 0.3], "abc"),
+        ([0.1, np.nan, 0.3, 0.5, np.nan], "aabcc"),
+        ([0.1, 0.2, 0.3], "aaa"),
+        ([0.1], "a"),
+        ([], ""),
+    ],
+)
+def test_one_sample_per_layout_or_one_layout_has_no_spread(values, ids):
+    assert np.isnan(spread(np.array(values, float), list(ids))).all()
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
+@pytest.mark.parametrize("power", [0.5, 0.8, 0.9])
+@pytest.mark.parametrize("effect", [0.05, 0.2, 0.5, 1, 2])
+def test_layouts_needed_are_the_fewest_by_statsmodels(effect, power, level):
+    n = layouts_needed(-0.1 * effect, 0.1, power, level)
+    theirs = TTestPower()
+    assert theirs.power(effect, n, 1 - level) >= power
+    assert n == 2 or theirs.power(effect, n - 1, 1 - level) < power
+
+
+def test_layouts_needed_at_the_edges():
+    assert layouts_needed(0, 0.1) is None
+    assert layouts_needed(math.nan, 0.1) is None
+    assert layouts_needed(0.1, math.nan) is None
+    assert layouts_needed(0.1, 0) == 2
+    assert layouts_needed(100, 0.1) == 2
+    normal = (stats.norm.isf(0.025) + stats.norm.isf(0.2)) ** 2
+    assert layouts_needed(1e-5, 0.1) == pytest.approx(normal * 1e8, rel=1e-3)
+
+
+@pytest.mark.parametrize(("power", "level"), [(0.05, 0.95), (1, 0.95), (0.8, 1), (0.8, 0), (80, 5)])
+def test_powers_and_levels_without_a_number_are_refused(power, level):
+    with pytest.raises(ValueError, match="no number of layouts"):
+        layouts_needed(0.1, 0.1, power, level)

@@ -11,7 +11,7 @@ from tcig.data.emoji.scenes import PLURALS, portrait
 from tcig.data.files import sha256
 from tcig.data.voc import CLASSES, with_article
 from tcig.eval import miniatures, steered, suite
-from tcig.eval.gallery import CELL, GAP, HEAD, MARGIN, write_grid
+from tcig.eval.grids import CELL, GAP, MARGIN
 from tcig.eval.miniatures import Figure
 from tcig.models.mini import WEIGHTS, train
 from tcig.models.mini.train import RECIPES
@@ -138,23 +138,6 @@ def test_the_stock_pipeline_draws_what_the_scoring_clip_names(monkeypatch):
     prompts = [with_article(c.label) for c in CLASSES]
     images = miniatures.batched(pipeline, prompts, height=64, width=64)
     assert (miniatures._named(images) == np.arange(20)).mean() >= 0.8
-
-
-def test_a_grid_places_rows_and_columns(tmp_path):
-    path = tmp_path / "grid.png"
-    colours = ["red", "lime", "blue"]
-    images = [Image.new("RGB", (8, 8), colour) for colour in colours]
-    write_grid(path, [images, images[::-1][:2]], ["first", "second"], colours)
-    with Image.open(path) as file:
-        sheet = file.convert("RGB")
-    assert sheet.size == (MARGIN + 3 * (CELL + GAP), HEAD + 2 * (CELL + GAP))
-    middle = CELL // 2
-    at = lambda row, column: sheet.getpixel(  # noqa: E731
-        (MARGIN + column * (CELL + GAP) + middle, HEAD + row * (CELL + GAP) + middle)
-    )
-    assert [at(0, c) for c in range(3)] == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
-    assert [at(1, c) for c in range(3)] == [(0, 0, 255), (0, 255, 0), (255, 255, 255)]
-    assert np.asarray(sheet)[:HEAD, MARGIN : MARGIN + CELL].min() < 128  # the name "red"
 
 
 @pytest.mark.parametrize("name", ["vea", "clip"])

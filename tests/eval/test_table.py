@@ -1,4 +1,4 @@
-"""The table: measured beside cited figures, never mixed, and the three formats."""
+"""The table: measured beside cited figures, never mixed, in all its formats; and pairs of rows."""
 
 import io
 import json
@@ -8,14 +8,20 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from table_cells import cells
 
 from tcig.cli import main
-from tcig.eval.iou import NAMES, Samples, reduce
-from tcig.eval.judges import ColourJudge
-from tcig.eval.score import Sizes, score_images
-from tcig.eval.statistics import by_layout, interval, parts
-from tcig.eval.stored import dense, read_scores
-from tcig.eval.table import figures, measured, render
+from tcig.eval.estimates import result_of
+from tcig.eval.images import Sizes
+from tcig.eval.iou import NAMES, image_iou, reduce
+from tcig.eval.judges import ColourJudge, Judge, Segmentation
+from tcig.eval.pairs import pairs, spreads
+from tcig.eval.pairs import render as render_pairs
+from tcig.eval.rows import read_rows
+from tcig.eval.score import score_images
+from tcig.eval.score_records import read_scores, samples_of
+from tcig.eval.statistics import by_layout, holm, interval, paired_test, parts
+from tcig.eval.table import measured, render
 
 # MultiDiffusion, arXiv 2302.08113, Table 2; TCIG, arXiv 2403.01212, Table 1.
 MULTIDIFFUSION = {
@@ -35,166 +41,126 @@ CITED = {"MultiDiffusion Table 2 (cited)": MULTIDIFFUSION, "TCIG Table 1 (cited)
 MAIN = ["iou_image", "iou_region", "iou_dataset", "iou_foreground"]
 
 
+class Upside(Judge):
+    """A judge that sees every image upside down."""
+
+    kind, identity = "built-in", "upside down"
+
+    def segment(self, images):
+        return [Segmentation(each.labels[::-1]) for each in ColourJudge().segment(images)]
+
+
 @pytest.fixture
-def runs(scored, tmp_path):
-    """A folder of four scored runs, two of them of methods with published figures."""
+def runs(scored, tmp_path, layouts, manifest):
+    """Scored runs of two methods, a ceiling, an oracle, a floor; a guide judged them too."""
     for what, name in [
-        ("damaged", "runs/real"), ("damaged", "runs/tcig"), ("truth", "runs/paste"),
-        ("grey", "runs/mine"),
+        ("damaged", "real"), ("damaged", "tcig"), ("truth", "paste"), ("grey", "mine"),
+        ("grey", "empty"),
     ]:  # fmt: skip
-        scored(what, name, ("colours", "strict"))
+        folder = scored(what, f"runs/{name}")
+        score_images(folder, layouts, manifest, ("guide", Upside()), Sizes(32, 32))
     return tmp_path / "runs"
 
 
-def cells(markdown):
-    """Markdown table -> one dictionary per line."""
-    lines = [line for line in markdown.splitlines() if line.startswith("|")]
-    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-    return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
+def table(folders, names=(), form="md", ignore="none"):
+    return render(result_of(folders, ignore), names, form)
 
 
-def exact(folder, field="confusion"):
-    """The reductions of a folder's first judge, from its rows."""
-    _, rows = next(read_scores(folder))
-    return Samples.of([dense(row[field]) for row in rows], [row["classes"] for row in rows])
+def names_of(folders):
+    """Names of the rows in the table."""
+    return [row["row"] for row in cells(table(folders)) if row["judge"]]
 
 
 def test_cited_figures_stand_in_their_columns_only(runs):
-    rows = cells(render(measured([runs], "none"), MAIN, "md"))
-    assert list(rows[0]) == [
-        "row",
-        "judge",
-        "independent",
-        "n",
-        *MAIN,
-        "of ceiling",
-        "guide - judge",
-        *CITED,
-    ]
+    rows = cells(table([runs], MAIN))
+    first = ["row", "judge", "independent", "n", *MAIN, "of ceiling", "guide - judge"]
+    assert list(rows[0]) == [*first, *CITED]
     printed = {" ± ".join(figure) for table in CITED.values() for figure in table.values()}
     for row in rows:
         method = row["row"].split(" (")[0]
-        for column, table in CITED.items():
-            assert row[column] == " ± ".join(table.get(method, ())), row
+        for column, published in CITED.items():
+            assert row[column] == " ± ".join(published.get(method, ())), row
         for name in MAIN:
             assert row[name] not in printed
-            if row["judge"]:
-                figure = r"[01]\.\d{3} ± 0\.\d{3}"
-                assert re.fullmatch(rf"(\*\*{figure}\*\*|{figure}) \[.+, .+\]", row[name])
-            else:
-                assert row[name] == row["n"] == ""
-
-
-def test_unmeasured_published_rows_follow_once(runs):
-    rows = cells(render(measured([runs], "none"), MAIN, "md"))
-    names = [row["row"] for row in rows if not row["judge"]]
-    assert names == ["si", "bld", "multidiffusion-no-bootstrap", "multidiffusion"]
-    assert [bool(row["judge"]) for row in rows] == sorted(bool(r["judge"]) for r in rows)[::-1]
-
-
-def test_measured_figures_are_the_reductions(runs):
-    found = {
-        (r["row"], r["judge"]): r for r in cells(render(measured([runs], "none"), NAMES, "md"))
-    }
-    layouts = [layout for layout, _ in next(read_scores(runs / "tcig"))[0].samples]
-    for name in NAMES:
-        samples = exact(runs / "tcig")
-        mean, std, _ = reduce(samples, name)
-        for judge in ("colours", "strict"):
-            low, high = interval(by_layout(parts(samples, name), layouts))
-            bold = "**" if name == "iou_image" else ""
-            figure = f"{bold}{mean:.3f} ± {std:.3f}{bold} [{low:.3f}, {high:.3f}]"
-            assert found["tcig", judge][name] == figure
-            assert found["paste (oracle)", judge][name] == "1.000 ± 0.000 [1.000, 1.000]"
-    assert found["mine", "colours"]["iou_image"] == "0.000 ± 0.000 [0.000, 0.000]"
-    assert found["mine", "colours"]["n"] == "6"
-
-
-def test_rows_come_judge_by_judge_in_the_order_of_the_folders(runs):
-    folders = [runs / "tcig", runs / "mine"]
-    frame = measured(folders, "none")
-    assert list(zip(frame["judge"], frame["row"], strict=True)) == [
-        (judge, row) for judge in ("colours", "strict") for row in ("tcig", "mine")
-    ]
-    assert list(measured(folders[::-1], "none")["row"]) == ["mine", "tcig"] * 2
+            assert bool(row[name]) == bool(row["judge"]) == bool(row["n"])
+    unmeasured = [row["row"] for row in rows if not row["judge"]]
+    assert unmeasured == ["si", "bld", "multidiffusion-no-bootstrap", "multidiffusion"]
 
 
 @pytest.mark.parametrize("ignore", ["none", "dropped"])
-def test_measured_values_are_exact_and_the_ceiling_is_given_both_ways(runs, ignore):
-    frame = measured([runs], ignore)
-    field = {"none": "confusion", "dropped": "confusion_ignoring_dropped"}
-    assert reduce(exact(runs / "tcig"), "iou_image") != reduce(
-        exact(runs / "tcig", field["dropped"]), "iou_image"
-    )
-    for record in frame.to_dict("records"):
-        assert record["ignore"] == ignore or record["row"] == "real"
-        samples = exact(runs / record["row"], field[record["ignore"]])
+def test_estimates_are_the_reductions_and_the_ceiling_is_given_both_ways(runs, ignore):
+    result = result_of([runs], ignore)
+    shown = cells(render(result, NAMES, "md"))
+    ways = []
+    for row, line in zip(result.rows, shown, strict=False):
+        assert row.judged.ignore == ignore or row.row == "real"
+        ways += [row.judged.ignore] if row.row == "real" else []
+        scores = {score.judge: each for score, each in read_scores(runs / row.row)}
+        samples = samples_of(scores[row.judge], row.judged.ignore)
         for name in NAMES:
-            values = tuple(record[name + suffix] for suffix in ("", "_std", "_n"))
-            assert values == reduce(samples, name)
-    assert list(frame[frame["row"] == "real"]["ignore"]) == ["none", "dropped"] * 2
+            estimate, reduction = row.figures[name], reduce(samples, name)
+            assert (estimate.mean, estimate.std, estimate.n) == reduction
+            low, high = interval(by_layout(parts(samples, name), row.layouts))
+            assert (estimate.low, estimate.high) == (low, high)
+            text = f"{reduction.mean:.3f} ± {reduction.std:.3f}"
+            bold = name == "iou_image" and row.row in ("tcig",)
+            expected = f"**{text}**" if bold else text
+            assert line[name] == f"{expected} [{low:.3f}, {high:.3f}]"
+    assert ways == ["none", "dropped"] * 2
 
 
 def test_csv_reads_back_exactly(runs):
     frame = measured([runs], "none")
-    text = render(frame, MAIN, "csv")
+    text = table([runs], MAIN, "csv")
     back = pd.read_csv(io.StringIO(text))
     cited = back[back["judge"].str.startswith("cited: ")]
     own = back[~back["judge"].str.startswith("cited: ")]
     for name in NAMES:
-        for suffix in ("", "_std", "_n"):
+        for suffix in ("", "_std", "_n", "_low", "_high"):
             np.testing.assert_array_equal(own[name + suffix], frame[name + suffix])
         assert cited[name].isna().all()
-    assert own["published"].isna().all()
-    assert own["published_std"].isna().all()
+    assert own[["published", "published_std"]].isna().all(axis=None)
     expected = {
         (row, f"cited: {column.removesuffix(' (cited)')}", *map(float, figure))
-        for column, table in CITED.items()
-        for row, figure in table.items()
+        for column, published in CITED.items()
+        for row, figure in published.items()
     }
     columns = ["row", "judge", "published", "published_std"]
     assert set(cited[columns].itertuples(index=False, name=None)) == expected
-    assert len(cited) == len(expected)
-
-
-def test_csv_counts_are_whole_numbers(runs):
-    lines = render(measured([runs], "none"), MAIN, "csv").splitlines()
-    position = lines[0].split(",").index("n")
-    assert {line.split(",")[position] for line in lines[1:]} == {"6", ""}
+    position = text.splitlines()[0].split(",").index("n")
+    assert {line.split(",")[position] for line in text.splitlines()[1:]} == {"6", ""}
 
 
 def test_latex_is_balanced_and_escaped(scored):
     folder = scored("damaged", "mine", row="my_row & 50% {of} $x #1 ~ ^ \\")
-    text = render(measured([folder], "none"), NAMES, "latex")
-    table = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
-    for word in set(re.findall(r"\\begin{(\w+)}", table)):
-        assert table.count(rf"\begin{{{word}}}") == table.count(rf"\end{{{word}}}")
-    assert r"\begin{tabular}" in table
-    assert not re.search(r"(?<!\\)_", table)
-    assert r"my\_row \& 50\% \{of\} \$x \#1" in table
-    assert r"0.43 $\pm$ 0.09" in table
-    assert "±" not in table
-    rows = [line for line in table.splitlines() if line.endswith(r"\\")]
+    text = table([folder], NAMES, "latex")
+    body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    for word in set(re.findall(r"\\begin{(\w+)}", body)):
+        assert body.count(rf"\begin{{{word}}}") == body.count(rf"\end{{{word}}}")
+    assert not re.search(r"(?<!\\)_", body)
+    assert r"my\_row \& 50\% \{of\} \$x \#1" in body
+    assert r"0.43 $\pm$ 0.09" in body
+    assert "±" not in body
+    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
     columns = 6 + len(NAMES) + len(CITED)
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {columns - 1}
-    assert len(re.search(r"\\begin{tabular}{(\w+)}", table)[1]) == columns
+    assert len(re.search(r"\\begin{tabular}{(\w+)}", body)[1]) == columns
 
 
 @pytest.mark.parametrize("name", ["a|b", "007", "1e3"])
 def test_a_row_may_have_any_name(scored, name):
-    folder = scored("damaged", "mine", row=name)
-    first = cells(render(measured([folder], "none"), MAIN, "md"))[0]
+    first = cells(table([scored("damaged", "mine", row=name)], MAIN))[0]
     assert first["judge"] == "colours"
     assert first["row"].replace("\\|", "|") == name
 
 
-def test_the_notes_say_what_the_deviation_is_over(runs):
-    for form in ("md", "latex"):
-        text = render(measured([runs], "none"), ["iou_region", "iou_image_with_background"], form)
-        assert "iou_region: (image, class) pairs" in text
-        assert "iou_image_with_background: images" in text
-        assert "divided by n" in text
-        assert "iou_dataset" not in text
+@pytest.mark.parametrize("form", ["md", "latex"])
+def test_the_notes_say_what_the_deviation_is_over(runs, form):
+    text = table([runs], ["iou_region", "iou_image_with_background"], form)
+    assert "iou_region: (image, class) pairs" in text
+    assert "iou_image_with_background: images" in text
+    assert "divided by n" in text
+    assert "iou_dataset" not in text
 
 
 def test_failed_samples_are_shown(scored, paint, record_run, layouts):
@@ -203,50 +169,35 @@ def test_failed_samples_are_shown(scored, paint, record_run, layouts):
     (folder / f"{layouts[0].id}-0.png").unlink()
     failure = {"layout": layouts[0].id, "sample": 0, "error": "RuntimeError: no"}
     (folder / "rows.jsonl").write_text(json.dumps(failure) + "\n")
-    frame = measured([scored("damaged", "tcig-1234")], "none")
-    assert (frame["n"][0], frame["failed"][0]) == (5, 1)
-    assert cells(render(frame, MAIN, "md"))[0]["n"] == "5 (1 failed)"
-    assert figures(frame, MAIN)["row"][0] == "tcig"
+    row = cells(table([scored("damaged", "tcig-1234")], MAIN))[0]
+    assert (row["row"], row["n"]) == ("tcig", "5 (1 failed)")
 
 
-def test_nothing_to_reduce_is_a_dash(scored):
-    frame = measured([scored("damaged", "mine")], "none")
-    frame[["iou_image", "iou_image_std"]] = np.nan
-    assert cells(render(frame, ["iou_image"], "md"))[0]["iou_image"] == "-"
-
-
-def test_the_same_folder_twice_is_one_row(runs):
-    assert len(measured([runs, runs / "tcig"], "none")) == len(measured([runs], "none"))
-
-
-def test_rows_of_one_name_are_told_apart_by_their_run(scored, paint, record_run, capsys):
+def test_rows_of_one_name_are_distinguished_by_their_run(scored, paint, record_run, capsys):
     names = ["runs/flat-1111", "runs/flat-2222", "runs/other-3333"]
     for name in names:
         record_run(paint("damaged", name=name), method=name[5:].split("-")[0])
         folder = scored("damaged", name)
     places = [folder.parent / name[5:] for name in names]
-    frame = measured(places, "none")
-    shown = figures(frame, [])["row"][:3].tolist()
-    assert shown == ["flat (1111)", "flat (2222)", "other"]
+    assert names_of([*places, places[0]]) == ["flat (1111)", "flat (2222)", "other"]
     assert main(["table", str(folder.parent), "--pairs"]) == 0
     assert "| flat (1111) - flat (2222) |" in capsys.readouterr().out
     copied = folder.parent.parent / "copied" / "flat-1111"
-    copied.parent.mkdir()
     shutil.copytree(places[0], copied)
-    shown = figures(measured([places[0], copied], "none"), [])["row"][:2].tolist()
-    assert shown == [f"flat ({places[0]})", f"flat ({copied})"]
+    assert names_of([places[0], copied]) == [f"flat ({places[0]})", f"flat ({copied})"]
 
 
-def test_rows_of_other_layouts_are_refused(scored, refused):
-    one, other = (
-        scored("damaged", "one"),
-        scored("damaged", "other", manifest="abcdef12" + "0" * 56),
-    )
+def test_rows_that_cannot_stand_together_are_refused(
+    scored, paint, layouts, manifest, tmp_path, refused
+):
+    one = scored("damaged", "one")
+    other = scored("damaged", "other", manifest="abcdef12" + "0" * 56)
     with refused("abcdef12", "manifests"):
-        measured([one, other], "none")
-
-
-def test_folders_without_or_with_unfinished_scores_are_refused(scored, paint, tmp_path, refused):
+        result_of([one, other], "none")
+    small = paint(name="small")
+    score_images(small, layouts, manifest, ("colours", ColourJudge()), Sizes(32, 16))
+    with refused("colours", "score_size", "32 and 16"):
+        result_of([one, small], "none")
     (tmp_path / "file").touch()
     for folder, said in (
         (paint(name="unscored"), "holds no scores: run `tcig score`"),
@@ -254,11 +205,108 @@ def test_folders_without_or_with_unfinished_scores_are_refused(scored, paint, tm
         (tmp_path / "file", "is a file"),
     ):
         with refused(folder, said):
-            measured([scored("grey", "mine"), folder], "none")
-    rows = scored("damaged", "torn") / "scores" / "colours" / "rows.jsonl"
-    rows.write_bytes(rows.read_bytes()[:-9])
-    with refused(rows.parent, "lacks 1 of 6 samples"):
-        measured([tmp_path / "torn"], "none")
+            result_of([one, folder], "none")
+    records = one / "scores" / "colours" / "rows.jsonl"
+    records.write_bytes(records.read_bytes()[:-9])
+    with refused(records.parent, "lacks 1 of 6 samples"):
+        result_of([one], "none")
+
+
+def test_rows_of_other_samples_and_other_sizes_say_so(paint, layouts, manifest):
+    folders = [paint(name="a"), paint(name="b", size=64)]
+    judge = ("colours", ColourJudge())
+    for folder, resize in zip(folders, (False, True), strict=True):
+        score_images(folder, layouts, manifest, judge, Sizes(32, 32, resize))
+    note = "not all of the same samples"
+    assert names_of(folders) == ["a", "b (resized)"]
+    assert note not in table(folders, ["iou_image"])
+    score_images(folders[1], layouts, manifest, judge, Sizes(32, 32, True), limit=2)
+    assert note in table(folders, ["iou_image"])
+
+
+def test_independent_judges_stand_above_those_that_guide(paint, layouts, manifest):
+    folders = [paint(name="a"), paint(name="b")]
+    for folder in folders:
+        for name in ("guide", "miniature"):
+            score_images(folder, layouts, manifest, (name, ColourJudge()), Sizes(32, 32))
+    rows = [(row.judge, row.row) for row in result_of(folders, "none").rows]
+    assert rows == [("miniature", "a"), ("miniature", "b"), ("guide", "a"), ("guide", "b")]
+
+
+def test_a_row_judged_by_its_own_guide_says_so(paint, layouts, manifest, record_run):
+    folders = {name: paint(name=name) for name in ("own", "other", "unguided")}
+    identity = ColourJudge().identity
+    record_run(folders["own"], method="own", weights={"guide x": identity})
+    record_run(folders["other"], method="other", weights={"guide x": "0", "clip": identity})
+    for folder in folders.values():
+        score_images(folder, layouts, manifest, ("colours", ColourJudge()), Sizes(32, 32))
+    assert names_of(folders.values()) == ["own (judged by its guide)", "other", "unguided"]
+
+
+def of(result, row, judge="colours", ignore="none"):
+    """The comparison of one row."""
+    (found,) = (each for each in result.rows if each.key == (row, judge, ignore))
+    return found.comparison
+
+
+def test_rows_are_compared_with_the_ceiling_the_best_and_another_judge(runs):
+    rows = read_rows([runs], "none")
+    result = result_of([runs], "none")
+    values = {(row.name, row.judge, row.ignore): row.value_of() for row in rows}
+    for judge in ("colours", "guide"):
+        assert of(result, "real", judge).ceiling_share == 1
+        assert of(result, "real", judge, "dropped").ceiling_share == 1
+        assert of(result, "tcig", judge).ceiling_share == pytest.approx(1)  # the same images
+        assert of(result, "mine", judge).ceiling_share == 0
+    assert of(result, "tcig").p_best == 1
+    assert of(result, "mine").p_best == 2 / 2**6, "all six differences have one sign"
+    for name in ("real", "paste", "empty"):
+        assert of(result, name).p_best is None, "not methods"
+    for name in ("tcig", "mine", "paste"):
+        assert of(result, name).leakage is None
+        upside, plain = (values[name, judge, "none"] for judge in ("guide", "colours"))
+        ids = next(row.layouts for row in rows if row.name == name)
+        expected = paired_test(upside, plain, ids, ids)
+        assert of(result, name, "guide").leakage == pytest.approx(expected[:3])
+    alone = result_of([runs / "tcig"], "none")
+    assert of(alone, "tcig").ceiling_share is of(alone, "tcig").p_best is None
+
+
+def test_pairs_are_adjusted_within_a_judge(runs, scored, paint):
+    for name, samples in (("first", 1), ("second", 3)):
+        paint("damaged", name=f"runs/{name}", samples=samples)
+        scored("damaged", f"runs/{name}")
+    result = result_of([runs], "none")
+    found = pairs(result.rows).set_index("judge").loc["colours"]
+    assert {*found["a"], *found["b"]} == {"tcig", "mine", "first", "second"}
+    assert len(found) == 6
+    assert (found["difference"] >= 0).all()
+    rows = {row.row: row for row in result.rows if row.judge == "colours"}
+    tests = [
+        paired_test(rows[a].value_of(), rows[b].value_of(), rows[a].layouts, rows[b].layouts)
+        for a, b in zip(found["a"], found["b"], strict=True)
+    ]
+    assert found["p"].tolist() == holm([test.p for test in tests]).tolist()
+    same = found[found[["a", "b"]].isin(["tcig", "first"]).all(axis=1)]
+    assert same[["difference", "p", "won"]].to_numpy().tolist() == [[0, 1, 0.5]]
+    assert same["needed"].isna().all()
+    bad = found[found["b"] == "mine"]
+    assert (bad["needed"] <= 6).all()
+    assert (bad["won"] == 1).all()
+
+
+def test_spreads_need_several_samples(scored, paint):
+    for name, samples in [("one", 1), ("many", 4)]:
+        paint("damaged", name=name, samples=samples)
+    folders = [scored("damaged", name) for name in ("one", "many")]
+    rows = result_of(folders, "none").rows
+    found = spreads(rows).set_index("row")
+    assert found.loc["one", ["seeds", "layouts", "mean"]].isna().all()
+    many = image_iou(read_rows(folders, "none")[1].samples).reshape(-1, 4)
+    assert found.loc["many", "seeds"] == pytest.approx(np.sqrt(many.var(1, ddof=1).mean()))
+    assert "Where ± comes from" in render_pairs(rows)
+    assert "nothing to compare" in render_pairs(rows[:1])
+    assert pairs([]).empty
 
 
 def run(capsys, *arguments):
@@ -268,16 +316,15 @@ def run(capsys, *arguments):
 
 
 def test_the_command_prints_the_table(runs, capsys):
-    status, out, err = run(capsys, runs)
-    assert (status, err) == (0, "")
-    assert out == render(measured([runs], "none"), MAIN, "md")
+    assert run(capsys, runs) == (0, table([runs], MAIN), "")
     for form in ("csv", "latex"):
         arguments = ("--format", form, "--ignore", "dropped", "--reductions", *NAMES[::2])
-        status, out, _ = run(capsys, runs / "mine", runs / "real", *arguments)
-        assert status == 0
-        assert out == render(measured([runs / "mine", runs / "real"], "dropped"), NAMES[::2], form)
-    status, out, _ = run(capsys, runs, "--judge", "strict", "--reductions", "iou_image")
-    assert {row["judge"] for row in cells(out)} == {"strict", ""}
+        folders = [runs / "mine", runs / "real"]
+        assert run(capsys, *folders, *arguments)[1] == table(folders, NAMES[::2], form, "dropped")
+    _, out, _ = run(capsys, runs, "--judge", "guide", "--pairs")
+    assert {row["judge"] for row in cells(out.split("\n\n")[0])} == {"guide", ""}
+    assert "| guide   | tcig - mine | +" in out
+    assert "0.031 *" in out
 
 
 def test_one_call_writes_what_each_form_prints(runs, tmp_path, capsys):
@@ -305,81 +352,15 @@ def test_one_call_writes_what_each_form_prints(runs, tmp_path, capsys):
     ("arguments", "said"),
     [
         (["--reductions", "iou_imag"], "'iou_imag': there are iou_image"),
-        (["--reductions", "iou_image", "mIoU"], "mIoU"),
         (["--reductions", "iou_image_with_background_with_background"], "with_background"),
         (["--judge", "mask2former"], "mask2former"),
-        (["--format", "html"], "html"),
-        (["--ignore", "people"], "people"),
-        (["--colour"], "--colour"),
+        (["--judge", "colours", "--format", "json"], "leave out --judge"),
+        (["--pairs", "--format", "csv"], "--pairs goes with --format md"),
+        (["--quality"], "run `tcig quality` first"),
     ],
 )
 def test_the_command_refuses_in_one_line(scored, capsys, arguments, said):
-    folder = scored("damaged", "mine")
-    try:
-        status, out, err = run(capsys, folder, *arguments)
-    except SystemExit as stop:  # tyro's own refusal of an unknown option
-        output = capsys.readouterr()
-        status, out, err = stop.code, output.out, output.err
-        assert status == 2
-    else:
-        assert err.count("\n") == 1
-    assert status == 2
-    assert out == ""
+    status, out, err = run(capsys, scored("damaged", "mine"), *arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1)
     assert said in err
-
-
-def test_the_command_without_a_folder_or_scores_is_refused(tmp_path, capsys):
-    for arguments in ([], [tmp_path]):
-        status, out, err = run(capsys, *arguments)
-        assert (status, out, err.count("\n")) == (2, "", 1)
-        assert err.startswith("tcig: error: ")
-
-
-def test_rows_of_one_judge_under_other_conditions_are_refused(paint, layouts, manifest, refused):
-    folders = [paint(name="a"), paint(name="b")]
-    judge = ("colours", ColourJudge())
-    score_images(folders[0], layouts, manifest, judge, Sizes(32, 32))
-    score_images(folders[1], layouts, manifest, judge, Sizes(32, 16))
-    with refused("colours", "score_size", "32 and 16"):
-        measured(folders, "none")
-
-
-def test_rows_of_other_samples_are_footnoted(paint, layouts, manifest):
-    folders = [paint(name="a"), paint(name="b")]
-    judge = ("colours", ColourJudge())
-    for folder in folders:
-        score_images(folder, layouts, manifest, judge, Sizes(32, 32))
-    note = "not all of the same samples"
-    assert note not in render(measured(folders, "none"), ["iou_image"], "md")
-    score_images(folders[1], layouts, manifest, judge, Sizes(32, 32), limit=2)
-    assert note in render(measured(folders, "none"), ["iou_image"], "md")
-
-
-def test_independent_judges_stand_above_those_that_guide(paint, layouts, manifest):
-    folders = [paint(name="a"), paint(name="b")]
-    for folder in folders:
-        for name in ("guide", "miniature"):
-            score_images(folder, layouts, manifest, (name, ColourJudge()), Sizes(32, 32))
-    frame = measured(folders, "none")
-    rows = list(zip(frame["judge"], frame["row"], strict=True))
-    assert rows == [("miniature", "a"), ("miniature", "b"), ("guide", "a"), ("guide", "b")]
-
-
-def test_a_resized_row_says_so(paint, layouts, manifest):
-    folders = [paint(name="a"), paint(name="b", size=64)]
-    for folder, resize in zip(folders, (False, True), strict=True):
-        score_images(folder, layouts, manifest, ("colours", ColourJudge()), Sizes(32, 32, resize))
-    assert list(figures(measured(folders, "none"), [])["row"][:2]) == ["a", "b (resized)"]
-
-
-def test_a_row_judged_by_its_own_guide_says_so(paint, layouts, manifest, record_run):
-    folders = {name: paint(name=name) for name in ("own", "other", "unguided")}
-    identity = ColourJudge().identity
-    record_run(folders["own"], method="own", weights={"guide x": identity})
-    record_run(folders["other"], method="other", weights={"guide x": "0", "clip": identity})
-    for folder in folders.values():
-        score_images(folder, layouts, manifest, ("colours", ColourJudge()), Sizes(32, 32))
-    frame = measured(list(folders.values()), "none")
-    assert frame["guided"].tolist() == [True, False, False]
-    shown = figures(frame, [])["row"][:3].tolist()
-    assert shown == ["own (judged by its guide)", "other", "unguided"]
+    assert run(capsys)[0] == 2

@@ -14,8 +14,11 @@ import pytest
 from toy import assert_whole
 
 from tcig.cli import main
+from tcig.data.errors import InputError
+from tcig.data.runs import RunSpec
 from tcig.data.shards import Shard
 from tcig.run.generate import generate, list_samples, pending_batches
+from tcig.run.store import RunStore
 
 OF_THE_MACHINE = "seconds", "peak_mib", "peak_device_mib"
 RAY = ("--engine", "ray", "--workers", "2")
@@ -220,3 +223,19 @@ def test_the_same_command_resumes_after_a_kill(toy_run, unbroken, victim):
     assert toy_run.finish() == (0, "")
     assert_whole(toy_run, unbroken)
     assert finished.items() <= toy_run.images().items()
+
+
+def test_the_folder_is_free_again_after_a_kill(toy_run):
+    toy_run.act("time.sleep(0.05)")
+    process = toy_run.start()
+    while not list(toy_run.out.glob("Toy-*/*.png")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    record = json.loads((toy_run.folder / "run.json").read_text())
+    spec = RunSpec.model_validate(record["spec"])
+    store = RunStore(toy_run.out, spec, record["asked"], record["profile"])
+    with pytest.raises(InputError, match="is being written by another process"):
+        store.__enter__()
+    process.kill()
+    with store:
+        assert store.done

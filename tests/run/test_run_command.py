@@ -13,8 +13,8 @@ from functools import partial
 import pytest
 
 from tcig.cli import main
+from tcig.data import records as store_module
 from tcig.data.files import write_whole
-from tcig.run import store as store_module
 
 ENOSPC = "No space left on device"
 
@@ -77,7 +77,7 @@ def test_ctrl_c_at_the_command_is_status_130(toy, capsys):
 
 
 def test_a_full_disk_is_one_sentence_at_the_command(toy, monkeypatch, capsys):
-    def full(path, content):
+    def full(path, content, durable=True):
         if path.suffix == ".png":
             raise OSError(errno.ENOSPC, ENOSPC)
         write_whole(path, content)

@@ -29,7 +29,6 @@ CANONICAL = (
     '"weights":{"unet":"f00"}}'
 )
 CHANGES = {
-    "schema_version": 1,
     "method": "bld",
     "version": 3,
     "code": "c0de",

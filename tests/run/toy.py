@@ -34,9 +34,6 @@ class Toy(Method):
             Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8))
             for seed in seeds
         ]
-
-
-exec(os.environ.get("TOY_IMPORT", "pass"))
 '''
 
 

@@ -8,8 +8,9 @@ from PIL import Image
 from tcig.data.files import sha256
 from tcig.data.layout import write_manifest
 from tcig.data.voc import COLOURS
+from tcig.eval.images import Sizes
 from tcig.eval.judges import ColourJudge, Segmentation
-from tcig.eval.score import Sizes, score_images
+from tcig.eval.score import score_images
 
 EVIL = "</script><img src=x onerror=\"window.evil=1\"><!-- 'a' & \u2028 {{ 7 * 7 }}"
 SAMPLES, SIDE = 3, 32
@@ -20,8 +21,8 @@ class Upper(ColourJudge):
 
     identity = "upper"
 
-    def look(self, images):
-        found = super().look(images)
+    def segment(self, images):
+        found = super().segment(images)
         rows = np.arange(SIDE)[:, None] < SIDE // 2
         return [Segmentation(np.where(rows, each.labels, 0).astype(np.uint8)) for each in found]
 

@@ -15,14 +15,17 @@ from tcig.cli import main
 from tcig.data.files import sha256
 from tcig.data.layout import read_manifest
 from tcig.data.voc import COLOURS
+from tcig.eval.estimates import build_result
+from tcig.eval.images import Sizes
 from tcig.eval.iou import reduce
 from tcig.eval.judges import ColourJudge
 from tcig.eval.report.data import report_data
 from tcig.eval.report.page import in_script
 from tcig.eval.report.pictures import Pictures, draw_pictures, thumbnail, transparent_map
+from tcig.eval.results import Estimate, Scorers
 from tcig.eval.rows import read_rows
-from tcig.eval.score import Sizes, score_images
-from tcig.eval.table import figures, tabulated
+from tcig.eval.score import score_images
+from tcig.eval.table import cells as table_lines
 
 MAIN = ["iou_image", "iou_foreground", "iou_region", "iou_dataset"]
 
@@ -41,21 +44,22 @@ def gathered(runs, manifest_path):
 
 def test_the_figures_are_the_tables(gathered):
     rows, data, *_ = gathered
-    frame = tabulated(rows)
-    lines = figures(frame, MAIN).to_dict("records")
-    for found, record, line in zip(
-        data["rows"], frame.to_dict("records"), lines[: len(rows)], strict=True
-    ):
+    result = build_result(rows)
+    lines = table_lines(result, MAIN)
+    for found, row, line in zip(data["rows"], result.rows, lines, strict=False):
         for name in MAIN:
             figure = found["figures"][name]
-            assert (figure["mean"], figure["low"]) == (record[name], record[f"{name}_low"])
+            assert (figure["mean"], figure["low"]) == (
+                row.figures[name].mean,
+                row.figures[name].low,
+            )
             bold = "**" if name == "iou_image" and found["best"] else ""
             assert f"{bold}{figure['text']}{bold} {figure['ends']}" == line[name]
         assert (found["share"]["text"], found["leakage"]["text"]) == (
             line["of ceiling"],
             line["guide - judge"],
         )
-        assert (found["n"], found["failed"]) == (record["n"], record["failed"])
+        assert (found["n"], found["failed"]) == (len(row.samples), row.failed)
     json.dumps(data, allow_nan=False)
     assert [judge["name"] for judge in data["judges"]] == ["miniature", "guide"]
     assert [judge["guided"] for judge in data["judges"]] == [[], ["tcig"]]
@@ -64,14 +68,24 @@ def test_the_figures_are_the_tables(gathered):
 def test_quality_is_the_tables_too(runs, manifest_path, tmp_path, monkeypatch):
     """Where a row was measured; the others' cells are empty."""
 
-    def columns(row):
-        if row.name != "real":
-            return {}
-        ends = {"clip_caption_std": 0.25, "clip_caption_low": 0.5, "clip_caption_high": 1.5}
-        ends |= {"scored_by": "a CLIP", "seen_by": "a CLIP", "clip_guided": False}
-        return {"clip_caption": 1.0, "clip_caption_n": 18} | ends
+    estimate = Estimate(mean=1.0, std=0.25, n=18, low=0.5, high=1.5)
+    names = {"scorer": "x", "features": "x", "scored_by": "a CLIP", "seen_by": "a CLIP"}
+    scorers = Scorers(**names, clip_guided=False)
 
-    monkeypatch.setattr("tcig.eval.table.quality_columns", columns)
+    def build(rows, command):
+        result = build_result(rows, command)
+        measured = [
+            row.model_copy(
+                update={"figures": row.figures | {"clip_caption": estimate}, "scorers": scorers}
+            )
+            for row in result.rows
+            if row.row == "real"
+        ]
+        others = [row for row in result.rows if row.row != "real"]
+        places = {row.key: row for row in measured + others}
+        return result.model_copy(update={"rows": [places[row.key] for row in result.rows]})
+
+    monkeypatch.setattr("tcig.eval.report.data.build_result", build)
     rows = read_rows([runs], "none")
     data, *_ = report_data(rows, read_manifest(manifest_path), "none", ["tcig", "report"])
     assert list(data["quality"]) == ["clip_caption"]

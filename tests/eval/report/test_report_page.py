@@ -7,8 +7,8 @@ import pytest
 from report_runs import EVIL
 
 from tcig.cli import main
-from tcig.eval.rows import read_rows
-from tcig.eval.table import figures, tabulated
+from tcig.eval.estimates import result_of
+from tcig.eval.table import cells
 
 MAIN = ["iou_image", "iou_foreground", "iou_region", "iou_dataset"]
 
@@ -22,8 +22,7 @@ def judge(page, name):
 
 
 def test_the_table_is_that_of_the_command(page, runs):
-    rows = read_rows([runs], "none")
-    lines = figures(tabulated(rows), MAIN).to_dict("records")
+    lines = cells(result_of([runs], "none"), MAIN)
     for name in ("miniature", "guide"):
         judge(page, name)
         wanted = [line for line in lines if line["judge"] == name]

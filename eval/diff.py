@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tcig.data.errors import InputError
-from tcig.eval.comparison import Paired, holm, layout_means, paired_test
-from tcig.eval.results import VALUED, Result, ResultRow
+from tcig.eval.results import DIGITS, VALUED, Result, ResultRow
+from tcig.eval.rows import CEILING
+from tcig.eval.statistics import Paired, holm, layout_means, paired_test
 
 
 class Line(NamedTuple):
@@ -45,12 +46,10 @@ def compare(first: Result, second: Result, name: str) -> list[Line]:
             f"{' and '.join(VALUED)}."
         )
     check_comparable(first, second)
-    common = {row.key for row in first.rows} & {row.key for row in second.rows}
+    common = _keys(first) & _keys(second)
     if not common:
-        raise InputError(
-            f"the results have no row in common: {_names(first)} in one, {_names(second)} in the "
-            "other."
-        )
+        one, other = (", ".join(dict.fromkeys(row.row for row in r.rows)) for r in (first, second))
+        raise InputError(f"the results have no row in common: {one} in one, {other} in the other.")
     one, other = _by_key(first, common), _by_key(second, common)
     pairs = [(row, other[key]) for key, row in one.items()]
     matched = [_matched(a, b, name) for a, b in pairs]
@@ -72,9 +71,9 @@ def compare(first: Result, second: Result, name: str) -> list[Line]:
 
 
 def alone(first: Result, second: Result) -> tuple[list[str], list[str]]:
-    """The names of each result's rows that the other has under no judge of both."""
-    keys = [{row.key for row in result.rows} for result in (first, second)]
-    lined_up = {name for name, _, _ in keys[0] & keys[1]}
+    """Returns the names of each result's rows that the other has under no judge of both."""
+    common = _keys(first) & _keys(second)
+    lined_up = {name for name, _, _ in common}
     ours, theirs = (
         [name for name in dict.fromkeys(row.row for row in result.rows) if name not in lined_up]
         for result in (first, second)
@@ -82,34 +81,38 @@ def alone(first: Result, second: Result) -> tuple[list[str], list[str]]:
     return ours, theirs
 
 
-def _by_key(result: Result, wanted: Container) -> dict[tuple[str, str, str], ResultRow]:
-    """The rows of a result that have a wanted key; others may share one, as edited methods do."""
+def _keys(result: Result) -> set[tuple[str, str, str]]:
+    return {row.key for row in result.rows}
+
+
+def _by_key(result: Result, common: Container) -> dict[tuple[str, str, str], ResultRow]:
+    """Returns the rows that both results have; others may share a key, as edited methods do."""
     rows = {}
     for row in result.rows:
-        if row.key not in wanted:
-            continue
-        if row.key in rows:
-            raise InputError(
-                f"one of the results has two rows {row.row} under the judge {row.judged.judge}: "
-                "leave one of their folders out, or score it again with --name."
-            )
-        rows[row.key] = row
+        if row.key in common:
+            if row.key in rows:
+                raise InputError(
+                    f"one of the results has two rows {row.row} under the judge {row.judge}: "
+                    "leave one of their folders out, or score it again with --name."
+                )
+            rows[row.key] = row
     return rows
 
 
 def check_comparable(first: Result, second: Result) -> None:
-    """Whether two results measured the same thing.
+    """Checks that two results measured the same thing.
 
     Raises:
         InputError: see `compare`.
     """
+    results = first, second
     if first.manifest != second.manifest:
         raise InputError(
             f"the results are of different layouts (manifests {first.manifest[:8]} and "
             f"{second.manifest[:8]}): figures on different images are not compared; score both on "
             "one manifest."
         )
-    ours, theirs = ({row.judged.judge: row.judged for row in r.rows} for r in (first, second))
+    ours, theirs = ({row.judge: row.judged for row in result.rows} for result in results)
     common = [judge for judge in ours if judge in theirs]
     if not common:
         raise InputError(
@@ -118,17 +121,19 @@ def check_comparable(first: Result, second: Result) -> None:
         )
     for judge in common:
         for field in ("identity", "score_size", "image_size"):
-            one, other = (str(getattr(r[judge], field)) for r in (ours, theirs))
+            one, other = (str(getattr(judged[judge], field)) for judged in (ours, theirs))
             if one != other:
                 raise InputError(
                     f"the judge {judge} differs in {field} ({one} and {other}): score both alike."
                 )
-    treated = ({row.judged.ignore for row in r.rows if row.row != "real"} for r in (first, second))
-    one, other = treated
+    one, other = (
+        "/".join(sorted({row.judged.ignore for row in result.rows if row.row != CEILING}))
+        for result in results
+    )
     if one and other and one != other:
         raise InputError(
-            f"dropped objects count differently (--ignore {'/'.join(sorted(one))} and "
-            f"{'/'.join(sorted(other))}): make both results with the same --ignore."
+            f"dropped objects count differently (--ignore {one} and {other}): make both results "
+            "with the same --ignore."
         )
 
 
@@ -140,7 +145,8 @@ def _matched(
     places = {pair: place for place, pair in enumerate(second.samples)}
     kept = [place for place, pair in enumerate(first.samples) if pair in places]
     others = [places[first.samples[place]] for place in kept]
-    a, b = first.value_of(name)[kept], second.value_of(name)[others]
+    a, b = (row.value_of(name).round(DIGITS) for row in (first, second))
+    a, b = a[kept], b[others]
     lacking = np.isnan(a) | np.isnan(b)
     a[lacking] = b[lacking] = np.nan
     return a, b, [first.layouts[place] for place in kept]
@@ -178,7 +184,3 @@ def _differing(what: str, one: dict, other: dict) -> Iterator[str]:
             yield from _differing(f"{what} {key}", a, b)
         elif a != b:
             yield f"{what} {key}: {str(a)[:24]} and {str(b)[:24]}"
-
-
-def _names(result: Result) -> str:
-    return ", ".join(dict.fromkeys(row.row for row in result.rows))

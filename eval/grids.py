@@ -1,0 +1,188 @@
+"""Pictures for readers, drawn with Pillow: grids of images and masks after the papers' figures.
+
+Every grid is drawn by `image_grid`. A mask is a layout: its class colours with the names of its
+regions.
+"""
+
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tcig.data.files import write_whole
+from tcig.data.layout import Layout
+from tcig.data.masks import resize_nearest
+from tcig.data.voc import COLOURS, LABELS
+
+Cell = Image.Image | Layout | np.ndarray
+"""An image, a layout's mask, or a label map, (S, S) integers 0 to 20."""
+CELL, GAP, MARGIN = 96, 3, 100
+"""Side of a cell, gap between cells, and width of the rows' names, pixels."""
+FIGURE_CELL, SHEET_CELL = 240, 160
+"""Sides of a cell in the papers' figures and in a contact sheet, pixels."""
+
+
+def image_grid(
+    rows: Sequence[Sequence[Cell]],
+    names: Sequence[str] = (),
+    titles: Sequence[Sequence[str]] = (),
+    captions: Sequence[str] = (),
+    cell: int = CELL,
+) -> Image.Image:
+    """Draws rows of cells, pixels kept square.
+
+    Args:
+        rows: the cells.
+        names: of the rows, on their left.
+        titles: of the cells, above them, row by row; a row may have none.
+        captions: of the rows, below them.
+        cell: side of a cell, pixels.
+    """
+    font = ImageFont.load_default(max(12, cell // 14))
+    line = round(font.size * 1.4)
+    characters = cell * 2 // font.size
+    titles = [[textwrap.fill(text, characters) for text in row] for row in titles]
+    titles += [[]] * (len(rows) - len(titles))
+    heads = [
+        line * max((text.count("\n") + bool(text) for text in row), default=0) for row in titles
+    ]
+    foot, left = line if captions else 0, MARGIN if names else 0
+    width = left + max(map(len, rows)) * (cell + GAP)
+    grid = Image.new("RGB", (width, sum(heads) + len(rows) * (cell + GAP + foot)), "white")
+    canvas, top = ImageDraw.Draw(grid), 0
+    for number, row in enumerate(rows):
+        for column, text in enumerate(titles[number]):
+            canvas.text((left + column * (cell + GAP), top), text, "black", font)
+        top += heads[number]
+        if names:
+            canvas.text((2, top + cell // 2), names[number], "black", font, anchor="lm")
+        for column, content in enumerate(row):
+            grid.paste(draw_cell(content, cell), (left + column * (cell + GAP), top))
+        top += cell + GAP
+        if captions:
+            canvas.text((left + 2, top), captions[number], "black", font)
+            top += foot
+    return grid
+
+
+def draw_cell(content: Cell, side: int) -> Image.Image:
+    """Draws one cell of a grid, `side` pixels a side."""
+    if isinstance(content, Image.Image):
+        return content.convert("RGB").resize((side, side), Image.Resampling.NEAREST)
+    palette = np.array(COLOURS, np.uint8)
+    if isinstance(content, np.ndarray):
+        return Image.fromarray(palette[resize_nearest(content, side)])
+    palette[0] = 235
+    labels = content.class_map(side)
+    image = Image.fromarray(palette[labels])
+    canvas, font = ImageDraw.Draw(image), ImageFont.load_default(max(10, side // 16))
+    for region in content.regions:
+        visible = resize_nearest(region.pixels, side) & (labels == region.index)
+        if visible.any():
+            y, x = np.argwhere(visible).mean(0)
+            place = min(max(x, side * 0.15), side * 0.85), y
+            canvas.text(place, region.label, "white", font, "mm", stroke_width=1, stroke_fill=0)
+    return image
+
+
+def write_grid(
+    path: Path,
+    grid: Sequence[Sequence[Image.Image]],
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+) -> None:
+    """Writes a PNG of a grid of images, with names of its rows and columns."""
+    save_png(path, image_grid(grid, rows, [columns] if columns else []))
+
+
+def write_sheet(
+    path: Path, columns: Sequence[tuple[Layout, Image.Image, np.ndarray, Mapping[int, float]]]
+) -> None:
+    """Writes a contact sheet with a column a sample: image, class map, label map, IoU by class.
+
+    Args:
+        path: the PNG.
+        columns: layout, image, label map, and IoU of each class of the layout, NaN where the class
+            is wholly covered.
+    """
+    font = ImageFont.load_default(12)
+    side, line = SHEET_CELL, 15
+    images = [image.resize((side, side), Image.Resampling.LANCZOS) for _, image, _, _ in columns]
+    maps = [layout.class_map(side) for layout, *_ in columns], [labels for *_, labels, _ in columns]
+    grid = image_grid([images, *maps], cell=side)
+    lines = 1 + max(len(ious) for *_, ious in columns)
+    sheet = Image.new("RGB", (grid.width, grid.height + lines * line), "white")
+    sheet.paste(grid)
+    canvas = ImageDraw.Draw(sheet)
+    for column, (layout, *_, ious) in enumerate(columns):
+        left, top = column * (side + GAP) + 2, grid.height
+        canvas.text((left, top), f"layout {layout.id}", "black", font)
+        for row, (index, iou) in enumerate(ious.items(), start=1):
+            text = f"{LABELS[index]} {'covered' if np.isnan(iou) else f'{iou:.2f}'}"
+            y = top + row * line
+            canvas.text((left + 12, y), text, "black", font)
+            canvas.rectangle((left, y + 3, left + 8, y + 11), COLOURS[index])
+    save_png(path, sheet)
+
+
+def systems_figure(
+    path: Path, layouts: Sequence[Layout], columns: Mapping[str, Sequence[Image.Image]]
+) -> None:
+    """Draws systems side by side under the same masks, a layout a row (TCIG, Figure 3).
+
+    Args:
+        path: the PNG.
+        layouts: one for each row.
+        columns: each system's images, one for each layout.
+    """
+    rows = [[layout, *images] for layout, *images in zip(layouts, *columns.values(), strict=True)]
+    titles, captions = [["mask", *columns]], [f'"{layout.caption}"' for layout in layouts]
+    save_png(path, image_grid(rows, (), titles, captions, FIGURE_CELL))
+
+
+def samples_figure(
+    path: Path, layouts: Sequence[Layout], images: Sequence[Image.Image], width: int = 6
+) -> None:
+    """Draws images under their masks, `width` of them a row (TCIG, Figure 5)."""
+    rows, titles = [], []
+    for first in range(0, len(layouts), width):
+        part = slice(first, first + width)
+        rows += [layouts[part], images[part]]
+        titles += [[layout.caption for layout in layouts[part]], []]
+    save_png(path, image_grid(rows, (), titles, cell=FIGURE_CELL))
+
+
+def stages_figure(
+    path: Path,
+    layouts: Sequence[Layout],
+    first: Sequence[Sequence[Image.Image]],
+    second: Sequence[Sequence[Sequence[Image.Image]]],
+) -> None:
+    """Draws masks, images of stage 1, and images of stage 2 for each of them (TCIG, Figure 2).
+
+    Args:
+        path: the PNG.
+        layouts: L of them, one for each row.
+        first: of each layout, its images of stage 1.
+        second: of each layout and each image of stage 1, the images of stage 2.
+    """
+    titles = ["mask"]
+    for number, refined in enumerate(second[0], start=1):
+        titles += [f"stage 1, start {number}", *[f"stage 2 of {number}"] * len(refined)]
+    rows = []
+    for layout, placed, refined in zip(layouts, first, second, strict=True):
+        pairs = zip(placed, refined, strict=True)
+        rows.append([layout, *(image for one, many in pairs for image in (one, *many))])
+    captions = [f'"{layout.caption}"' for layout in layouts]
+    save_png(path, image_grid(rows, (), [titles], captions, FIGURE_CELL))
+
+
+def save_png(path: Path, image: Image.Image) -> None:
+    """Writes an image as PNG, whole or not at all."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, buffer.getvalue())
