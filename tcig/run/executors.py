@@ -21,7 +21,7 @@ from tcig.profiles import Profile
 from tcig.run.batches import GeneratedSample, failed_record
 from tcig.run.experiment import Experiment, Outcome
 from tcig.run.generate import ProgressTracker, generate, list_samples, pending_batches
-from tcig.run.spec import Chosen, set_up
+from tcig.run.spec import Chosen
 from tcig.run.store import RunStore
 from tcig.run.workers import Died, Pool, absolute
 
@@ -39,7 +39,7 @@ class Serial(NamedTuple):
 
     def run(self, experiment: Experiment) -> Outcome:
         """Generates what the runs lack, then scores them."""
-        rows, data = experiment.rows, experiment.data
+        rows = experiment.rows
         ready = {row.row: _set_up(row, experiment) for row in rows if not row.sources}  # quick
         folders, failed, sources = [], 0, None
         for row in rows:
@@ -51,7 +51,7 @@ class Serial(NamedTuple):
                 failed += 1
                 continue
             with experiment.open_store(made[0], self.shard) as store:
-                asked = data.drawn, experiment.samples, experiment.profile.batch
+                asked = experiment.data.drawn, experiment.samples, experiment.profile.batch
                 failed += generate(made[1], *asked, store, self.shard)
             folders += [store.folder] if store.done else []
             del made
@@ -64,9 +64,8 @@ class Serial(NamedTuple):
 
 def _set_up(row: Chosen, experiment: Experiment) -> tuple[RunSpec, Method] | None:
     """Sets a row up; None if a method from outside cannot be, which costs no other row."""
-    data = experiment.data
     try:
-        return set_up(row, experiment.profile, data.coco, data.manifest, experiment.masks)
+        return experiment.set_up(row)
     except PluginError as error:
         if row.code is None:
             raise

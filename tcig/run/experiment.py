@@ -13,10 +13,11 @@ from tcig.data.layout import Layout, hash_order, read_manifest, write_manifest
 from tcig.data.runs import RunSpec
 from tcig.data.shards import Shard
 from tcig.eval.judges import check_judges
+from tcig.methods.base import Method
 from tcig.methods.registry import find_row
 from tcig.models.weights import locate
 from tcig.profiles import Profile, load_profile
-from tcig.run.spec import Chosen, check_captions, choose_rows
+from tcig.run.spec import Chosen, check_captions, choose_rows, set_up
 from tcig.run.store import RunStore
 
 
@@ -48,6 +49,10 @@ class Experiment(NamedTuple):
     masks: str
     judges: Sequence[str]
     out: Path
+
+    def set_up(self, row: Chosen) -> tuple[RunSpec, Method]:
+        """Returns the specification of a row's run, and its method, ready to generate."""
+        return set_up(row, self.profile, self.data.coco, self.data.manifest, self.masks)
 
     def open_store(self, spec: RunSpec, shard: Shard | None = None) -> RunStore:
         """Returns the store of a row's run, or of a shard of it."""

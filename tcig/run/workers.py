@@ -18,7 +18,7 @@ from tcig.models.devices import set_tf32
 from tcig.models.kept import release
 from tcig.run.batches import BatchGenerator, GeneratedSample, Sample
 from tcig.run.experiment import Experiment
-from tcig.run.spec import choose_rows, set_up
+from tcig.run.spec import choose_rows
 
 ATTEMPTS = 2
 """Attempts before a task is assumed to crash its worker (our choice)."""
@@ -56,12 +56,11 @@ class Worker:
     def set_up(self, index: int) -> RunSpec:
         """Sets a row up; rows that share weights share them in memory."""
         if self._loaded != index:
-            experiment, data = self._experiment, self._experiment.data
+            experiment = self._experiment
             rows = choose_rows(experiment.profile, experiment.methods, experiment.settings)
             self._generator = None
             self._let_go(rows[index].sources)
-            arguments = experiment.profile, data.coco, data.manifest, experiment.masks
-            self._spec, method = set_up(rows[index], *arguments)
+            self._spec, method = experiment.set_up(rows[index])
             self._generator = BatchGenerator(method, experiment.profile.batch)
             self._loaded = index
         return self._spec
@@ -201,13 +200,13 @@ class Pool:
 
 
 def _portable(experiment: Experiment) -> Experiment:
-    """What workers need of an experiment: no layouts and classes, and paths from everywhere."""
+    """Returns an experiment without layouts and classes, and with absolute paths."""
     data = experiment.data
-    coco = data.coco and data.coco.resolve()
     return experiment._replace(
         methods=[absolute(method) for method in experiment.methods],
         rows=(),
-        data=data._replace(coco=coco, layouts=(), drawn=()),
+        data=data._replace(coco=data.coco and data.coco.resolve(), layouts=(), drawn=()),
+        out=experiment.out.resolve(),
     )
 
 
