@@ -21,16 +21,16 @@ NEAREST = 1000
 
 
 def ceiling() -> tuple[float, float]:
-    """Mean and ± of the published row `real`."""
+    """Returns mean and ± of the published row `real`."""
     (row,) = (figure for figure in cited() if figure.row == "real")
     return float(row.mean), float(row.std)
 
 
 def visible_shares(layout: Layout, size: int) -> dict[int, float]:
-    """Of each class of a layout the share of its own pixels that no smaller object covers.
+    """Returns, by class of a layout, the share of its pixels that no smaller object covers.
 
     Args:
-        layout: its regions.
+        layout: with its regions.
         size: side at which the class map is compared, pixels.
     """
     labels, shares = layout.class_map(size), {}
@@ -95,5 +95,5 @@ def calibration(
 
 
 def nearest_subsets(counts: list[dict], number: int = 3) -> list[dict]:
-    """The rows of `tcig.data.filters.count_table` nearest to `NEAREST` images."""
+    """Returns the rows of `tcig.data.filters.count_table` nearest to `NEAREST` images."""
     return sorted(counts, key=lambda row: abs(row["images"] - NEAREST))[:number]

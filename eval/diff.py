@@ -28,7 +28,7 @@ class Line(NamedTuple):
 
 
 def compare(first: Result, second: Result, name: str) -> list[Line]:
-    """Every row that both have, under each judge.
+    """Compares every row that both results have, under each judge.
 
     Args:
         first: the one that is subtracted.
@@ -140,8 +140,10 @@ def check_comparable(first: Result, second: Result) -> None:
 def _matched(
     first: ResultRow, second: ResultRow, name: str
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Both rows' values and layouts, of the samples that both have: a row of more seeds is no other
-    row. NaN in both where either has none."""
+    """Returns both rows' values and layouts, of the samples that both have.
+
+    A row with more seeds is the same row. NaN in both where either has no value.
+    """
     places = {pair: place for place, pair in enumerate(second.samples)}
     kept = [place for place, pair in enumerate(first.samples) if pair in places]
     others = [places[first.samples[place]] for place in kept]
@@ -158,7 +160,7 @@ def _mean(values: np.ndarray, layouts: list[str]) -> float:
 
 
 def _notes(first: ResultRow, second: ResultRow) -> Iterator[str]:
-    """What else differs: samples, code, options, weights, packages, devices."""
+    """Yields what else differs: samples, code, options, weights, packages, devices."""
     if first.samples != second.samples:
         yield f"{len(first.samples)} and {len(second.samples)} samples"
     if first.judged.resized != second.judged.resized:

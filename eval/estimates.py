@@ -38,21 +38,36 @@ def result_of(folders: Sequence[Path], ignore: Ignore, command: Sequence[str] = 
 
 def build_result(rows: Sequence[Row], command: Sequence[str] = ()) -> Result:
     """Returns the result of rows, in their order."""
-    comparisons = compare_rows(rows)
+    folders = {row.folder: row for row in rows}  # each is read once for all of its judges
+    drawn = {folder: drawn_of(row) for folder, row in folders.items()}
+    quality = {folder: _read_quality(folder) for folder in folders}
     return Result(
         made=provenance(command),
         manifest=rows[0].score.manifest,
-        rows=[_row(row, found) for row, found in zip(rows, comparisons, strict=True)],
+        rows=[
+            _row(row, comparison, drawn[row.folder], *quality[row.folder])
+            for row, comparison in zip(rows, compare_rows(rows), strict=True)
+        ],
     )
 
 
-def _row(row: Row, comparison: Comparison) -> ResultRow:
-    score = row.score
-    figures, scorers, stale = {name: _estimate(row, name) for name in NAMES}, None, None
+def _read_quality(folder: Path) -> tuple[FolderQuality | None, str | None]:
+    """Returns the quality of a folder, or why it cannot be used."""
     try:
-        quality = read_quality(row.folder)
+        return read_quality(folder), None
     except InputError as error:
-        quality, stale = None, str(error)
+        return None, str(error)
+
+
+def _row(
+    row: Row,
+    comparison: Comparison,
+    drawn: Drawn | None,
+    quality: FolderQuality | None,
+    stale: str | None,
+) -> ResultRow:
+    score = row.score
+    figures, scorers = {name: _estimate(row, name) for name in NAMES}, None
     if quality and not _is_current(row, quality):
         stale = (
             f"quality of {row.folder} is not of the images and scores that are there now: "
@@ -81,7 +96,7 @@ def _row(row: Row, comparison: Comparison) -> ResultRow:
             guided=row.guided,
             independence=row.independence,
         ),
-        drawn=drawn_of(row),
+        drawn=drawn,
         failed=score.failed,
         figures=figures,
         samples=list(score.samples),

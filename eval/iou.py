@@ -90,7 +90,7 @@ class ClassCounts(NamedTuple):
 
 
 def class_counts(samples: Samples, background: bool = False) -> ClassCounts:
-    """Of all 21 classes, also those that a layout lacks; class 0 counts only with `background`."""
+    """Counts all 21 classes, also those a layout lacks; class 0 counts only with `background`."""
     truth = samples.confusion.sum(2)
     intersection = np.einsum("nii->ni", samples.confusion)
     counted = samples.drawn & (truth > 0)
@@ -100,7 +100,7 @@ def class_counts(samples: Samples, background: bool = False) -> ClassCounts:
 
 
 def class_iou(samples: Samples, background: bool = False) -> np.ndarray:
-    """IoU of each sample and class of its layout, (N, 21), NaN elsewhere.
+    """Returns the IoU of each sample and class of its layout, (N, 21), NaN elsewhere.
 
     A class of the layout that has no pixel in the truth (wholly covered, or wholly ignored) is
     NaN too: it cannot be drawn. One that the judge does not find is 0.
@@ -110,14 +110,14 @@ def class_iou(samples: Samples, background: bool = False) -> np.ndarray:
 
 
 def image_iou(samples: Samples, background: bool = False) -> np.ndarray:
-    """Mean over the classes of each sample's layout, (N,); NaN where none of them has a pixel."""
+    """Returns the mean over each layout's classes, (N,); NaN where none of them has a pixel."""
     iou = class_iou(samples, background)
     counted = ~np.isnan(iou)
     return _ratio(np.nansum(iou, 1), counted.sum(1))
 
 
 def dataset_iou(samples: Samples, background: bool = False) -> np.ndarray:
-    """Counts of all samples pooled per class, (21,); NaN for classes that no layout has.
+    """Returns the IoU of pooled counts per class, (21,); NaN for classes that no layout has.
 
     As in mmsegmentation, predictions of a class count as errors in every sample, also where the
     layout lacks that class.
@@ -128,7 +128,7 @@ def dataset_iou(samples: Samples, background: bool = False) -> np.ndarray:
 
 
 def foreground_iou(samples: Samples, background: bool = False) -> np.ndarray:
-    """All regions as one mask against all pixels predicted as any of the layout's classes, (N,).
+    """Returns the IoU of all regions as one mask with all pixels of the layout's classes, (N,).
 
     With background: the mean of that IoU and of the IoU of the two complements, where the truth has
     background. NaN where it has no foreground.
@@ -158,6 +158,6 @@ NAMES = tuple(name + suffix for name in REDUCTIONS for suffix in ("", "_with_bac
 
 
 def reduce(samples: Samples, name: str) -> Reduction:
-    """The reduction `name`, one of `NAMES`."""
+    """Returns the reduction `name`, one of `NAMES`."""
     plain = name.removesuffix("_with_background")
     return _reduce(REDUCTIONS[plain](samples, background=plain != name).ravel())

@@ -61,7 +61,7 @@ class Judge(ABC):
     """
 
     identity: str
-    """Its weights and settings, as a text: scores under another identity are not reused."""
+    """Names the weights and settings: scores under another identity are not reused."""
     kind: Kind = "plug-in"
 
     @abstractmethod
@@ -105,11 +105,11 @@ def guarded(name: str, judge: Judge) -> PluginJudge:
 def check_maps(
     name: str, maps: Sequence[np.ndarray | Segmentation], images: Sequence[Image.Image]
 ) -> list[Segmentation]:
-    """What a judge gave for images, checked.
+    """Checks and returns what a judge gave for images.
 
     Raises:
-        PluginError: too few or many, or one that is no (H, W) array of integers 0..20 in the
-            image's shape.
+        PluginError: too few or many, or one is not an (H, W) array of integers 0..20 in the image's
+            shape.
     """
     where = f"the judge {name}"
     if isinstance(maps, str | bytes) or not hasattr(maps, "__len__") or len(maps) != len(images):
@@ -131,7 +131,7 @@ def check_labels(where: str, labels: np.ndarray, size: tuple[int, int]) -> None:
     """Checks one label map of an image of `size`, width and height in pixels.
 
     Raises:
-        PluginError: it is no (H, W) array of integers 0..20 in the image's shape.
+        PluginError: it is not an (H, W) array of integers 0..20 in the image's shape.
     """
     width, height = size
     if labels.ndim != 2 or not labels.size or labels.shape[0] * width != labels.shape[1] * height:
@@ -207,11 +207,11 @@ SOURCES = {"deeplabv3_resnet101": segmentation.DEEPLABV3} | segmentation.MASK2FO
 
 
 def check_judges(specs: Sequence[str]) -> None:
-    """Fetches the weights of judges where they lack; loads the code of those from outside.
+    """Fetches missing weights of judges; loads the code of those from outside.
 
     Raises:
-        InputError: no such judge, two of one name, a path where none is taken, or weights that
-            cannot be had.
+        InputError: a judge is unknown, two have one name, a path is given where none is taken, or
+            weights cannot be fetched.
     """
     names = [judge_name(spec) for spec in specs]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -226,10 +226,11 @@ def check_judges(specs: Sequence[str]) -> None:
 
 
 def load_judge(spec: str) -> tuple[str, Judge]:
-    """A judge and its name, see this module's text.
+    """Loads a judge; returns its name and itself. The module's text says what is taken.
 
     Raises:
-        InputError: no such judge, a path where none is taken, or weights that cannot be loaded.
+        InputError: the judge is unknown, a path is given where none is taken, or weights cannot be
+            loaded.
         PluginError: a judge from outside cannot be set up, or has no identity.
     """
     name, target, path = _find(spec)
@@ -245,16 +246,16 @@ def load_judge(spec: str) -> tuple[str, Judge]:
 
 
 def judge_name(spec: str) -> str:
-    """The name under which a judge's scores are kept.
+    """Returns the name under which a judge's scores are kept.
 
     Raises:
-        InputError: no such judge, or a path where none is taken.
+        InputError: the judge is unknown, or a path is given where none is taken.
     """
     return _find(spec)[0]
 
 
 def _find(spec: str) -> tuple[str, str | None, Path | None]:
-    """Name, `module:Class` or `file.py:Class` of a judge from outside, and path of weights."""
+    """Returns name, `module:Class` or `file.py:Class` if from outside, and path of weights."""
     if name := class_in_file(spec):
         if name in JUDGES:
             raise InputError(f"{spec}: tcig has a judge {name} of its own, rename the class.")
@@ -271,12 +272,12 @@ def _find(spec: str) -> tuple[str, str | None, Path | None]:
     near = difflib.get_close_matches(name, known, 1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     raise InputError(
-        f"no judge {spec!r}{hint}: there are {', '.join(known)}, or path/to/file.py:Class."
+        f"unknown judge {spec!r}{hint}; available: {', '.join(known)}, or path/to/file.py:Class."
     )
 
 
 def check_name(name: str) -> str:
-    """A judge's name, which also names the folder of its scores.
+    """Returns a judge's name, which also names the folder of its scores.
 
     Raises:
         InputError: it has other characters than letters, digits, _, - and dots.

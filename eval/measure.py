@@ -97,8 +97,8 @@ def measure_folder(
         samples=images.pairs,
         compared=photographs is not None,
     )
-    features_path(folder, ("", 0)).parent.mkdir(parents=True, exist_ok=True)
     path = folder / "quality" / "quality.json"
+    (path.parent / "features").mkdir(parents=True, exist_ok=True)
     before = read_header(path, Quality)
 
     def is_whole(record: QualityRecord) -> bool:

@@ -31,11 +31,11 @@ class Published(NamedTuple):
 
 
 def published() -> list[Published]:
-    """All figures, in the file's order."""
+    """Returns all figures, in the file's order."""
     with (files("tcig.results") / "published.csv").open(encoding="utf-8") as file:
         return [Published(**record) for record in csv.DictReader(file)]
 
 
 def cited() -> list[Published]:
-    """Those of the two tables that are reproduced."""
+    """Returns the figures of the two tables that are reproduced."""
     return [figure for figure in published() if figure.group == "table"]

@@ -1,4 +1,4 @@
-"""What is measured beside IoU: each definition a function of arrays, with its source.
+"""The quality metrics: each definition is a function of arrays, with its source.
 
 The networks whose features go in are in `tcig.eval.features`, what is kept is
 in `tcig.eval.quality_records`.
@@ -31,7 +31,7 @@ GRID = 64
 SUBSETS, SUBSET = 100, 1000
 """KID's subsets and the most images on a side of one: torch-fidelity's defaults."""
 FID_IMAGES = 2000
-"""The fewest for FID, ours: about the 2,048 dimensions of its features. Of fewer images their
+"""Fewest images for FID (our choice): about the 2,048 dimensions of its features. With fewer their
 covariance has far from full rank, and FID's bias grows (Binkowski et al. 2018)."""
 
 
@@ -49,7 +49,7 @@ def clip_score(images: Tensor, texts: Tensor) -> Tensor:
 
 
 def bounding_square(mask: np.ndarray, size: int) -> tuple[int, int, int, int]:
-    """Where a region is cut out for CLIP: the square about its box, ours.
+    """Returns the square around a region that is cut out for CLIP (our choice).
 
     InstanceDiffusion (eval/eval_attribute_binding.py) cuts out the box, of which CLIP's own
     preprocessing then loses the ends of the longer side.
@@ -73,7 +73,7 @@ def bounding_square(mask: np.ndarray, size: int) -> tuple[int, int, int, int]:
 
 
 def boundary(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask near its contour (Cheng et al. 2021), (H, W) bool of (H, W) bool.
+    """Returns the pixels of a mask near its contour (Cheng et al. 2021), (H, W) bool.
 
     Near is a Chebyshev distance of up to 2% of the diagonal, at least 1, to a pixel outside the
     mask or outside the image: what d erosions by 3x3 squares take away.
@@ -83,7 +83,7 @@ def boundary(mask: np.ndarray) -> np.ndarray:
 
 
 def boundary_iou(truth: np.ndarray, labels: np.ndarray, classes: Sequence[int]) -> float:
-    """Boundary IoU (Cheng et al. 2021) of each class of a layout, their mean as in `iou_image`.
+    """Returns the mean boundary IoU (Cheng et al. 2021) of a layout's classes, as in `iou_image`.
 
     Args:
         truth: the layout's label map, (H, W) integers.
@@ -104,7 +104,7 @@ def boundary_iou(truth: np.ndarray, labels: np.ndarray, classes: Sequence[int]) 
 
 
 def on_grid(mask: np.ndarray, mended: bool) -> np.ndarray:
-    """A detection's mask at 64 x 64 as DenseDiffusion resizes it: bicubic, no antialiasing.
+    """Resizes a detection's mask to 64 x 64 as DenseDiffusion does: bicubic, no antialiasing.
 
     Args:
         mask: (H, W) bool.
@@ -152,9 +152,9 @@ def recall_iou(
 
 
 def diversity(images: Tensor) -> float:
-    """Mean over the pairs of a layout's samples of 1 - cos of CLIP's image features; ours.
+    """Returns the mean of 1 - cos of CLIP's image features over pairs of a layout's samples.
 
-    LPIPS between samples, which others use, needs weights of its own.
+    This metric is our choice: LPIPS between samples, which others use, needs weights of its own.
 
     Args:
         images: unit vectors, (S, D).

@@ -77,11 +77,9 @@ def quality_cell(row: ResultRow, name: str) -> str:
     if not _has(row, name):
         return "-"
     estimate, digits = row.figures[name], DISTANCES.get(name, 3)
-    deviation = "" if estimate.std is None else f" ± {estimate.std:.{digits}f}"
-    low, high = estimate.low, estimate.high
-    ends = "" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
     guided = row.scorers and row.scorers.clip_guided and name in BY_SCORER
-    return f"{estimate.mean:.{digits}f}{deviation}{ends}{' (its guide)' if guided else ''}"
+    parts = estimate.text(digits), estimate.interval_text(digits), "(its guide)" if guided else ""
+    return " ".join(filter(None, parts))
 
 
 def quality_notes(result: Result, names: Sequence[str]) -> list[str]:

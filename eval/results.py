@@ -58,6 +58,16 @@ class Estimate(_Record):
     low: Number
     high: Number
 
+    def text(self, digits: int = 3) -> str:
+        """Returns `mean ± std`, or `-` without a mean."""
+        if self.mean is None:
+            return "-"
+        return f"{self.mean:.{digits}f}" + ("" if self.std is None else f" ± {self.std:.{digits}f}")
+
+    def interval_text(self, digits: int = 3) -> str:
+        """Returns `[low, high]`, or nothing without an interval."""
+        return "" if self.low is None else f"[{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
 
 class Judged(_Record):
     """The conditions under which a row was judged."""

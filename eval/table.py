@@ -167,12 +167,8 @@ def remarks(row: ResultRow) -> list[str]:
 
 
 def written(row: ResultRow, name: str) -> tuple[str, str]:
-    """Returns an estimate as text: `mean ± std` (`-` where there is none), and its interval."""
-    estimate = row.figures[name]
-    if estimate.mean is None:
-        return "-", ""
-    ends = "" if estimate.low is None else f"[{estimate.low:.3f}, {estimate.high:.3f}]"
-    return f"{estimate.mean:.3f} ± {estimate.std:.3f}", ends
+    """Returns the mean and deviation of an estimate, and its interval, as text."""
+    return row.figures[name].text(), row.figures[name].interval_text()
 
 
 def is_best(row: ResultRow) -> bool:

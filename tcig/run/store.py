@@ -9,8 +9,8 @@ from typing import Any
 
 from tcig.data.errors import InputError
 from tcig.data.png import whole_png
-from tcig.data.records import RecordStore, read_header
-from tcig.data.runs import SAMPLE_RECORD, RunRecord, RunSpec, SampleRecord
+from tcig.data.records import RecordStore
+from tcig.data.runs import SAMPLE_RECORD, RunRecord, RunSpec, SampleRecord, read_run
 from tcig.data.shards import Shard
 
 
@@ -45,12 +45,8 @@ class RunStore(RecordStore[RunRecord, SampleRecord]):
 
     def _is_current(self) -> bool:
         """Raises InputError for another run's record: its images are not overwritten."""
-        if not self.path.exists():
-            return True
-        stored = read_header(self.path, RunRecord)
-        if stored is None:
-            raise InputError(f"{self.path} is not a run's record: move the folder away.")
-        if stored.key != self.header.key:
+        stored = read_run(self.folder)
+        if stored and stored.key != self.header.key:
             raise InputError(f"{self.path} is the record of another run: move the folder away.")
         return True
 
