@@ -4,6 +4,7 @@ import os
 import re
 import threading
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -83,69 +84,74 @@ def mirror(open_server, monkeypatch):
     return server
 
 
+_BLOCKS = {
+    "block_out_channels": (32, 64),
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+}
+_BLOCKS |= {"cross_attention_dim": 32, "attention_head_dim": 8, "norm_num_groups": 8}
+_TEXT = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+_TEXT |= {"num_attention_heads": 2, "projection_dim": 32, "hidden_act": "quick_gelu"}
+_VAE_BLOCKS = {"down_block_types": ("DownEncoderBlock2D",) * 2}
+_VAE_BLOCKS |= {"up_block_types": ("UpDecoderBlock2D",) * 2}
+_TAMING = {"double_z": False, "z_channels": 8, "resolution": 256, "in_channels": 3, "out_ch": 3}
+_TAMING |= {
+    "ch": 32,
+    "ch_mult": [1, 1],
+    "num_res_blocks": 1,
+    "attn_resolutions": [],
+    "dropout": 0.0,
+}
+NARROW = {
+    "UNet2DConditionModel": _BLOCKS
+    | {"up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "sample_size": 8},
+    "AutoencoderKL": _VAE_BLOCKS | {"block_out_channels": (32, 32), "layers_per_block": 1},
+    "CLIPTextModel": _TEXT,
+    "CLIPTextModelWithProjection": _TEXT,
+    "ControlNetModel": _BLOCKS | {"conditioning_embedding_out_channels": (8, 16)},
+    "T2IAdapter": {"channels": [32, 64], "downscale_factor": 2},
+    "VQGAN.taming": {"embed_dim": 4, "ddconfig": _TAMING},
+    "FluxTransformer2DModel": {
+        "num_layers": 1,
+        "num_single_layers": 1,
+        "num_attention_heads": 2,
+        "attention_head_dim": 16,
+        "axes_dims_rope": (4, 4, 8),
+        "joint_attention_dim": 32,
+        "pooled_projection_dim": 32,
+    },
+    "T5EncoderModel": {
+        "vocab_size": 64,
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 32,
+        "num_layers": 1,
+        "num_heads": 2,
+    },
+    "SD3Transformer2DModel": {
+        "num_layers": 1,
+        "num_attention_heads": 2,
+        "attention_head_dim": 16,
+        "sample_size": 8,
+        "pos_embed_max_size": 64,
+        "joint_attention_dim": 64,
+        "caption_projection_dim": 32,
+        "pooled_projection_dim": 64,
+    },
+}
+"""Changes of the configurations in `tcig/models/configs`, by class."""
+
+
 @pytest.fixture
 def narrow(monkeypatch):
-    """Architectures of the catalogue by the same builders, with little width."""
-    from diffusers import AutoencoderKL, ControlNetModel, FluxTransformer2DModel, T2IAdapter
-    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+    """Random weights of the catalogue's models with little width."""
+    from tcig.models import random_weights
 
-    from tcig.models import architectures, stand_ins
-
-    unet = {"block_out_channels": (32, 64), "cross_attention_dim": 32, "attention_head_dim": 8}
-    unet |= {"down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "norm_num_groups": 8}
-    unet |= {"up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "sample_size": 8}
-    text = architectures.CLIP_L | {"hidden_size": 32, "intermediate_size": 32}
-    text |= {"num_hidden_layers": 1, "num_attention_heads": 2, "projection_dim": 32}
-    vae = architectures.VAE | {"block_out_channels": (32, 32), "layers_per_block": 1}
-    vae |= {"down_block_types": ("DownEncoderBlock2D",) * 2}
-    vae |= {"up_block_types": ("UpDecoderBlock2D",) * 2}
-    vqgan = {"embed_dim": 4, "n_embed": 16384}
-    vqgan["ddconfig"] = architectures.F16_16384["ddconfig"] | {"ch": 32, "ch_mult": [1, 1]}
-    vqgan["ddconfig"] |= {"z_channels": 8, "num_res_blocks": 1, "attn_resolutions": []}
-    monkeypatch.setattr(architectures, "VAE", vae)
-    monkeypatch.setattr(architectures, "F16_16384", vqgan)
-    monkeypatch.setattr(stand_ins, "F16_16384", vqgan)
-    control = {key: unet[key] for key in ("block_out_channels", "cross_attention_dim")}
-    control |= {"attention_head_dim": 8, "norm_num_groups": 8}
-    control |= {"down_block_types": unet["down_block_types"]}
-    control |= {"conditioning_embedding_out_channels": (8, 16)}
-    flux = {"num_layers": 1, "num_single_layers": 1, "num_attention_heads": 2, "in_channels": 64}
-    flux |= {"attention_head_dim": 16, "axes_dims_rope": (4, 4, 8), "joint_attention_dim": 32}
-    flux |= {"pooled_projection_dim": 32}
-    t5 = {"vocab_size": 64, "d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
-    for name, build in {
-        "black-forest-labs/FLUX.1-schnell": lambda: {
-            "transformer": FluxTransformer2DModel(**flux),
-            "vae": AutoencoderKL(shift_factor=0.1, **architectures.VAE_16),
-            "text_encoder": CLIPTextModel(CLIPTextConfig(**text)),
-            "text_encoder_2": T5EncoderModel(T5Config(**t5)),
-        },
-        "lllyasviel/control_v11p_sd15_seg": lambda: {"": ControlNetModel(**control)},
-        "TencentARC/t2iadapter_seg_sd14v1": lambda: {
-            "": T2IAdapter(channels=[32, 64], downscale_factor=2)
-        },
-        "stable-diffusion-v1-5/stable-diffusion-v1-5": (
-            lambda: architectures.stable_diffusion(unet, text)
-        ),
-        "masterful/gligen-1-4-generation-text-box": (
-            lambda: architectures.stable_diffusion(unet | {"attention_type": "gated"}, text)
-        ),
-    }.items():
-        monkeypatch.setitem(architectures.NETWORKS, name, build)
-    vae_16 = vae | {key: architectures.VAE_16[key] for key in ("latent_channels", "use_quant_conv")}
-    monkeypatch.setattr(architectures, "VAE_16", vae_16 | {"use_post_quant_conv": False})
-    small = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 16, "in_channels": 16}
-    small |= {"sample_size": 8, "pos_embed_max_size": 64, "joint_attention_dim": 64}
-    small |= {"caption_projection_dim": 32, "pooled_projection_dim": 64}
-    monkeypatch.setattr(architectures, "MMDIT", small)
-    monkeypatch.setattr(architectures, "CLIP_G", text)
-    monkeypatch.setattr(architectures, "CLIP_L", text)
-    for name, channels in [("2-base", 4), ("2-1-base", 4), ("2-inpainting", 9)]:
-        monkeypatch.setitem(
-            architectures.NETWORKS,
-            f"sd2-community/stable-diffusion-{name}",
-            lambda n=channels: architectures.stable_diffusion(unet, text, n),
-        )
+    architectures = deepcopy(random_weights.architectures())
+    for architecture in architectures.values():
+        for network in architecture["networks"].values():
+            kind = network["class"].partition(":")[2]
+            network["config"] |= NARROW.get(kind, {})
+    monkeypatch.setattr(random_weights, "architectures", lambda: architectures)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 _forks = get_context("forkserver")
-_forks.set_forkserver_preload(["tcig.run.spread", "torchvision", "ray"])
+_forks.set_forkserver_preload(["tcig.run.executors", "torchvision", "ray"])
 _numbers = count()
 
 
@@ -18,7 +18,9 @@ class Command:
     def __init__(self, arguments: list[object], folder: Path, **environment: str):
         """Starts it in a folder, with the environment of this process and more."""
         self._err = folder / f"err-{next(_numbers)}"
-        given = list(map(str, arguments)), folder, self._err, os.environ | environment
+        # Ray sets variables in a process that used it, which another one would misread.
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        given = list(map(str, arguments)), folder, self._err, inherited | environment
         self._process = _forks.Process(target=_run, args=given)
         self._process.start()
         self.pid = self._process.pid

@@ -1,4 +1,4 @@
-"""`tcig calibrate`: which definition gives real photographs the published 0.43 ± 0.09.
+"""`tcig calibrate`: finds which definition gives real photographs the published 0.43 ± 0.09.
 
     tcig calibrate --coco coco --download --out calibration
     tcig calibrate --coco coco --year 2014 --profile paper --out calibration-2014
@@ -8,8 +8,7 @@ Scores COCO's own photographs by the profile's judges or others, under both read
 with and without images of people, with dropped objects counted and ignored, by every reduction.
 Mask2Former also sees them at the input size of its published evaluation, 800 px. Prints the
 combinations nearest to the published ceiling, and the readings that leave nearest to 1,000 images.
-No captions are needed. Everything is in OUT/calibration.csv. A stopped calibration goes on where it
-was.
+No captions are needed. Everything is in OUT/calibration.csv. A stopped calibration resumes.
 """
 
 import sys
@@ -22,8 +21,8 @@ from tabulate import tabulate
 from tcig.commands.parsing import check_counts, parse
 from tcig.data.errors import InputError
 
-SHOWN = 12
-"""Combinations printed; ours."""
+PRINTED = 12
+"""Number of combinations that are printed (our choice)."""
 
 
 @dataclass
@@ -33,9 +32,9 @@ class Options:
     coco: Path
     """COCO's folder."""
     download: bool = False
-    """Fetch what it lacks: annotations, and the photographs of the layouts."""
+    """Fetch what the folder lacks: annotations, and the photographs of the layouts."""
     year: Literal[2014, 2017] = 2017
-    """Of the validation set."""
+    """Year of the validation set."""
     profile: str = "paper"
     """Sizes and judges."""
     judge: tuple[str, ...] = ()
@@ -44,13 +43,13 @@ class Options:
     """Share of its own pixels, 0 to 1: a class of a layout of which less is visible under smaller
     objects is left out; 0 leaves out none."""
     limit: int | None = None
-    """The first N layouts in the order of a hash of their ids."""
+    """Number of layouts, the first in the order of a hash of their ids."""
     out: Path = Path("calibration")
     """Folder for manifests, scores and the table."""
 
 
 def main(argv: list[str]) -> int:
-    """Runs `tcig calibrate`."""
+    """Runs `tcig calibrate`; 1 if a photograph could not be scored."""
     options = parse(Options, argv, "calibrate", __doc__)
     check_counts(limit=options.limit)
     if not 0 <= options.sliver <= 1:
@@ -63,34 +62,24 @@ def main(argv: list[str]) -> int:
     from tcig.data.layout import read_manifest
     from tcig.eval.calibrate import NEAREST, calibration, ceiling, nearest_subsets
     from tcig.run.experiment import run_experiment
-    from tcig.run.folders import find_runs
 
-    options.out.mkdir(parents=True, exist_ok=True)
-    manifest = options.out / "masks.jsonl"
+    coco, year, out = options.coco, options.year, options.out
+    out.mkdir(parents=True, exist_ok=True)
     if options.download:
-        fetch_annotations(options.coco, options.year)
-    filtered = Filter(year=options.year, caption=None)
-    make_manifest(options.coco, filtered, manifest, options.download)
-    _, chosen = read_manifest(manifest)
-    ids = _readings(options, {layout.id for layout in chosen})
-    outcome = run_experiment(
-        ["real"],
-        options.profile,
-        manifest,
-        coco=options.coco,
-        limit=options.limit,
-        judges=_judges(options),
-        out=options.out,
-    )
-    real = find_runs(options.out, manifest)["real"]
-    if not any(real.glob("scores/*/score.json")):
-        raise InputError(f"{options.coco}: no photograph could be scored, see {real}/rows.jsonl.")
-    frame = calibration(real, ids, chosen, options.sliver)
-    write_whole(options.out / "calibration.csv", frame.to_csv(index=False))
+        fetch_annotations(coco, year)
+    manifest = out / "masks.jsonl"
+    make_manifest(coco, Filter(year=year, caption=None), manifest, options.download)
+    _, layouts = read_manifest(manifest)
+    readings = _readings(coco, year, {layout.id for layout in layouts})
+    data = {"coco": coco, "limit": options.limit, "judges": _judges(options), "out": out}
+    outcome = run_experiment(["real"], options.profile, manifest, **data)
+    if not outcome.folders:
+        raise InputError(f"{coco}: no photograph could be scored, see the rows.jsonl in {out}.")
+    frame = calibration(outcome.folders[0], readings, layouts, options.sliver)
+    write_whole(out / "calibration.csv", frame.to_csv(index=False))
     mean, std = ceiling()
     print(f"\nReal photographs against the published {mean} ± {std} (MultiDiffusion, Table 2):\n")
-    shown = frame.head(SHOWN)
-    print(tabulate(shown, headers="keys", showindex=False, floatfmt=".3f"))
+    print(tabulate(frame.head(PRINTED), headers="keys", showindex=False, floatfmt=".3f"))
     landed = int(frame["lands"].sum())
     print(f"\n{landed} of {len(frame)} combinations land on it, rounded to two decimals.")
     near = frame.loc[frame["mean_distance"].idxmin()]
@@ -98,33 +87,33 @@ def main(argv: list[str]) -> int:
         f"The nearest mean alone is {near['mean']:.3f} ± {near['std']:.3f}: reading "
         f"{near['reading']}, judge {near['judge']}, {near['reduction']}, ignore {near['ignore']}."
     )
-    print(f"\nReadings of the filter that leave nearest to {NEAREST} images of {options.year}:\n")
-    counts = count_table(read_instances(options.coco, options.year), Filter(year=options.year))
+    print(f"\nReadings of the filter that leave nearest to {NEAREST} images of {year}:\n")
+    counts = count_table(read_instances(coco, year), Filter(year=year))
     print(tabulate(nearest_subsets(counts), headers="keys"))
     return 1 if outcome.failed else 0
 
 
-def _readings(options: Options, everything: set[str]) -> dict[str, set[str]]:
-    """The ids of the layouts that each reading of the filter leaves.
+def _readings(coco: Path, year: int, everything: set[str]) -> dict[str, set[str]]:
+    """Returns the ids of the layouts that each reading of the filter leaves.
 
-    They are among those of the first reading, the same ones, so that all are judged once.
+    They are among those of the first reading, so that all are judged once.
     """
     from tcig.data.build import build_layouts
     from tcig.data.filters import Filter
 
-    found = {"masks": everything}
+    ids = {"masks": everything}
     for reading, people in (("images", "ignore"), ("masks", "drop"), ("images", "drop")):
         name = reading if people == "ignore" else f"{reading}, people dropped"
-        filtered = Filter(year=options.year, reading=reading, people=people, caption=None)
+        chosen = Filter(year=year, reading=reading, people=people, caption=None)
         try:
-            found[name] = {layout.id for layout in build_layouts(options.coco, filtered)[1]}
+            ids[name] = {layout.id for layout in build_layouts(coco, chosen)[1]}
         except InputError:  # the files were read before
             print(f"the reading {name} leaves no layouts", file=sys.stderr)
-    return found
+    return ids
 
 
 def _judges(options: Options) -> list[str]:
-    """Those asked for, or the profile's, with the larger input of those that have one."""
+    """Returns the judges asked for, or the profile's, also with a larger input where possible."""
     from tcig.eval.judges import JUDGES
     from tcig.profiles import load_profile
 

@@ -1,4 +1,4 @@
-"""`tcig draw`: an image from a prompt and a drawn mask, by any method.
+"""`tcig draw`: generates an image from a prompt and a drawn mask, by any method.
 
     tcig draw --prompt "a cat and a bus on a green field" --mask mask.png \\
         --legend "#ff0000=cat" "blue=bus" --out drawn.png
@@ -9,16 +9,25 @@ A mask is a coloured picture (VOC's palette, or --legend), or pictures named aft
 one object each, or what `tcig layouts --export` wrote, or a JSON of COCO segmentations. What is
 transparent is background. In a picture of one object, the object is what differs from the colour of
 the border, be it lighter or darker. Edges may be soft: they take the nearest colour. With
---samples N the files are numbered; for tcig the image of stage 1 stands beside as NAME-stage1.png,
-and --outputs M draws stage 2 that often from each.
+--samples N the files are numbered; for tcig the image of stage 1 is saved as NAME-stage1.png, and
+--outputs M generates M images of stage 2 from each.
 """
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tcig.commands.parsing import assignment, check_counts, parse
 from tcig.data.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from tcig.data.layout import Layout
+    from tcig.methods.base import Method
+    from tcig.methods.two_stage.method import TwoStage
+    from tcig.run.generate import ProgressTracker
 
 
 @dataclass
@@ -26,9 +35,9 @@ class Options:
     """Arguments of `tcig draw`."""
 
     prompt: str
-    """Of the whole image."""
+    """Prompt of the whole image."""
     mask: tuple[Path, ...]
-    """What to draw where."""
+    """Files that say what is to be where."""
     out: Path
     """PNG to write."""
     legend: tuple[str, ...] = ()
@@ -40,11 +49,11 @@ class Options:
     set: tuple[str, ...] = ()
     """Options of the method, as OPTION=VALUE."""
     seed: int = 0
-    """Of the first sample."""
+    """Seed of the first sample; later samples use seed + 1, seed + 2, ..."""
     samples: int = 1
-    """Images, each from its own start."""
+    """Number of images, each with its own seed."""
     outputs: int = 1
-    """Images of stage 2 for each of stage 1."""
+    """Images of stage 2 for each image of stage 1."""
 
 
 def main(argv: list[str]) -> int:
@@ -58,22 +67,22 @@ def main(argv: list[str]) -> int:
     from tcig.methods.two_stage.method import TwoStage
     from tcig.models.plugins import source_of
     from tcig.profiles import load_profile
-    from tcig.run.generate import Ledger
+    from tcig.run.generate import ProgressTracker
     from tcig.run.spec import prepare
 
     layout = drawn_layout(options.prompt, options.mask, parse_legend(options.legend))
     profile = load_profile(options.profile)
     profile.compute.check_named()
-    given = dict(assignment(text) for text in options.set)
-    _, method = prepare(options.method, profile, None, "drawn", given)
-    staged = isinstance(method, TwoStage) and method.options.stages == "both"
-    if options.outputs > 1 and not staged:
+    settings = dict(assignment(text) for text in options.set)
+    _, method = prepare(options.method, profile, None, "drawn", settings)
+    two_stages = isinstance(method, TwoStage) and method.options.stages == "both"
+    if options.outputs > 1 and not two_stages:
         raise InputError(f"--outputs: {options.method} has no two stages.")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     row = options.method.rpartition(":")[2]
-    with Ledger(options.samples * options.outputs, row) as ledger:
+    with ProgressTracker(options.samples * options.outputs, row) as tracker:
         try:
-            (_in_stages if staged else _at_once)(options, method, layout, ledger)
+            (_draw_in_stages if two_stages else _draw)(options, method, layout, tracker)
         except InputError:
             raise
         except Exception as error:
@@ -83,51 +92,47 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _at_once(options: Options, method, layout, ledger) -> None:
-    """Draws all samples and saves them."""
-    from tcig.run.draw import generate_batch
+def _draw(options: Options, method: "Method", layout: "Layout", tracker: "ProgressTracker") -> None:
+    """Generates all samples and saves them."""
+    from tcig.run.batches import generate_batch
 
     count = options.samples
-
-    def tell(share: float) -> None:
-        ledger.under_way(share * count)
-
-    for number, image in enumerate(generate_batch(method, [layout] * count, _seeds(options), tell)):
-        _save(image, options.out, number, count)
+    progress = lambda share: tracker.advance(share * count)  # noqa: E731
+    images = generate_batch(method, [layout] * count, _seeds(options), progress)
+    for number, image in enumerate(images):
+        _save(image, options, number)
 
 
-def _in_stages(options: Options, method, layout, ledger) -> None:
-    """Draws stage 1 of all samples, and from each the outputs of stage 2, and saves all."""
+def _draw_in_stages(
+    options: Options, method: "TwoStage", layout: "Layout", tracker: "ProgressTracker"
+) -> None:
+    """Generates stage 1 of all samples, and from each the outputs of stage 2, and saves all."""
     from tcig.data.seeds import seed_of
     from tcig.methods.base import Progress
 
     seeds, images = _seeds(options), options.samples * options.outputs
     steps = method.options.first.iterations + method.stage2_steps() * options.samples
-    progress = Progress(lambda event, done: ledger.under_way(done * images), steps)
+    progress = Progress(lambda event, done: tracker.advance(done * images), steps)
     placed = method.place([layout] * options.samples, seeds, progress=progress)
     for number, (image, seed) in enumerate(zip(placed, seeds, strict=True)):
-        _save(image, options.out, number, options.samples, "-stage1")
-        again = [seed_of(f"drawn {seed}", n) for n in range(options.outputs - 1)]
+        _save(image, options, number, "-stage1")
+        more = [seed_of(f"drawn {seed}", n) for n in range(options.outputs - 1)]
         copies = [layout] * options.outputs, [image] * options.outputs
-        for output, each in enumerate(method.refine(*copies, [seed, *again], progress)):
-            suffix = f"-{output}" if options.outputs > 1 else ""
-            _save(each, options.out, number, options.samples, suffix)
+        for output, refined in enumerate(method.refine(*copies, [seed, *more], progress)):
+            _save(refined, options, number, f"-{output}" if options.outputs > 1 else "")
 
 
 def _seeds(options: Options) -> list[int]:
     from tcig.data.seeds import seed_of
 
-    numbers = range(options.seed, options.seed + options.samples)
-    return [seed_of("drawn", number) for number in numbers]
+    return [seed_of("drawn", options.seed + number) for number in range(options.samples)]
 
 
-def _save(image, out: Path, number: int, count: int, suffix: str = "") -> None:
-    import io
-
+def _save(image: "Image.Image", options: Options, number: int, suffix: str = "") -> None:
     from tcig.data.files import write_whole
+    from tcig.run.batches import encode_png
 
-    path = out.with_stem(out.stem + (f"-{number}" if count > 1 else "") + suffix)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    write_whole(path, buffer.getvalue())
+    numbered = f"-{number}" if options.samples > 1 else ""
+    path = options.out.with_stem(f"{options.out.stem}{numbered}{suffix}")
+    write_whole(path, encode_png(image))
     print(path)

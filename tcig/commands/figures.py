@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     from tcig.eval.grids import samples_figure, systems_figure
     from tcig.methods.registry import ROWS
     from tcig.profiles import load_profile
-    from tcig.run.experiment import manifest_of
+    from tcig.run.experiment import find_manifest
     from tcig.run.folders import find_runs, image_of
     from tcig.run.spec import prepare
 
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
     if not options.folder.is_dir():
         raise InputError(f"{options.folder} is no folder of runs: make one with `tcig run`.")
     options.out.mkdir(parents=True, exist_ok=True)
-    manifest, coco = manifest_of(profile, options.layouts, None, options.folder)
+    manifest, coco = find_manifest(profile, options.layouts, None, options.folder)
     layouts = hash_order(read_manifest(manifest)[1])
     runs = find_runs(options.folder, manifest)
     shown = [row for row in SYSTEMS if row in runs] + [row for row in runs if row not in ROWS]
@@ -100,15 +100,15 @@ def _stages(path: Path, method, layouts: list) -> None:
     from tcig.data.seeds import seed_of
     from tcig.eval.grids import stages_figure
     from tcig.methods.base import Progress
-    from tcig.run.generate import Ledger
+    from tcig.run.generate import ProgressTracker
 
     pairs = [(layout, sample) for layout in layouts for sample in (0, 1)]
     drawn = [layout for layout, _ in pairs]
     seeds = [seed_of(layout.id, sample) for layout, sample in pairs]
     others = [seed_of(layout.id, sample + 2) for layout, sample in pairs]
     steps = method.options.first.iterations + 2 * method.stage2_steps()
-    with Ledger(len(pairs), path.name) as ledger:
-        progress = Progress(lambda event, done: ledger.under_way(done * len(pairs)), steps)
+    with ProgressTracker(len(pairs), path.name) as tracker:
+        progress = Progress(lambda event, done: tracker.advance(done * len(pairs)), steps)
         first = method.place(drawn, seeds, progress=progress)
         once, twice = (method.refine(drawn, first, each, progress) for each in (seeds, others))
     outputs = list(zip(once, twice, strict=True))
@@ -147,7 +147,7 @@ def _watched(method, layout) -> tuple[dict, dict]:
     from tcig.data.seeds import seed_of
     from tcig.methods.base import Progress
     from tcig.models.images import to_pil
-    from tcig.run.generate import Ledger
+    from tcig.run.generate import ProgressTracker
 
     total = method.options.first.iterations
     wanted = {round(total * (n / (FRAMES - 1)) ** 2) for n in range(FRAMES)}
@@ -162,8 +162,8 @@ def _watched(method, layout) -> tuple[dict, dict]:
         if iteration in wanted:
             frames[iteration] = to_pil(found["images"].mul(255))[0]
 
-    with Ledger(1, "course.png") as ledger:
-        progress = Progress(lambda event, done: ledger.under_way(done), total)
+    with ProgressTracker(1, "course.png") as tracker:
+        progress = Progress(lambda event, done: tracker.advance(done), total)
         method.place([layout], [seed_of(layout.id, 0)], watch, progress)
     return frames, curves
 

@@ -1,12 +1,12 @@
-"""`tcig rehearse`: a profile's whole path on this machine, with random weights and few steps.
+"""`tcig rehearse`: runs a profile on this machine with random weights and few steps.
 
     tcig rehearse --profile paper --out rehearsal
     tcig rehearse --profile paper-small --methods tcig --out rehearsal
 
-Makes the real architectures with random weights, in the layout of the real files, puts them where
-fetched ones are kept (in OUT, not in TCIG_WEIGHTS), draws two embedded layouts with two steps,
+Makes the real architectures with random weights, in the files of the real ones, and puts them where
+fetched ones are kept (in OUT, not in TCIG_WEIGHTS). Generates two embedded layouts with two steps,
 scores them and prints seconds, memory and the table. It shows that everything fits and runs; its
-IoU means nothing. Nothing is fetched. What was finished is not done again.
+IoU means nothing. Nothing is fetched. A stopped rehearsal resumes.
 """
 
 import math
@@ -14,21 +14,27 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
+from typing import TYPE_CHECKING
 
 from tcig.commands.parsing import parse
 from tcig.data.errors import InputError
 
+if TYPE_CHECKING:
+    from tcig.profiles import Profile
+    from tcig.run.spec import Chosen
+
 LAYOUTS = 2
 STEPS = 2
 ROWS = ("real", "text-only", "si", "bld", "multidiffusion", "tcig")
-"""The systems, floor and ceiling; the ablations run the same networks."""
+"""The four systems, the floor and the ceiling; the ablations run the same networks."""
 MARKER = ".tcig-rehearsal"
-"""File by which a folder of random weights is known, and may be removed."""
+"""File that marks a folder of random weights, which may be removed."""
 SPARE = 1_000_000_000
-"""Bytes of disk beyond the weights; ours."""
+"""Bytes of disk that must be free beside the weights (our choice)."""
 
 
 @dataclass
@@ -36,11 +42,11 @@ class Options:
     """Arguments of `tcig rehearse`."""
 
     profile: str = "paper"
-    """What to rehearse."""
+    """Profile to rehearse."""
     out: Path = Path("rehearsal")
     """Folder for the random weights, the runs and the table."""
     methods: tuple[str, ...] = ROWS
-    """Rows."""
+    """Rows to rehearse."""
     keep: bool = False
     """Keep the random weights (many GB) for another rehearsal."""
 
@@ -48,122 +54,127 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig rehearse`; 1 if a sample failed."""
     options = parse(Options, argv, "rehearse", __doc__)
-    from tcig.models.devices import DEVICE
-    from tcig.models.fetch import VARIABLE
-    from tcig.profiles import load_profile
-
-    profile = load_profile(options.profile)
-    weights = (options.out / "weights").resolve()
-    changes = {VARIABLE: str(weights)}
-    if profile.compute.device.type == "cpu":
-        changes[DEVICE] = "cpu"  # a rehearsal may run where the profile itself would not
-    marker = weights / MARKER
-    if weights.exists() and any(weights.iterdir()) and not marker.exists():
-        raise InputError(f"{weights} was not made by a rehearsal; choose another --out.")
-    weights.mkdir(parents=True, exist_ok=True)
-    marker.touch()
-    try:
-        with mock.patch.dict(os.environ, changes):
-            return _rehearse(options, profile, weights)
-    finally:
-        if not options.keep:
-            shutil.rmtree(weights)
-
-
-def _rehearse(options: Options, profile, weights: Path) -> int:
-    """Makes the weights, runs and scores the rows, and prints the table."""
     from tcig.data.emoji import FOLDER
-    from tcig.run.experiment import run_experiment
+    from tcig.data.files import write_whole
+    from tcig.profiles import load_profile
+    from tcig.run.experiment import find_manifest, run_experiment
+    from tcig.run.spec import choose_rows
 
-    started = time.perf_counter()
-    _make(profile, options.methods, weights)
-    made = time.perf_counter()
-    runs = options.out / "runs"
-    manifest = _manifest(options.out)
-    outcome = run_experiment(
-        options.methods,
-        options.profile,
-        manifest,
-        coco=FOLDER,
-        settings=[change for row in options.methods for change in _few(row, profile)],
-        limit=LAYOUTS,
-        out=runs,
+    profile, runs = load_profile(options.profile), options.out / "runs"
+    with _random_weights_folder(profile, options) as weights:
+        rows = choose_rows(profile, options.methods)
+        started = time.perf_counter()
+        _write_weights(profile, rows, weights)
+        written = time.perf_counter()
+        manifest, _ = find_manifest(load_profile("mini"), None, None, options.out)
+        outcome = run_experiment(
+            options.methods,
+            options.profile,
+            manifest,
+            coco=FOLDER,
+            settings=[setting for row in rows for setting in _few_steps(row)],
+            limit=LAYOUTS,
+            out=runs,
+        )
+        finished = time.perf_counter()
+    report = "\n".join(
+        [
+            f"# Rehearsal of {options.profile}: random weights, {STEPS} steps",
+            "",
+            *_tables(runs, manifest, [row.row for row in rows]),
+            "The networks are random, so these IoUs mean nothing. They show that scoring runs.",
+            f"The weights took {written - started:.0f} s, the runs and scores "
+            f"{finished - written:.0f} s.",
+            "",
+        ]
     )
-    finished = time.perf_counter()
-    _report(runs, manifest, options, [made - started, finished - made])
+    write_whole(options.out / "rehearsal.md", report)
+    print(report, end="")
     return 1 if outcome.failed else 0
 
 
-def _make(profile, rows: tuple[str, ...], weights: Path) -> None:
-    """Random weights of all that the rows and judges need, where fetched ones would be."""
+@contextmanager
+def _random_weights_folder(profile: "Profile", options: Options) -> Iterator[Path]:
+    """Makes a folder take the place of TCIG_WEIGHTS, and removes it at the end.
+
+    Raises:
+        InputError: the folder has files that no rehearsal made.
+    """
+    from tcig.models.devices import DEVICE
+    from tcig.models.fetch import VARIABLE
+
+    folder = (options.out / "weights").resolve()
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
+        raise InputError(f"{folder} was not made by a rehearsal; choose another --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).touch()
+    before = dict(os.environ)
+    os.environ[VARIABLE] = str(folder)
+    if profile.compute.device.type == "cpu":
+        os.environ[DEVICE] = "cpu"  # a rehearsal may run where the profile itself would not
+    try:
+        yield folder
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        if not options.keep:
+            shutil.rmtree(folder)
+
+
+def _write_weights(profile: "Profile", rows: Sequence["Chosen"], folder: Path) -> None:
+    """Writes random weights of all networks of the rows and judges, unless they are there."""
     from tcig.models.catalogue import entry_of
     from tcig.models.fetch import adopt, place_of, present
-    from tcig.models.stand_ins import same_architecture, write_stand_in
+    from tcig.models.random_weights import same_architecture, write_random_weights
     from tcig.run.needs import needs
-    from tcig.run.spec import choose_rows
 
-    names = [
-        name
-        for name in needs(profile, choose_rows(profile, rows), quality=False)
-        if not present(name)
-    ]
-    need = sum(entry_of(name).size or 0 for name in names) + SPARE
-    free = shutil.disk_usage(weights).free
+    names = [name for name in needs(profile, rows, quality=False) if not present(name)]
+    size = sum(entry_of(name).size or 0 for name in names) + SPARE
+    free = shutil.disk_usage(folder).free
     print(
-        f"{len(names)} models of random weights, {need / 1e9:.1f} GB, in {weights} "
+        f"{len(names)} models of random weights, {size / 1e9:.1f} GB, in {folder} "
         f"({free / 1e9:.0f} GB free)",
         file=sys.stderr,
     )
-    if need > free:
-        raise InputError(f"{weights} has {free / 1e9:.1f} GB free, {need / 1e9:.1f} are needed.")
+    if size > free:
+        raise InputError(f"{folder} has {free / 1e9:.1f} GB free, {size / 1e9:.1f} are needed.")
     for name in names:
-        folder = place_of(name)
-        shutil.rmtree(folder, ignore_errors=True)
-        twin = next((other for other in same_architecture(name) if present(other)), None)
-        print(f"{name}{f' as {twin}' if twin else ''}", file=sys.stderr)
-        if twin:
-            shutil.copytree(place_of(twin), folder, copy_function=os.link)
+        target = place_of(name)
+        shutil.rmtree(target, ignore_errors=True)
+        same = next((other for other in same_architecture(name) if present(other)), None)
+        print(f"{name}{f' as {same}' if same else ''}", file=sys.stderr)
+        if same:
+            shutil.copytree(place_of(same), target, copy_function=os.link)
         else:
-            write_stand_in(name, folder)
+            write_random_weights(name, target)
         adopt(name, "random")
 
 
-def _manifest(out: Path) -> Path:
-    from tcig.data.build import build_layouts
-    from tcig.data.emoji import FOLDER
-    from tcig.data.filters import Filter
-    from tcig.data.layout import write_manifest
-
-    path = out / "layouts.jsonl"
-    write_manifest(path, *build_layouts(FOLDER, Filter()))
-    return path
-
-
-def _few(row: str, profile) -> list[str]:
-    """Settings by which a row takes few steps, of those options that it has."""
-    from tcig.run.spec import choose
-
-    options = choose(row, profile).options
-    settings = {"steps": STEPS} if hasattr(options, "steps") else {}
-    if hasattr(options, "first"):
-        steps = math.ceil(STEPS / options.second.strength)
+def _few_steps(row: "Chosen") -> list[str]:
+    """Returns settings by which a row takes few steps, as ROW.OPTION=VALUE."""
+    settings = {}
+    if hasattr(row.options, "first"):
+        steps = math.ceil(STEPS / row.options.second.strength)
         settings = {"first.iterations": STEPS, "second.steps": steps}
-    return [f"{row}.{option}={value}" for option, value in settings.items()]
+    elif hasattr(row.options, "steps"):
+        settings = {"steps": STEPS}
+    return [f"{row.row}.{option}={value}" for option, value in settings.items()]
 
 
-def _report(runs: Path, manifest: Path, options: Options, seconds: list[float]) -> None:
+def _tables(runs: Path, manifest: Path, rows: Sequence[str]) -> list[str]:
+    """Returns the lines of two tables: the samples' time and memory, and the rows' IoU."""
     from tabulate import tabulate
 
-    from tcig.data.files import write_whole
-    from tcig.eval.images import read_run, run_rows
+    from tcig.data.runs import read_run, run_rows
     from tcig.eval.table import measured
     from tcig.run.folders import find_runs
 
-    found = find_runs(runs, manifest)
+    folders = find_runs(runs, manifest)
+    rows = [row for row in rows if row in folders]
     lines = []
-    for row in options.methods:
-        spec = read_run(found[row]).spec
-        for record in run_rows(found[row]):
+    for row in rows:
+        spec = read_run(folders[row]).spec
+        for record in run_rows(folders[row]):
             peak = record["peak_device_mib"]
             lines.append(
                 {
@@ -177,20 +188,7 @@ def _report(runs: Path, manifest: Path, options: Options, seconds: list[float]) 
                     "error": record["error"] or "",
                 }
             )
-    frame = measured([found[row] for row in options.methods], "none")
+    frame = measured([folders[row] for row in rows], "none")
     scored = frame[frame["ignore"] == "none"][["row", "judge", "n", "iou_image"]]
-    table = "\n".join(
-        [
-            f"# Rehearsal of {options.profile}: random weights, {STEPS} steps",
-            "",
-            tabulate(lines, headers="keys", tablefmt="github"),
-            "",
-            tabulate(scored, headers="keys", tablefmt="github", showindex=False, floatfmt=".3f"),
-            "",
-            "The networks are random, so these IoUs mean nothing. They show that scoring runs.",
-            f"The weights took {seconds[0]:.0f} s, the runs and scores {seconds[1]:.0f} s.",
-            "",
-        ]
-    )
-    write_whole(options.out / "rehearsal.md", table)
-    print(table, end="")
+    iou = tabulate(scored, headers="keys", tablefmt="github", showindex=False, floatfmt=".3f")
+    return [tabulate(lines, headers="keys", tablefmt="github"), "", iou, ""]

@@ -9,9 +9,9 @@
     tcig run --methods si bld tcig --engine ray --address 10.0.0.1:6379
     tcig run --methods si bld tcig --shard 2/8             # 8 such jobs, then once without --shard
 
-Each method's images lie in OUT/METHOD-HASH; a stopped run goes on where it was. Without --layouts
-the profile's embedded data set is used, and its manifest written to OUT. `tcig check` says
-what keeps a method of your own from being compared.
+Each method's images are in OUT/METHOD-HASH; a stopped run resumes. Without --layouts the profile's
+embedded data set is used, and its manifest written to OUT. `tcig check` says what keeps a method of
+your own from being compared.
 """
 
 from dataclasses import dataclass
@@ -37,14 +37,14 @@ class Options:
     samples: int = 1
     """Images per layout, each with its own seed."""
     limit: int | None = None
-    """The first N layouts in the order of a hash of their ids."""
+    """Number of layouts, the first in the order of a hash of their ids."""
     out: Path = Path("runs")
-    """Where the runs' folders are."""
+    """Folder of the runs."""
     judge: tuple[str, ...] = ()
-    """Who scores: judges by name, or path/to/file.py:Class (default: the profile's)."""
+    """Judges that score, by name, or path/to/file.py:Class (default: the profile's)."""
     masks: str = "true"
-    """As the methods see them: true, eroded, dilated, shifted, polygon or scribble, maybe with an
-    amount, as dilated:0.1. They are scored against the true ones."""
+    """Masks that methods see: true, eroded, dilated, shifted, polygon or scribble, maybe with
+    an amount, as dilated:0.1. They are scored against the true ones."""
     set: tuple[str, ...] = ()
     """Options of rows, as ROW.OPTION=VALUE: si.guidance=5 tcig.first.iterations=50."""
     no_score: bool = False
@@ -55,13 +55,13 @@ class Options:
     """Generate part I/N, counted from 1, beside others that write to the same folders; the same
     command without it puts the parts together, generates what they lack, and scores."""
     engine: Literal["serial", "ray"] = "serial"
-    """Who draws and judges: this process, or workers of Ray (pip install 'tcig[ray]')."""
+    """Who generates and judges: this process, or Ray's workers (pip install 'tcig[ray]')."""
     workers: int | None = None
-    """Of Ray (default: as many as there are GPUs, or else cores for their threads)."""
+    """Number of Ray workers (default: one per GPU, else one per `threads` CPU cores)."""
     threads: int = 1
-    """Cores of each of Ray's workers, where it has no GPU."""
+    """CPU cores of each Ray worker, where it has no GPU."""
     address: str | None = None
-    """Of a running Ray cluster, as 10.0.0.1:6379, or auto (default: this machine alone)."""
+    """Address of a running Ray cluster, as 10.0.0.1:6379, or auto (default: this machine alone)."""
 
     def __post_init__(self):
         if not self.methods:
@@ -83,8 +83,8 @@ def main(argv: list[str]) -> int:
     options = parse(Options, argv, "run", __doc__)
     from tcig.data.files import Shard
     from tcig.profiles import load_profile
-    from tcig.run.experiment import Serial, check_methods, run_experiment
-    from tcig.run.spread import Workers
+    from tcig.run.executors import Serial, Workers
+    from tcig.run.experiment import check_methods, run_experiment
 
     if options.engine == "ray":
         executor = Workers(options.workers, options.threads, options.address)

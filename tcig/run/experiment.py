@@ -1,6 +1,5 @@
-"""An experiment: rows generated on the layouts of a manifest, then scored."""
+"""Runs an experiment: rows are generated on the layouts of a manifest, then scored."""
 
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -11,31 +10,27 @@ from tcig.data.files import Shard, sha256
 from tcig.data.filters import Filter
 from tcig.data.layout import Layout, hash_order, read_manifest, write_manifest
 from tcig.data.perturb import TRUE, imperfect
-from tcig.eval.images import Sizes
-from tcig.eval.judges import check_judges, load_judge
-from tcig.eval.score import score_images
+from tcig.data.runs import RunSpec
+from tcig.eval.judges import check_judges
 from tcig.methods.base import Method
 from tcig.methods.registry import find_row
-from tcig.models.kept import release
-from tcig.models.plugins import PluginError
 from tcig.models.weights import locate
 from tcig.profiles import Profile, load_profile
-from tcig.run.generate import generate
-from tcig.run.spec import Chosen, RunSpec, check_captions, choose_rows, set_up
+from tcig.run.spec import Chosen, check_captions, choose_rows, set_up
 from tcig.run.store import RunStore
 
 
 class Data(NamedTuple):
-    """Layouts, and the photographs beside them."""
+    """Layouts and the photographs that belong to them."""
 
     manifest: str
-    """Its SHA-256."""
+    """SHA-256 of the manifest."""
     coco: Path | None
     """Folder of the photographs."""
     layouts: Sequence[Layout]
-    """Of the manifest."""
+    """All layouts of the manifest, but the excluded ones."""
     drawn: Sequence[Layout]
-    """Those to generate, with their masks as the methods see them."""
+    """The layouts to generate, with their masks as the methods see them."""
     path: Path
     """The manifest's file."""
 
@@ -45,9 +40,9 @@ class Experiment(NamedTuple):
 
     profile: Profile
     methods: Sequence[str]
-    """As they were named."""
+    """Rows by name, or path/to/file.py:Class."""
     settings: Sequence[str]
-    """ROW.OPTION=VALUE."""
+    """Options of rows, as ROW.OPTION=VALUE."""
     rows: Sequence[Chosen]
     data: Data
     samples: int
@@ -56,18 +51,28 @@ class Experiment(NamedTuple):
     judges: Sequence[str]
     out: Path
 
+    def set_up(self, row: Chosen) -> tuple[RunSpec, Method]:
+        """Returns the specification of a row's run, and its method, ready to generate."""
+        return set_up(row, self.profile, self.data.coco, self.data.manifest, self.masks)
+
+    def open_store(self, spec: RunSpec, shard: Shard | None = None) -> RunStore:
+        """Returns the store of a row's run, or of a shard of it."""
+        asked = {"limit": self.limit, "samples": self.samples}
+        settings = self.profile.model_dump(mode="json")
+        return RunStore(self.out, spec, asked, settings, shard, self.data.path)
+
 
 class Outcome(NamedTuple):
-    """What an experiment leaves."""
+    """Result of an experiment."""
 
     folders: list[Path]
-    """Of the runs that hold an image, in the order of the rows."""
+    """Runs that hold an image, in the order of the rows."""
     failed: int
-    """Samples, and rows that could not be set up."""
+    """Number of failed samples, and of rows that could not be set up."""
 
 
 class Executor(Protocol):
-    """Where an experiment is generated and scored."""
+    """Where an experiment is generated and scored: see `tcig.run.executors`."""
 
     def check(self, profile: Profile) -> None:
         """Refuses a profile that cannot be run there, before anything else is done."""
@@ -85,73 +90,76 @@ def run_experiment(
     settings: Sequence[str] = (),
     samples: int = 1,
     limit: int | None = None,
+    exclude: Collection[str] = (),
     masks: str = TRUE,
     judges: Sequence[str] | None = None,
     out: Path = Path("runs"),
     executor: Executor | None = None,
 ) -> Outcome:
-    """Generates rows on layouts and scores them; what is there is not done again.
+    """Generates rows on layouts and scores them; finished samples are kept.
 
     Args:
         methods: rows by name, or path/to/file.py:Class.
-        profile: its name, or a TOML file.
-        layouts: the manifest; None: of the data that the profile embeds.
+        profile: the name of a profile, or a TOML file.
+        layouts: the manifest; None: the layouts of the profile's embedded data.
         coco: folder of the photographs, for the row `real`.
         settings: options of rows, as ROW.OPTION=VALUE.
-        samples: images of each layout, each with its own seed.
-        limit: the first so many layouts in the order of a hash of their ids; None: all.
-        masks: as the methods see them, see `tcig.data.perturb`.
-        judges: by name, or path/to/file.py:Class; None: the profile's; empty: nobody.
-        out: the runs' folders are made in it.
-        executor: None: this process, see `Serial`.
+        samples: images per layout, each with its own seed.
+        limit: number of layouts, the first in the order of a hash of their ids; None: all.
+        exclude: ids of layouts to leave out.
+        masks: masks as the methods see them, see `tcig.data.perturb`.
+        judges: judges by name, or path/to/file.py:Class; None: the profile's; empty: no scoring.
+        out: folder in which the runs' folders are made.
+        executor: `Workers`, or a shard of `Serial`; None: this process.
 
     Raises:
         InputError: an argument does not fit, or weights or photographs are missing; nothing was
             generated.
     """
+    from tcig.run.executors import Serial
+
     out, executor = Path(out), executor or Serial()
-    settled = load_profile(profile)
-    executor.check(settled)
-    rows = check_methods(methods, settled, settings)
+    loaded = load_profile(profile)
+    executor.check(loaded)
+    methods = list(dict.fromkeys(methods))
+    rows = check_methods(methods, loaded, settings)
     out.mkdir(parents=True, exist_ok=True)
-    manifest, coco = manifest_of(settled, layouts, coco, out)
-    data = read_data(manifest, coco, limit)
+    manifest, coco = find_manifest(loaded, layouts, coco, out)
+    data = read_data(manifest, coco, limit, exclude)
     data = data._replace(drawn=imperfect(data.drawn, masks))
     check_rows(rows, data)
-    judges = settled.judges if judges is None else tuple(judges)
+    judges = loaded.judges if judges is None else tuple(judges)
     check_judges(judges)
-    named = tuple(dict.fromkeys(methods)), tuple(settings)
-    experiment = Experiment(settled, *named, rows, data, samples, limit, masks, judges, out)
-    return executor.run(experiment)
+    return executor.run(
+        Experiment(loaded, methods, settings, rows, data, samples, limit, masks, judges, out)
+    )
 
 
 def check_methods(
     methods: Sequence[str], profile: Profile, settings: Sequence[str]
 ) -> list[Chosen]:
-    """The rows of an experiment, each once.
+    """Returns the rows of an experiment with their options.
 
     Raises:
-        InputError: see `choose_rows`; two are one row by name.
+        InputError: see `choose_rows`; two methods have the same row name.
     """
-    methods = list(dict.fromkeys(methods))
     rows = [find_row(method)[0] for method in methods]
-    named = [method for method, row in zip(methods, rows, strict=True) if rows.count(row) > 1]
-    if named:
-        raise InputError(f"{' and '.join(named)} are one row by name: rename a class.")
+    same = [method for method, row in zip(methods, rows, strict=True) if rows.count(row) > 1]
+    if same:
+        raise InputError(f"{' and '.join(same)} are one row by name: rename a class.")
     return choose_rows(profile, methods, settings)
 
 
-def manifest_of(
+def find_manifest(
     profile: Profile, layouts: Path | None, coco: Path | None, out: Path
 ) -> tuple[Path, Path | None]:
-    """The manifest, and the COCO folder or None.
+    """Returns the manifest, and the COCO folder or None.
 
     Args:
-        profile: whose embedded data is used where no manifest is given; its manifest is then
-            written to `out`.
-        layouts: the manifest given.
-        coco: the COCO folder given.
-        out: a folder.
+        profile: its embedded data is used where no manifest is given.
+        layouts: the manifest, if one is given.
+        coco: the COCO folder, if one is given.
+        out: folder in which the manifest of embedded data is written.
 
     Raises:
         InputError: no manifest is given and the profile embeds no data.
@@ -169,103 +177,25 @@ def manifest_of(
 
 
 def read_data(
-    manifest: Path, coco: Path | None, limit: int | None, without: Collection[str] = ()
+    manifest: Path, coco: Path | None, limit: int | None, exclude: Collection[str] = ()
 ) -> Data:
-    """The layouts of a manifest but those with the ids `without`; the first `limit` are drawn.
+    """Reads the layouts of a manifest but the excluded ones; the first `limit` are generated.
 
     Raises:
-        InputError: it is no manifest.
+        InputError: it is not a manifest, or no layout is left.
     """
-    layouts = [each for each in read_manifest(manifest)[1] if each.id not in without]
+    layouts = [layout for layout in read_manifest(manifest)[1] if layout.id not in exclude]
+    if not layouts:
+        raise InputError(f"{manifest}: no layouts are left.")
     return Data(sha256(manifest), coco, layouts, hash_order(layouts)[:limit], manifest)
 
 
 def check_rows(rows: Sequence[Chosen], data: Data) -> None:
-    """Refuses what lacks before anything is generated.
+    """Refuses rows that cannot be generated.
 
     Raises:
-        InputError: a row needs captions that layouts lack, or weights that cannot be had.
+        InputError: a row needs captions that layouts lack, or weights that are not available.
     """
     check_captions(rows, data.drawn)
     for source in dict.fromkeys(source for row in rows for source in row.sources):
         locate(source)
-
-
-def generate_row(
-    made: tuple[RunSpec, Method],
-    profile: Profile,
-    data: Data,
-    out: Path,
-    samples: int,
-    limit: int | None,
-    shard: Shard | None = None,
-) -> tuple[RunStore, int]:
-    """Generates what a run lacks, in this process.
-
-    Args:
-        made: the row, see `set_up`.
-        profile: as said.
-        data: on which.
-        out: where the run's folder is.
-        samples: of each layout.
-        limit: of the layouts, as it was asked for.
-        shard: only its part.
-
-    Returns:
-        The run's store, closed, and how many samples failed.
-    """
-    spec, method = made
-    asked = {"limit": limit, "samples": samples}
-    settings = profile.model_dump(mode="json")
-    with RunStore(out, spec, asked, settings, shard, data.path) as store:
-        return store, generate(method, data.drawn, samples, profile.batch, store, shard)
-
-
-class Serial(NamedTuple):
-    """This process; one row's networks at a time are in memory."""
-
-    shard: Shard | None = None
-    """Generate only this part, and leave the scores to the call that puts the parts together."""
-
-    def check(self, profile: Profile) -> None:
-        """See `Executor`."""
-        profile.compute.check_named()
-        profile.compute.check_device()
-
-    def run(self, experiment: Experiment) -> Outcome:
-        """See `Executor`."""
-        profile, data, rows = experiment.profile, experiment.data, experiment.rows
-        asked = experiment.out, experiment.samples, experiment.limit, self.shard
-        ready = {row.row: _made(row, experiment) for row in rows if not row.sources}  # quick
-        folders, failed, before = [], 0, None
-        for row in rows:
-            if row.sources != before:
-                release()
-            before = row.sources
-            made = ready.pop(row.row) if row.row in ready else _made(row, experiment)
-            if made is None:
-                failed += 1
-                continue
-            store, lost = generate_row(made, profile, data, *asked)
-            failed += lost
-            folders += [store.folder] if store.done else []
-            del made
-        release()
-        sizes = Sizes(profile.size, profile.score_size)
-        for judge in map(load_judge, () if self.shard else experiment.judges):
-            for folder in folders:
-                score_images(folder, data.layouts, data.manifest, judge, sizes)
-        return Outcome(folders, failed)
-
-
-def _made(row: Chosen, experiment: Experiment) -> tuple[RunSpec, Method] | None:
-    """A row ready to generate; None of a method from outside that cannot be set up, which is said:
-    other rows do not suffer from it."""
-    profile, data = experiment.profile, experiment.data
-    try:
-        return set_up(row, profile, data.coco, data.manifest, experiment.masks)
-    except PluginError as error:
-        if row.code is None:
-            raise
-        print(f"tcig: error: {error}", file=sys.stderr)
-        return None

@@ -8,7 +8,7 @@ from tcig.data.errors import InputError
 from tcig.data.files import sha256
 from tcig.data.layout import Layout
 from tcig.data.pictures import open_picture
-from tcig.eval.images import read_run
+from tcig.data.runs import read_run
 
 
 def find_runs(folder: Path, manifest: Path) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from tcig.data.errors import InputError
 from tcig.data.files import Shard, sha256, write_whole
 from tcig.data.pictures import whole_png
 from tcig.data.records import RecordStore
-from tcig.data.runs import SAMPLE_RECORD, RunRecord, RunSpec, SampleRecord, read_run, run_rows
+from tcig.data.runs import SAMPLE_RECORD, RunRecord, RunSpec, SampleRecord, read_run
 
 
 class RunStore(RecordStore[RunRecord, SampleRecord]):
@@ -70,9 +70,3 @@ class RunStore(RecordStore[RunRecord, SampleRecord]):
         if png is None:  # a kill may have left the image of an earlier attempt without a record
             image.unlink(missing_ok=True)
         super().add(record, {} if png is None else {image: png})
-
-    def seconds(self) -> float:
-        """Returns the mean seconds an image took."""
-        rows = [row for row in run_rows(self.folder) if row["error"] is None]
-        seconds = [row["seconds"] for row in rows if row.get("seconds") is not None]
-        return sum(seconds) / max(len(seconds), 1)

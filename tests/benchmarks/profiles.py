@@ -24,7 +24,7 @@ from tqdm import tqdm
 from tcig.data.emoji import FOLDER
 from tcig.data.files import write_whole
 from tcig.profiles import load_profile
-from tcig.run.draw import generate_batch
+from tcig.run.batches import generate_batch
 from tcig.run.spec import prepare
 
 LAYOUTS, ROUNDS, SHOWN = 8, 3, 20

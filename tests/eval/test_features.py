@@ -14,7 +14,7 @@ from tcig.eval import features as module
 from tcig.eval.features import ClipEncoder, InceptionEncoder, load_features, photograph_features
 from tcig.models.clip import load_clip
 from tcig.models.inception import FILE
-from tcig.models.stand_ins import write_stand_in
+from tcig.models.random_weights import write_random_weights
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def images(layouts):
 def inception(tmp_path_factory):
     """Random weights, so large that features are about 1 as the real ones'."""
     folder = tmp_path_factory.mktemp("inception")
-    write_stand_in("inception_2015_12_05", folder)
+    write_random_weights("inception_2015_12_05", folder)
     state = torch.load(folder / FILE, weights_only=True)
     larger = {k: v * 6**0.5 if k.endswith("conv.weight") else v for k, v in state.items()}
     torch.save(larger, folder / FILE)

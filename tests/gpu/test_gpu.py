@@ -19,8 +19,7 @@ from tcig.models.devices import Compute, set_tf32
 from tcig.models.kept import release
 from tcig.profiles import load_profile
 from tcig.run import batches
-from tcig.run.batches import CudaMeter
-from tcig.run.draw import Painter
+from tcig.run.batches import BatchGenerator, BatchSizer, CudaMemory
 from tcig.run.spec import prepare
 
 pytestmark = pytest.mark.gpu
@@ -105,33 +104,33 @@ def test_a_sample_is_the_same_twice(layouts):
         )
 
 
-def test_the_meter_reads_torchs_allocator():
-    meter = CudaMeter()
+def test_the_memory_reads_torchs_allocator():
+    memory = CudaMemory()
     torch.cuda.empty_cache()
     kept = torch.empty(2**20, device="cuda")
-    meter.start()
-    free = meter.free()
+    memory.start()
+    free = memory.free()
     more = torch.empty(2**24, dtype=torch.uint8, device="cuda")
-    assert 2**24 <= meter.used() < 2**24 + 2**21
-    assert meter.peak() >= 2**24 + 4 * kept.numel()
-    assert meter.free() <= free - 2**24 + 2**21
+    assert 2**24 <= memory.used() < 2**24 + 2**21
+    assert memory.peak() >= 2**24 + 4 * kept.numel()
+    assert memory.free() <= free - 2**24 + 2**21
     del more
 
 
 def test_offloading_needs_less_memory(layouts):
-    meter, peaks = CudaMeter(), {}
+    memory, peaks = CudaMemory(), {}
     for offload in (False, True):
         release()
-        meter.start()
+        memory.start()
         drawn("text-only", layouts[:1], on="cuda", offload=offload)
-        peaks[offload] = meter.used()
+        peaks[offload] = memory.used()
     assert peaks[True] < peaks[False]
 
 
 def test_a_run_has_its_peak_and_device_in_every_row(tmp_path, monkeypatch):
     profile = tmp_path / "on-gpu.toml"
     profile.write_text('base = "smoke"\nbatch = 4\n[compute]\non = "cuda"\nprecision = "auto"\n')
-    monkeypatch.setattr(batches, "SHARE", 0.5)
+    monkeypatch.setattr(batches, "MEMORY_SHARE", 0.5)
     arguments = ["--profile", str(profile), "--limit", "6", "--out", str(tmp_path / "runs")]
     assert cli.main(["run", *arguments, "--methods", "text-only", "tcig"]) == 0
     for path in (tmp_path / "runs").glob("*/rows.jsonl"):
@@ -153,10 +152,10 @@ def test_a_batch_too_large_for_the_card_is_halved(tmp_path, layouts, monkeypatch
         return draw(asked, seeds)
 
     monkeypatch.setattr(method, "generate", greedy)
-    painter = Painter(method, 8)
-    painter._batches = held = batches.Batches(8, CudaMeter())
+    generator = BatchGenerator(method, 8)
+    generator.sizer = held = BatchSizer(8, CudaMemory())
     pairs = [(layout, sample) for layout in layouts for sample in range(4)]
     held.size = 8
-    found = list(painter.draw(pairs))
+    found = list(generator.generate(pairs))
     assert sizes == [8, 4, 2, 2, 4, 2, 2]
     assert all(png is not None for _, png in found)

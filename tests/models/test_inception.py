@@ -10,7 +10,7 @@ from tcig.data.errors import InputError
 from tcig.models.catalogue import catalogue
 from tcig.models.fetch import adopt, place_of
 from tcig.models.inception import FILE, Inception, load_inception
-from tcig.models.stand_ins import write_stand_in
+from tcig.models.random_weights import write_random_weights
 
 NAME = "inception_2015_12_05"
 
@@ -18,7 +18,7 @@ NAME = "inception_2015_12_05"
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inception")
-    write_stand_in(NAME, folder)
+    write_random_weights(NAME, folder)
     return folder
 
 

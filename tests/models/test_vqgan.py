@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from taming.modules.vqvae.quantize import VectorQuantizer
 
 from tcig.data.errors import InputError
-from tcig.models.architectures import F16_16384
 from tcig.models.fetch import fetch, read_lock
+from tcig.models.random_weights import architectures
 from tcig.models.vqgan import CALLBACK, VQGAN, load_vqgan
 
 SETTINGS = {
@@ -83,7 +83,8 @@ def test_quantisation_is_tamings_with_a_straight_gradient(model, images):
 def test_the_published_architecture_has_the_checkpoints_tensors():
     """Names and shapes as taming's own code builds them, without its Lightning module."""
     with torch.device("meta"):
-        state = VQGAN.taming(**F16_16384).state_dict()
+        config = architectures()["vqgan_imagenet_f16_16384"]["networks"]["model"]["config"]
+        state = VQGAN.taming(**config).state_dict()
     assert state["quantize.embedding.weight"].shape == (16384, 256)
     assert state["encoder.down.4.attn.1.q.weight"].shape == (512, 512, 1, 1)
     assert state["decoder.up.0.block.2.conv2.weight"].shape == (128, 128, 3, 3)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from toy import ToyRun
 
 from tcig.data.filters import Filter
 from tcig.data.layout import Counts, Header, Layout, Region, write_manifest
@@ -118,3 +119,17 @@ def read_rows():
 @pytest.fixture
 def read_images():
     return lambda folder: {path.name: path.read_bytes() for path in folder.glob("*.png")}
+
+
+@pytest.fixture
+def toy_run(tmp_path, manifest, profile):
+    return ToyRun(tmp_path, manifest, profile)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, manifest, profile):
+    """A run of the toy that nothing interrupted."""
+    run = ToyRun(tmp_path_factory.mktemp("unbroken"), manifest, profile)
+    assert run.main() == 0
+    assert len(run.calls()) == len(run.images()) == 60
+    return run

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tcig.data.errors import DeviceLostError
-from tcig.run import draw as loop
-from tcig.run.batches import Batches, out_of_memory
+from tcig.run import batches
+from tcig.run.batches import BatchSizer, is_out_of_memory
 from tcig.run.generate import generate
 
 MIB = 2**20
@@ -51,7 +51,8 @@ def run(open_store, noise, layouts, monkeypatch, read_rows):
             return draw(asked, seeds, callback)
 
         monkeypatch.setattr(noise, "generate", metered)
-        monkeypatch.setattr(loop, "meter_of", lambda _: meter)
+        sizer = BatchSizer(batch, meter)
+        monkeypatch.setattr(batches, "BatchSizer", lambda *_: sizer)
         with open_store() as store:
             assert generate(noise, layouts[:20], 1, batch, store) == 0
         rows = [json.loads(line) for line in (store.folder / "rows.jsonl").open()]
@@ -70,18 +71,18 @@ def test_the_first_sample_tells_how_many_fit(run):
     assert rows[1]["peak_device_mib"] == 9000
 
 
-def test_no_more_than_asked_for_and_no_less_than_one(run):
-    assert run(Meter(10**12, 1), batch=8)[0] == [1, 8, 8, 3]
-
-
-def test_a_card_on_which_one_just_fits(run):
-    assert run(Meter(1000 * MIB, 990 * MIB))[0] == [1] * 20
-
-
-def test_a_batch_that_does_not_fit_is_halved_for_good_and_nothing_is_lost(run, noise):
-    sizes, _ = run(Meter(10**12, 1), limit=5)
-    assert sizes == [1, 16, 8, 4, 4, 8, 4, 4, 3]
-    assert len(noise.drawn) == len(set(noise.drawn)) == 20
+@pytest.mark.parametrize(
+    ("meter", "changes", "expected"),
+    [
+        (Meter(10**12, 1), {"batch": 8}, [1, 8, 8, 3]),
+        (Meter(1000 * MIB, 990 * MIB), {}, [1] * 20),
+        (Meter(10**12, 1), {"limit": 5}, [1, 16, 8, 4, 4, 8, 4, 4, 3]),
+    ],
+    ids=["no-more-than-asked-for", "one-just-fits", "halved-for-good"],
+)
+def test_sizes_of_batches(run, noise, meter, changes, expected):
+    assert run(meter, **changes)[0] == expected
+    assert len(set(noise.drawn)) == 20
 
 
 def test_without_a_meter_too(run):
@@ -115,32 +116,28 @@ def test_a_sample_too_large_alone_is_a_failed_one(open_store, noise, layouts):
     ],
 )
 def test_what_counts_as_too_little_memory(error, expected):
-    assert out_of_memory(error) is expected
+    assert is_out_of_memory(error) is expected
 
 
 def test_the_processor_itself_says_so_in_these_words():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
-    assert out_of_memory(caught.value)
+    assert is_out_of_memory(caught.value)
 
 
-def test_a_batch_of_one_is_never_less():
-    batches = Batches(4, None)
-    assert [batches.halve(4), batches.halve(2), batches.halve(1)] == [2, 1, 1]
-
-
-def test_a_fixed_size_is_not_measured():
-    batches = Batches(4, Meter(10**12, 1), fixed=True)
-    batches.start()
-    assert (batches.size, batches.done(4), batches.size) == (4, 0, 4)
-    assert batches.halve(4) == 2, "memory that runs out halves it all the same"
+def test_a_fixed_size_is_not_measured_and_a_batch_of_one_is_never_less():
+    sizer = BatchSizer(4, Meter(10**12, 1), fixed=True)
+    sizer.start()
+    assert (sizer.size, sizer.finish(4), sizer.size) == (4, 0, 4)
+    assert [sizer.halve(4), sizer.halve(2), sizer.halve(1)] == [2, 1, 1]
 
 
 def test_the_largest_layout_is_measured(open_store, noise, layouts, monkeypatch):
     """Most regions, most memory: from the first layout alone later ones would not fit."""
     regions = layouts[0].regions
     larger = layouts[7].model_copy(update={"regions": (*regions, *regions)})
-    monkeypatch.setattr(loop, "meter_of", lambda _: Meter(10_000 * MIB, 1000 * MIB))
+    sizer = BatchSizer(4, Meter(10_000 * MIB, 1000 * MIB))
+    monkeypatch.setattr(batches, "BatchSizer", lambda *_: sizer)
     with open_store() as store:
         assert generate(noise, [*layouts[:7], larger], 1, 4, store) == 0
     assert noise.calls[0][0][0] == larger.id

@@ -3,6 +3,12 @@
 import errno
 import hashlib
 import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
 
 import pytest
 
@@ -17,42 +23,21 @@ def rows_of(folder):
     return [json.loads(line) for line in (folder / "rows.jsonl").read_bytes().splitlines()]
 
 
-TOY = """
-import json
-from pathlib import Path
-from PIL import Image
-from tcig.methods.base import Method
-
-class Toy(Method):
-    def generate(self, layouts, seeds, callback=None):
-        with open({log!r}, "a") as log:
-            for layout in layouts:
-                log.write(layout.id + "\\n")
-        if Path({bad!r}).exists() and any(layout.id == "7" for layout in layouts):
-            exec(Path({bad!r}).read_text())
-        return [Image.new("RGB", (16, 16), (seed % 256, 1, 2)) for seed in seeds]
-"""
-
-
 @pytest.fixture
-def toy(tmp_path, manifest, profile):
-    """`tcig run` of a method in a file that fails at layout 7 as `bad` says: status, log."""
-    bad, log, file = tmp_path / "bad", tmp_path / "log", tmp_path / "toy.py"
-    file.write_text(TOY.format(log=str(log), bad=str(bad)))
+def toy(toy_run):
+    """Runs the toy, which does `act` where layout 7 is in a call: status, layouts, folder."""
 
-    def run(*more, fail=""):
-        bad.write_text(fail)
-        log.write_text("")
-        out = tmp_path / "runs"
-        arguments = ["run", "--methods", f"{file}:Toy", "--layouts", manifest, "--out", out]
-        status = main([str(a) for a in [*arguments, "--profile", profile, "--no-score", *more]])
-        return status, log.read_text().split(), next(out.glob("Toy-*"))
+    def run(*more, act="pass"):
+        before = len(toy_run.calls())
+        toy_run.act(f"if '7' in ids: {act}")
+        status = toy_run.main("--samples", 1, *more)
+        return status, [layout for _, layout, _ in toy_run.calls()[before:]], toy_run.folder
 
     return run
 
 
 def test_exit_status_1_while_a_sample_fails_then_0(toy, capsys):
-    status, _, folder = toy(fail="raise RuntimeError('out of luck')")
+    status, _, folder = toy(act="raise RuntimeError('out of luck')")
     assert status == 1
     assert [row["layout"] for row in rows_of(folder) if row["error"]] == ["7"]
     assert len(rows_of(folder)) == 30
@@ -86,7 +71,7 @@ def test_limit_is_in_the_order_of_the_hash_whatever_the_manifest_s(toy, manifest
 
 
 def test_ctrl_c_at_the_command_is_status_130(toy, capsys):
-    assert toy(fail="raise KeyboardInterrupt")[0] == 130
+    assert toy(act="raise KeyboardInterrupt")[0] == 130
     assert capsys.readouterr().err == "tcig: stopped; the same command goes on from here\n"
     assert toy()[0] == 0
 
@@ -118,14 +103,15 @@ def test_two_methods_of_one_name_are_refused_before_anything_is_drawn(toy, tmp_p
 
 def test_an_error_of_a_method_names_its_line(toy, tmp_path, capsys):
     lines = (tmp_path / "toy.py").read_text().splitlines()
-    (number,) = (n for n, line in enumerate(lines, start=1) if "exec(" in line)
-    assert toy(fail="raise RuntimeError('no model')")[0] == 1
+    (number,) = (n for n, line in enumerate(lines, start=1) if "exec((" in line)
+    assert toy(act="raise RuntimeError('no model')")[0] == 1
     assert f"failed: RuntimeError: no model (line {number} of toy.py)" in capsys.readouterr().err
     decorated = "\n".join(lines).replace(
         "    def generate", "    @torch.no_grad()\n    def generate"
     )
+    shutil.rmtree(tmp_path / "runs")
     (tmp_path / "toy.py").write_text(f"import torch\n{decorated}")
-    assert toy(fail="raise RuntimeError('two\\nlines')")[0] == 1
+    assert toy(act="raise RuntimeError('two\\nlines')")[0] == 1
     assert (
         f"failed: RuntimeError: two lines (line {number + 2} of toy.py)" in capsys.readouterr().err
     )
@@ -145,3 +131,54 @@ def test_numbers_that_are_not_finite_are_failed_samples_and_never_images(row, se
     assert len(records) == 2
     assert all("infinite" in record["error"] for record in records)
     assert not list(folder.glob("*.png"))
+
+
+STUBBORN = """
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from PIL import Image
+from tcig.methods.base import Method
+
+class Stubborn(Method):
+    def generate(self, layouts, seeds, callback=None):
+        Path("started").touch()
+        while True:
+            try:
+                time.sleep(30)
+            except BaseException:
+                pass
+"""
+
+
+@pytest.mark.parametrize("row", ["stubborn.py:Stubborn", "tcig"])
+def test_an_interrupt_ends_a_command_even_where_it_is_swallowed(tmp_path, row):
+    """It takes 0.1 to 0.8 s; the bound here is for busy machines."""
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    command = [sys.executable, "-m", "tcig.cli", "run", "--methods", row, "--no-score"]
+    settings = ["--set", "tcig.first.iterations=100000"] if row == "tcig" else []
+    child = subprocess.Popen(
+        [*command, *settings],
+        cwd=tmp_path,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # some shells ignore it
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not any((tmp_path / name).exists() for name in ("started", "runs/.lock")):
+        if list(tmp_path.glob("runs/*/run.json")):
+            break
+        assert time.monotonic() < deadline
+        assert child.poll() is None, child.communicate()[1]
+        time.sleep(0.05)
+    time.sleep(0.5)
+    asked = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=30)
+    assert time.monotonic() - asked < 10
+    assert child.returncode == 130
+    assert said.splitlines()[-1] == "tcig: stopped; the same command goes on from here"
+    for path in tmp_path.glob("runs/*/rows.jsonl"):
+        assert [json.loads(line) for line in path.read_text().splitlines()] == []

