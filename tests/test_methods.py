@@ -135,10 +135,10 @@ def test_references_draw_a_layout_alike_whatever_stands_beside_it(name):
 @pytest.mark.parametrize(
     ("name", "match"),
     [
-        ("rael", r"no method 'rael' \(did you mean real\?\): there are real, paste, empty"),
+        ("rael", r"unknown method 'rael' \(did you mean real\?\); available: real, paste, empty"),
         ("sl", r"did you mean si\?"),
-        ("qqqq", "no method 'qqqq': there are real, paste, empty.*, or path/to/file.py:Class"),
-        ("", "no method ''"),
+        ("qqqq", "unknown method 'qqqq'; available: real, paste.*, or path/to/file.py:Class"),
+        ("", "unknown method ''"),
     ],
 )
 def test_unknown_names(name, match):

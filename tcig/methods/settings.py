@@ -96,7 +96,7 @@ def recorded(options: Any, name: str) -> dict[str, Any]:
 
 def _types(kind: type) -> dict[str, Any]:
     """The type of each field; of postponed annotations what they mean."""
-    hints = typing.get_type_hints(kind, include_extras=True)
+    hints = typing.get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 

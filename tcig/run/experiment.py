@@ -260,7 +260,7 @@ def _made(row: Chosen, experiment: Experiment) -> tuple[RunSpec, Method] | None:
     other rows do not suffer from it."""
     profile, data = experiment.profile, experiment.data
     try:
-        return set_up(row, profile, data.coco, data.manifest, experiment.masks)
+        return set_up(row, profile, data.coco, data.manifest, experiment.masks, experiment.out)
     except PluginError as error:
         if row.code is None:
             raise

@@ -34,6 +34,8 @@ class Recipe(NamedTuple):
     coco: Path | None
     manifest: str
     masks: str
+    out: Path
+    """Absolute; a worker that has it shares images of stage 1 there."""
 
 
 class _AtWork(NamedTuple):
@@ -55,7 +57,7 @@ def prepare(recipe: Recipe) -> RunSpec:
         if before and before.sources != chosen.sources:
             del before
             release()
-        arguments = recipe.profile, recipe.coco, recipe.manifest, recipe.masks
+        arguments = recipe.profile, recipe.coco, recipe.manifest, recipe.masks, recipe.out
         spec, method = set_up(chosen, *arguments)
         painter = Painter(method, recipe.profile.batch)
         _at_work = _AtWork(recipe, chosen.sources, spec, painter)
@@ -220,6 +222,7 @@ class Workers(NamedTuple):
         profile, data = experiment.profile, experiment.data
         gpus = {"cpu": False, "mps": False, "cuda": True, "gpu": True}
         shared = data.coco and data.coco.resolve(), data.manifest, experiment.masks
+        shared += (experiment.out.resolve(),)
         given = parse_settings(experiment.settings, [row.row for row in experiment.rows])
         recipes = [
             Recipe(row.row, _absolute(method), profile, given[row.row], *shared)

@@ -55,7 +55,7 @@ def measure(
         independent judge; `iou_guide` and `leakage` where a judge guides TCIG; `n`, `failed`,
         `seconds` an image, `run` (its folder's name).
     """
-    made = set_up(chosen, profile, data.coco, data.manifest, masks)
+    made = set_up(chosen, profile, data.coco, data.manifest, masks, out)
     seen = data._replace(drawn=imperfect(data.drawn, masks))
     store, failed = generate_row(made, profile, seen, out, samples, len(data.drawn))
     reached = {"iou_image": None, "iou_image_std": None, "n": 0}

@@ -17,7 +17,6 @@ from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.data.layout import Layout, hash_order
 from tcig.data.seeds import seed_of
-from tcig.methods.two_stage.method import _kept
 from tcig.models.kept import release
 from tcig.profiles import load_profile
 from tcig.run.generate import generate
@@ -61,7 +60,6 @@ def work(row: str, count: int, batch: int) -> dict[str, int]:
     total = {}
     for first in range(0, count, batch):
         part = layouts(count)[first : first + batch]
-        _kept.clear()
         done = products(lambda p=part: method.generate(p, [seed_of(each.id, 0) for each in p]))
         total = {kind: total.get(kind, 0) + number for kind, number in done.items()}
     return total
@@ -79,7 +77,6 @@ def test_run(benchmark, tmp_path, row, count, batch, profile):
     shares, own, number = [], [], iter(range(99))
 
     def run():
-        _kept.clear()
         out = tmp_path / str(next(number))
         out.mkdir()
         with RunStore(out, spec, {"limit": count, "samples": 1}, {}) as store, Inside() as inside:

@@ -16,7 +16,7 @@ import torch
 from benchmarks.gauge import Layers, least_seconds, median_seconds, products, rates
 
 from tcig.methods.guides import load_guide
-from tcig.models.clip import folded, load_clip
+from tcig.models.clip import fuse_clip, load_clip
 from tcig.models.devices import Compute, has_bf16
 from tcig.models.diffusion import load_diffusion
 from tcig.models.vqgan import load_vqgan
@@ -67,7 +67,7 @@ def passes(name, compute):
         codes = torch.randn(4, vqgan.codebook.shape[1], 16, 16)
         return both_ways(vqgan.decode, codes, compute), 4
     if name.startswith("CLIP"):
-        clip = folded(load_clip("mini:clip"))
+        clip = fuse_clip(load_clip("mini:clip"))
         return both_ways(clip.encode_images, torch.rand(32, 3, 64, 64), compute), 32
     return both_ways(load_guide("mini:guide").module, torch.rand(4, 3, 128, 128), compute), 4
 

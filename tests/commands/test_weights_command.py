@@ -66,7 +66,7 @@ def test_rows_of_a_profile_name_what_they_need(weights):
         (["--profile", "mini", "--methods", "gligen"], "gligen: weights is empty: name a model"),
         (
             ["--profile", "mini", "--methods", "gliggen"],
-            "no method 'gliggen' (did you mean",
+            "unknown method 'gliggen' (did you mean",
         ),
     ):
         status, _, error = weights("fetch", *arguments)

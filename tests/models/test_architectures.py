@@ -8,13 +8,13 @@ from tcig.data.errors import InputError
 from tcig.models.architectures import NETWORKS
 from tcig.models.catalogue import catalogue
 from tcig.models.clip import load_clip
-from tcig.models.control import load_steering
+from tcig.models.control import load_control
 from tcig.models.diffusion import load_diffusion
 from tcig.models.fetch import adopt
 from tcig.models.stand_ins import same_architecture, write_stand_in
 from tcig.models.store import place_of, present, read_lock
 from tcig.models.vqgan import load_vqgan
-from tcig.models.weights import locate
+from tcig.models.weights import identity_of, locate
 
 SIZES = {
     # Bytes of float32 files as last seen on their hubs; of a Stable Diffusion 2 checkpoint less the
@@ -94,7 +94,7 @@ def test_a_pipelines_stand_in_is_in_fp16_and_loads(narrow, name, channels):
     )
     model = load_diffusion(name)
     assert model.unet.config.in_channels == channels
-    assert model.identity.startswith(f"{name}@- ")
+    assert identity_of(name).startswith(f"{name}@- ")
     texts, _ = model.encode_prompts(["a cat on a mat", "a dog"])
     assert texts.shape == (2, 77, 32)
     assert model.tokenizer("a cat").input_ids == [49406, 320, 2368, 49407]  # CLIP's own
@@ -111,9 +111,8 @@ def test_the_stand_in_of_one_network_loads(narrow, name, kind, file):
     write_stand_in(name, place_of(name))
     adopt(name, "random")
     assert set(read_lock()[name].files) == {"config.json", f"diffusion_pytorch_{file}"}
-    steering = load_steering(name, kind)
-    assert steering.network.dtype is torch.float32
-    assert steering.identity.startswith(f"{name}@- ")
+    assert load_control(name, kind).dtype is torch.float32
+    assert identity_of(name).startswith(f"{name}@- ")
 
 
 def test_a_gligens_stand_in_has_gated_attention(narrow):

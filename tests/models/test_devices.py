@@ -15,7 +15,7 @@ from tcig.data.emoji import FOLDER
 from tcig.data.errors import InputError
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
-from tcig.methods import draws
+from tcig.methods import base
 from tcig.models import devices
 from tcig.models.devices import PLAIN, Compute, name_of, set_tf32
 from tcig.models.diffusion import load_diffusion
@@ -77,36 +77,22 @@ def test_stage_1_is_in_bfloat16_or_float32_never_float16():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.bfloat16
 
 
-def test_tf32_is_set_for_products_and_convolutions():
+def test_a_run_has_its_profiles_tf32():
+    profile = load_profile("smoke")
     try:
         for allowed, expected in [(True, "tf32"), (False, "ieee")]:
-            set_tf32(allowed)
+            compute = Compute(tf32=allowed)
+            prepare("paste", profile.model_copy(update={"compute": compute}), None, "0" * 64)
             assert torch.backends.cuda.matmul.fp32_precision == expected
             assert torch.backends.cudnn.conv.fp32_precision == expected
     finally:
         set_tf32(False)
 
 
-def test_a_run_has_its_profiles_tf32():
-    profile = load_profile("smoke")
-    allowed = profile.model_copy(update={"compute": Compute(tf32=True)})
-    try:
-        prepare("paste", allowed, None, "0" * 64)
-        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
-        prepare("paste", profile, None, "0" * 64)
-        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
-    finally:
-        set_tf32(False)
-
-
-def test_a_setting_that_does_not_belong_is_refused():
-    with pytest.raises(ValidationError):
-        Compute(on="tpu")
-    with pytest.raises(ValidationError):
-        Compute(half=True)
-
-
-def test_the_name_of_the_processor():
+def test_settings_that_do_not_belong_are_refused():
+    for settings in ({"on": "tpu"}, {"half": True}):
+        with pytest.raises(ValidationError):
+            Compute(**settings)
     assert name_of(Compute(on="cpu")).startswith("cpu ")
 
 
@@ -198,12 +184,12 @@ def test_a_gpu_older_than_this_torchs_kernels_is_refused(monkeypatch):
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
 def test_noise_for_another_device_is_its_samples_own(kind, monkeypatch):
     """Drawn there, from a generator that the sample's seeds: the same in any batch."""
-    monkeypatch.setattr(draws, "Generator", lambda device=None: torch.Generator())
+    monkeypatch.setattr(base, "Generator", lambda device=None: torch.Generator())
     device, shape = torch.device(kind), (2, 3, 5)
     with FakeGpu(kind):
-        together = draws.gaussian_on(device, draws.generators([1, 2, 3]), shape).cpu()
-        alone = draws.gaussian_on(device, draws.generators([2]), shape).cpu()
+        together = base.gaussian_on(device, base.generators([1, 2, 3]), shape).cpu()
+        alone = base.gaussian_on(device, base.generators([2]), shape).cpu()
     assert torch.equal(together[1], alone[0])
     assert not torch.equal(together[0], together[1])
-    here = draws.gaussian_on(torch.device("cpu"), draws.generators([1, 2, 3]), shape)
-    assert torch.equal(here, draws.gaussian(draws.generators([1, 2, 3]), shape))
+    here = base.gaussian_on(torch.device("cpu"), base.generators([1, 2, 3]), shape)
+    assert torch.equal(here, base.gaussian(base.generators([1, 2, 3]), shape))
