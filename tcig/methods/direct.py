@@ -5,7 +5,7 @@ its code (arpitbansal297/Universal-Guided-Diffusion 2ee331d, ddim_with_grad.py),
 (Eq. 1) and guides in place of its cross-entropy. TCIG's reviewers asked why it is not this.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,7 +17,7 @@ from tcig.methods.base import Progress, gaussian, generators
 from tcig.methods.guides import GuideOptions, prepare_guides, summed_loss
 from tcig.methods.sampling import SamplingMethod, SamplingOptions
 from tcig.models.devices import DEVICE
-from tcig.models.diffusion import Diffusion, to_images
+from tcig.models.diffusion import to_images
 from tcig.models.images import check_finite
 
 
@@ -63,10 +63,11 @@ class DirectGuidance(SamplingMethod):
         return cost._replace(unet=cost.unet * options.recurrence, iterations=iterations)
 
     def generate(self, layouts, seeds, callback=None):
-        """Generates all layouts at once."""
-        options, compute, rngs = self.options, self.context.compute, generators(seeds)
+        """Generates all layouts at once, by Algorithm 1 without backward guidance."""
+        options, compute, model = self.options, self.context.compute, self.model
+        rngs, schedule = generators(seeds), model.schedule(options.steps)
+        progress = Progress(callback, options.steps * options.recurrence)
         guides = prepare_guides(options, layouts, compute)
-        latents = self.start(rngs)
         predict = self.predictor([layout.caption for layout in layouts])
 
         def loss(images: Tensor) -> Tensor:
@@ -75,69 +76,28 @@ class DirectGuidance(SamplingMethod):
                 callback("guide", loss=losses.detach())
             return losses
 
-        def noises() -> Iterator[Tensor]:
-            while True:
-                yield gaussian(rngs, latents.shape[1:]).to(latents.device)
-
-        latents = sample(
-            self.model,
-            self.model.schedule(options.steps),
-            latents,
-            predict,
-            loss,
-            noises(),
-            options,
-            Progress(callback, options.steps * options.recurrence),
-        )
+        latents = self.start(rngs)
+        for t in schedule.timesteps:
+            alpha = schedule.alphas_cumprod[t].to(latents.device)
+            previous_alpha = _previous_alpha(schedule, t).to(latents.device)
+            for repetition in progress.over(range(options.recurrence)):
+                if repetition:  # from the step's result back to its timestep
+                    ratio = alpha / previous_alpha
+                    noise = gaussian(rngs, latents.shape[1:]).to(latents.device)
+                    latents = ratio.sqrt() * latents + (1 - ratio).sqrt() * noise
+                latents = latents.detach().requires_grad_()
+                with torch.enable_grad():
+                    output = predict(latents, t)
+                    clean = schedule.step(output, t, latents).pred_original_sample
+                    images = (model.decode(clean, clamped=False) + 1) / 2
+                    gradient = differentiate(loss, images, latents, f"timestep {int(t)}")
+                with torch.no_grad():
+                    shift = (1 - alpha).sqrt() * options.weight * gradient  # of the noise: Eq. 6
+                    if schedule.config.prediction_type == "v_prediction":
+                        shift = shift / alpha.sqrt()
+                    latents = schedule.step(output + shift, t, latents).prev_sample
         with torch.inference_mode():
-            return to_images(self.model.decode(latents))
-
-
-def sample(
-    model: Diffusion,
-    schedule: DDIMScheduler,
-    latents: Tensor,
-    predict: Callable[[Tensor, Tensor], Tensor],
-    loss: Callable[[Tensor], Tensor],
-    noises: Iterable[Tensor],
-    options: DirectOptions,
-    progress: Progress | None = None,
-) -> Tensor:
-    """DDIM under forward universal guidance (Algorithm 1 without backward guidance).
-
-    Args:
-        model: decodes the clean latents that a step predicts.
-        schedule: with its timesteps set.
-        latents: noise to start from, (N, C, h, w).
-        predict: latents and timestep -> the guided prediction of noise or v, differentiable.
-        loss: images (N, 3, H, W) around [0, 1] -> losses (N,).
-        noises: (N, C, h, w) each, one for each repetition of a step but its last.
-        options: `weight` and `recurrence`.
-        progress: is told of each repetition of a step.
-
-    Returns:
-        Clean latents, (N, C, h, w).
-    """
-    noises, progress = iter(noises), progress or Progress()
-    for timestep in schedule.timesteps:
-        alpha = schedule.alphas_cumprod[timestep].to(latents.device)
-        previous_alpha = _previous_alpha(schedule, timestep).to(latents.device)
-        for repetition in progress.over(range(options.recurrence)):
-            if repetition:
-                ratio = alpha / previous_alpha  # from the step's result back to its timestep
-                latents = ratio.sqrt() * latents + (1 - ratio).sqrt() * next(noises)
-            latents = latents.detach().requires_grad_()
-            with torch.enable_grad():
-                output = predict(latents, timestep)
-                clean = schedule.step(output, timestep, latents).pred_original_sample
-                images = (model.decode(clean, clamped=False) + 1) / 2
-                gradient = differentiate(loss, images, latents, f"timestep {int(timestep)}")
-            with torch.no_grad():
-                shift = (1 - alpha).sqrt() * options.weight * gradient  # of the noise: Eq. 6
-                if schedule.config.prediction_type == "v_prediction":
-                    shift = shift / alpha.sqrt()
-                latents = schedule.step(output + shift, timestep, latents).prev_sample
-    return latents.detach()
+            return to_images(model.decode(latents.detach()))
 
 
 def differentiate(

@@ -6,9 +6,8 @@ import torch
 
 from tcig.methods import direct as module
 from tcig.methods.base import Context, gaussian, generators
-from tcig.methods.direct import DirectGuidance, differentiate, sample
+from tcig.methods.direct import DirectGuidance, differentiate
 from tcig.methods.guides import prepare_guides, summed_loss
-from tcig.methods.sampling import TextOnly
 from tcig.models.devices import Compute
 from tcig.models.diffusion import to_images
 from tcig.models.kept import release
@@ -75,13 +74,6 @@ def test_it_is_universal_guidance(prediction, recurrence, sampler, layouts, monk
     assert np.abs(expected - plain).mean() > 3, "the guidance is seen"
 
 
-def test_without_weight_it_is_text_to_image(sampler, layouts):
-    chosen = [layouts[name] for name in NAMES]
-    found = direct(sampler, weight=0.0).generate(chosen, [5, 6, 7])
-    expected = sampler(TextOnly).generate(chosen, [5, 6, 7])
-    assert np.abs(pixels_of(found) - pixels_of(expected)).max() <= 1
-
-
 def test_the_loss_falls(sampler, layouts):
     chosen, last = [layouts[name] for name in NAMES], {}
     for weight in (0.0, 1600.0):
@@ -113,22 +105,6 @@ def test_what_cannot_be_is_refused(wrong):
         DirectGuidance.Options(**wrong)
 
 
-def test_nothing_is_left_to_collect(sampler, layouts):
-    """Each step's graph is gone before the next: memory does not grow with the steps."""
-    method = direct(sampler, weight=1.0)
-    latents = []
-    sample(
-        method.model,
-        method.model.schedule(3),
-        method.start(generators([1])),
-        lambda z, t: latents.append(z) or z * 0.1,
-        lambda images: images.square().mean((1, 2, 3)),
-        iter(()),
-        method.options,
-    )
-    assert [each.is_leaf for each in latents] == [True] * 3
-
-
 class EnoughError(Exception):
     """Ends a run after its first gradient."""
 
@@ -158,9 +134,9 @@ def first_gradient(layouts, monkeypatch):
     return draw
 
 
-@pytest.mark.parametrize("steps", [1, 2, 10])
+@pytest.mark.parametrize("steps", [1, 10])
 def test_the_gradient_survives_float16_at_the_size_of_the_paper(first_gradient, steps):
-    """At timesteps 1, 501 and 901: unscaled, most of a mean over so many pixels becomes zero."""
+    """At timesteps 1 and 901: unscaled, most of a mean over so many pixels becomes zero."""
     half, exact = (first_gradient(precision, steps) for precision in ("float16", "float32"))
     assert torch.cosine_similarity(half, exact, dim=0) >= 0.99
     assert half.norm() / exact.norm() == pytest.approx(1, abs=0.02)

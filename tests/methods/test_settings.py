@@ -35,44 +35,16 @@ class Outer:
     inner: Inner = field(default_factory=Inner)
 
 
-def test_without_layers_there_are_the_defaults():
-    assert build_options(Outer, "row") == build_options(Outer, "row", {}, {}) == Outer()
-
-
 def test_later_layers_have_rank_and_leave_the_rest():
     profile = {"steps": 1, "share": 0.1, "inner": {"rate": 2.0, "names": ["p"]}}
     preset = {"steps": 2, "inner.rate": 3.0}
     line = {"steps": "3"}
     found = build_options(Outer, "row", profile, preset, line)
     assert found == Outer(3, 0.1, inner=Inner(3.0, ("p",)))
-    assert build_options(Outer, "row", line, preset, profile) == Outer(
-        1, 0.1, inner=Inner(2.0, ("p",))
-    )
+    reverse = build_options(Outer, "row", line, preset, profile)
+    assert reverse == Outer(1, 0.1, inner=Inner(2.0, ("p",)))
     assert profile["inner"] == {"rate": 2.0, "names": ["p"]}
-
-
-@pytest.mark.parametrize(
-    "layer", [{"inner.rate": 2}, {"inner": {"rate": 2}}, {"inner": {"rate": "2"}}]
-)
-def test_nested_options_are_dotted_or_nested(layer):
-    assert build_options(Outer, "row", {"inner": {"names": ["q"]}}, layer) == Outer(
-        inner=Inner(2.0, ("q",))
-    )
-
-
-@pytest.mark.parametrize(
-    ("value", "names"),
-    [
-        ("a, b", ("a", "b")),
-        ("", ()),
-        (",a,", ("a",)),
-        (["a", "b,c"], ("a", "b,c")),
-        ((), ()),
-    ],
-)
-def test_a_text_is_split_where_a_tuple_is_meant(value, names):
-    assert build_options(Outer, "row", {"inner.names": value}).inner.names == names
-    assert build_options(Blended, "bld", {"negative": "a,b"}).negative == "a,b"
+    assert build_options(Outer, "row", {}, {}) == Outer()
 
 
 @pytest.mark.parametrize(
@@ -82,13 +54,20 @@ def test_a_text_is_split_where_a_tuple_is_meant(value, names):
         ({"share": "0.25"}, Outer(share=0.25)),
         ({"flag": "true"}, Outer(flag=True)),
         ({"flag": "0"}, Outer(flag=False)),
+        ({"inner.rate": 2}, Outer(inner=Inner(2.0))),
+        ({"inner": {"rate": "2"}}, Outer(inner=Inner(2.0))),
         ({"inner.marks": "b,a"}, Outer(inner=Inner(marks=("b", "a")))),
+        ({"inner.names": "a, b"}, Outer(inner=Inner(names=("a", "b")))),
+        ({"inner.names": ",a,"}, Outer(inner=Inner(names=("a",)))),
+        ({"inner.names": ""}, Outer(inner=Inner(names=()))),
+        ({"inner.names": ["a", "b,c"]}, Outer(inner=Inner(names=("a", "b,c")))),
     ],
 )
 def test_texts_become_what_the_field_is(layer, expected):
     found = build_options(Outer, "row", layer)
     assert found == expected
     assert type(found.steps) is int
+    assert build_options(Blended, "bld", {"negative": "a,b"}).negative == "a,b"
 
 
 @pytest.mark.parametrize(
@@ -145,37 +124,21 @@ def test_a_value_that_an_option_cannot_take(layer, parts, refused):
 
 
 @pytest.mark.parametrize(
-    ("value", "share"),
-    [("paper", 0.2), ("code", 0.4), ("off", 0.0), (0.3, 0.3), ("0.3", 0.3), (0, 0.0), ("1", 1.0)],
+    ("value", "share"), [("paper", 0.2), ("code", 0.4), ("off", 0.0), ("0.3", 0.3), (1, 1.0)]
 )
-def test_bootstrapping_is_a_name_or_a_share(value, share):
+def test_bootstrapping_is_a_name_or_a_share(value, share, refused):
     found = build_options(MultiDiffusion, "multidiffusion", {"bootstrapping": value})
     assert found.bootstrapping == share
-    assert type(found.bootstrapping) is float
-
-
-@pytest.mark.parametrize("value", ["x", 2, "-0.1", "nan", ""])
-def test_bootstrapping_is_nothing_else(value, refused):
-    with refused("multidiffusion: ", "is none of paper, code, off and no share from 0 to 1."):
-        build_options(MultiDiffusion, "multidiffusion", {"bootstrapping": value})
+    for wrong in ("x", 2, "-0.1", "nan", ""):
+        with refused("multidiffusion: ", "is none of paper, code, off and no share from 0 to 1."):
+            build_options(MultiDiffusion, "multidiffusion", {"bootstrapping": wrong})
 
 
 @pytest.mark.parametrize(
     ("kind", "layer", "message"),
     [
-        (
-            Blended,
-            {"candidates": "0"},
-            "row: candidates must be at least 1, and dilation at least 0.",
-        ),
         (Blended, {"candidates": 2}, "row: several candidates need a clip to rank them."),
         (TwoStage, {"second.strength": "2"}, "row: second: strength must be from 0 to 1, got 2.0."),
-        (TwoStage, {"first.guides": ""}, "row: first: guides is empty: name one or more."),
-        (
-            TwoStage,
-            {"first.clip_weight": 0, "first.guide_weight": 0},
-            "row: first: clip_weight and guide_weight are both 0: nothing is optimised.",
-        ),
     ],
 )
 def test_options_that_do_not_go_together(kind, layer, message, refused):

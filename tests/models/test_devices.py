@@ -27,40 +27,29 @@ MINI = "mini:stable-diffusion"
 HALF = Compute(on="cpu", precision="bfloat16")
 
 
+LAST, CONTIGUOUS = torch.channels_last, torch.contiguous_format
+
+
 @pytest.mark.parametrize(
-    ("on", "precision", "bf16", "dtype", "arithmetic"),
+    ("on", "precision", "bf16", "dtype", "auto"),
     [
-        ("cuda", "auto", True, torch.float16, "float16"),
-        ("mps", "auto", False, torch.float16, "float16"),
-        ("cpu", "auto", True, torch.bfloat16, "bfloat16"),
-        ("cpu", "auto", False, torch.float32, "float32"),
-        ("cuda", "bfloat16", False, torch.bfloat16, "bfloat16"),
-        ("cpu", "float32", True, torch.float32, "float32"),
+        ("cuda", "auto", True, torch.float16, LAST),
+        ("mps", "auto", False, torch.float16, LAST),
+        ("cpu", "auto", True, torch.bfloat16, CONTIGUOUS),
+        ("cpu", "auto", False, torch.float32, LAST),
+        ("cuda", "bfloat16", False, torch.bfloat16, LAST),
+        ("cpu", "float32", True, torch.float32, LAST),
     ],
 )
-def test_precision_by_device(on, precision, bf16, dtype, arithmetic, monkeypatch):
+def test_precision_and_memory_format_by_device(on, precision, bf16, dtype, auto, monkeypatch):
     monkeypatch.setattr(devices, "has_bf16", lambda: bf16)
-    compute = Compute(on=on, precision=precision)
-    assert compute.device.type == on
-    assert compute.dtype is dtype
-    assert compute.arithmetic == arithmetic
-    assert Compute(on=on, precision=precision, tf32=True).arithmetic == f"{arithmetic} tf32"
-
-
-@pytest.mark.parametrize(
-    ("on", "precision", "auto"),
-    [
-        ("cpu", "float32", torch.channels_last),
-        ("cpu", "bfloat16", torch.contiguous_format),
-        ("cuda", "bfloat16", torch.channels_last),
-        ("cuda", "float32", torch.channels_last),
-    ],
-)
-def test_memory_format(on, precision, auto):
-    formats = {"auto": auto, True: torch.channels_last, False: torch.contiguous_format}
-    for asked, expected in formats.items():
+    for asked, expected in {"auto": auto, True: LAST, False: CONTIGUOUS}.items():
         compute = Compute(on=on, precision=precision, channels_last=asked)
         assert compute.memory_format is expected
+    assert compute.device.type == on
+    assert compute.dtype is dtype
+    assert compute.arithmetic == str(dtype).removeprefix("torch.")
+    assert Compute(on=on, precision=precision, tf32=True).arithmetic == f"{compute.arithmetic} tf32"
 
 
 def test_auto_takes_the_gpu_that_there_is(monkeypatch):

@@ -235,14 +235,6 @@ def test_what_is_cut_off_a_prompt_is_said_once(fresh):
         fresh.encode_prompts([prompt, " ".join([word] * (length - 2))])  # this one just fits
 
 
-def test_noise_of_a_sample_depends_on_its_seed_alone():
-    together = gaussian(generators(SEEDS), (4, 2, 2))
-    for seed, noise in zip(SEEDS, together, strict=True):
-        assert torch.equal(noise, normal(4, 2, 2, seed=seed))
-    draws = generators(SEEDS[:1])
-    assert not torch.equal(gaussian(draws, (4,)), gaussian(draws, (4,)))
-
-
 def draw(source, **options):
     settings = {"weights": str(source), "steps": 4, "guidance": 3.0} | options
     method = TextOnly(Context(64), TextOnly.Options(**settings))

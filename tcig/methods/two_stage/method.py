@@ -17,7 +17,7 @@ from tcig.data.pictures import open_picture
 from tcig.methods.base import Cost, Method, Progress, generators
 from tcig.methods.guides import load_guide
 from tcig.methods.two_stage.stage1 import STARTS, Stage1, Stage1Options, open_start
-from tcig.methods.two_stage.stage2 import Stage2, Stage2Options, resized
+from tcig.methods.two_stage.stage2 import Stage2, Stage2Options, resize_images
 from tcig.models.clip import Clip, fuse_clip, load_clip
 from tcig.models.devices import DEVICE, Compute
 from tcig.models.images import to_pil
@@ -79,7 +79,7 @@ class TwoStage(Method):
             return self._stage2.text_to_image(captions, generators(seeds), progress)
         images = self.place(layouts, seeds, progress=progress)
         if self._stage2 is None:
-            return [resized(image, self.context.size) for image in images]
+            return resize_images(images, self.context.size)
         return self.refine(layouts, images, seeds, progress)
 
     def stage2_steps(self) -> int:

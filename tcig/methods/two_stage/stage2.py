@@ -109,7 +109,7 @@ class Stage2:
         if self.upscaler:
             inputs |= {"image": refined, "original_image": enlarged}
             refined = self._run(self.upscaler, generators, progress, **inputs)
-        return self._resized(refined)
+        return resize_images(refined, self.size)
 
     def text_to_image(
         self,
@@ -126,7 +126,7 @@ class Stage2:
             upscaler = IFSuperResolutionPipeline(**self.upscaler.components)
             upscaler.set_progress_bar_config(disable=True)
             images = self._run(upscaler, generators, progress, **texts, image=images)
-        return self._resized(images)
+        return resize_images(images, self.size)
 
     @torch.inference_mode()
     def _texts(self, prompts: Sequence[str]) -> dict:
@@ -161,14 +161,11 @@ class Stage2:
         images = torch.from_numpy(np.asarray(output.images)).movedim(-1, 1)
         return to_pil(images * 255)
 
-    def _resized(self, images: Sequence[Image.Image]) -> list[Image.Image]:
-        return [resized(image, self.size) for image in images]
 
-
-def resized(image: Image.Image, size: int) -> Image.Image:
-    """The image at `size` pixels a side (Lanczos)."""
-    square = (size, size)
-    return image if image.size == square else image.resize(square, Image.Resampling.LANCZOS)
+def resize_images(images: Sequence[Image.Image], size: int) -> list[Image.Image]:
+    """Resizes images to `size` pixels a side (Lanczos); those of that size stay as they are."""
+    square, lanczos = (size, size), Image.Resampling.LANCZOS
+    return [image if image.size == square else image.resize(square, lanczos) for image in images]
 
 
 def _arguments(pipeline) -> Collection[str]:

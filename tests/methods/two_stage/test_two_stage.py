@@ -12,6 +12,7 @@ from tcig.methods.two_stage.method import Options, TwoStage
 from tcig.methods.two_stage.stage1 import Stage1, Stage1Options
 from tcig.methods.two_stage.stage2 import Stage2Options
 from tcig.profiles import load_profile
+from tcig.run.experiment import run_experiment
 from tcig.run.spec import prepare
 
 FIRST = Stage1Options(
@@ -84,6 +85,14 @@ def test_rows_that_differ_only_in_stage_two_share_stage_one(layouts, optimisatio
     tcig("both", folder).generate(layouts, [1, 3])
     tcig("first", folder, rate=0.2).generate(layouts[:1], [1])
     assert optimisations[2:] == [["2"], ["1"]]
+
+
+def test_rows_of_a_run_share_stage_one(optimisations, tmp_path):
+    rows = ["tcig-stage1", "tcig", "tcig-no-clip"]
+    settings = [f"{row}.first.iterations=1" for row in rows]
+    run_experiment(rows, "smoke", settings=settings, limit=2, judges=(), out=tmp_path)
+    assert [len(layouts) for layouts in optimisations] == [2, 2], "without CLIP it is another"
+    assert len(list((tmp_path / "stage1-batch8").iterdir())) == 4
 
 
 @pytest.mark.parametrize("damage", ["cut", "size", "mode", "text", "folder"])
