@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from tcig.methods.base import Cost, Progress, Weights, gaussian, generators
-from tcig.methods.regions import Order, grid_masks, passes
+from tcig.methods.regions import Order, passes
 from tcig.methods.sampling import SamplingMethod, SamplingOptions, ddim, evaluations
 from tcig.models.clip import load_clip
 from tcig.models.diffusion import to_images
@@ -147,21 +147,17 @@ class Blended(SamplingMethod):
     def generate(self, layouts, seeds, callback=None):
         """Generates all layouts at once, pass by pass."""
         options, rngs = self.options, generators(seeds)
-        masks = [grid_masks(layout, self.side, options.coverage) for layout in layouts]
-        most = max(len(layout.regions) for layout in layouts)
-        progress = Progress(callback, options.steps + options.steps_of_pass * most)
+        regions = passes(layouts, options.order, self.side, options.coverage)
+        progress = Progress(callback, options.steps + options.steps_of_pass * len(regions))
         latents = self.text_to_image(rngs, [layout.caption for layout in layouts], progress)
-        for painted in passes(layouts, options.order):
-            rows = torch.tensor([n for n, _ in painted])
-            mask = torch.stack([masks[n][r] for n, r in painted]).to(self.model.device)
+        for rows, mask, prompts in regions:
             source = latents[rows]
             if options.handover == "pixels":
                 source = self.model.encode(self.model.decode(source))
-            prompts = [layouts[n].regions[r].prompt for n, r in painted]
-            own_rngs = [rngs[n] for n, _ in painted]
+            mask, own_rngs = mask.to(self.model.device), [rngs[row] for row in rows]
             latents[rows] = self._paint(own_rngs, source, mask, prompts, progress)
             if callback:
-                callback("pass", rows=rows.tolist(), latents=latents)
+                callback("pass", rows=rows, latents=latents)
         return to_images(self.model.decode(latents))
 
     def _paint(

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from tcig.methods.base import Cost, Progress, Weights, generators
-from tcig.methods.regions import Order, grid_masks, passes
+from tcig.methods.regions import Order, passes
 from tcig.methods.sampling import SamplingMethod, SamplingOptions, evaluations
 from tcig.models.diffusion import to_images
 
@@ -54,25 +54,22 @@ class Inpainting(SamplingMethod):
         """Generates all layouts at once, pass by pass."""
         options, model = self.options, self.model
         rngs = generators(seeds)
-        masks = [grid_masks(layout, self.side, options.coverage) for layout in layouts]
-        most = max(len(layout.regions) for layout in layouts)
-        progress = Progress(callback, options.steps * (1 + most))
+        regions = passes(layouts, options.order, self.side, options.coverage)
+        progress = Progress(callback, options.steps * (1 + len(regions)))
         blank = model.encode(torch.zeros(1, 3, self.context.size, self.context.size))
         everywhere = torch.ones(len(layouts), 1, self.side, self.side, device=model.device)
         extra = torch.cat([everywhere, blank.expand(len(layouts), -1, -1, -1)], 1)
         captions = [layout.caption for layout in layouts]
         latents = self.text_to_image(rngs, captions, progress, extra)
         images = None if options.handover == "latent" else model.decode(latents)
-        for painted in passes(layouts, options.order):
-            rows = torch.tensor([n for n, _ in painted])
-            mask = torch.stack([masks[n][r] for n, r in painted]).to(model.device)
-            prompts = [layouts[n].regions[r].prompt for n, r in painted]
+        for rows, mask, prompts in regions:
+            mask = mask.to(model.device)
             if images is None:
                 masked = latents[rows] * (1 - mask) + blank * mask
             else:
                 hole = F.interpolate(mask, scale_factor=model.factor)
                 masked = model.encode(images[rows] * (1 - hole))
-            own_rngs = [rngs[n] for n, _ in painted]
+            own_rngs = [rngs[row] for row in rows]
             extra = torch.cat([mask, masked], 1)
             latents[rows] = self.text_to_image(own_rngs, prompts, progress, extra)
             if images is not None:
@@ -81,5 +78,5 @@ class Inpainting(SamplingMethod):
                     decoded = decoded * hole + images[rows] * (1 - hole)
                 images[rows] = decoded
             if callback:
-                callback("pass", rows=rows.tolist(), latents=latents)
+                callback("pass", rows=rows, latents=latents)
         return to_images(model.decode(latents) if images is None else images)

@@ -145,21 +145,6 @@ def test_the_iou_is_that_of_the_evaluation(guide, truths):
         assert found[row].item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_guide_sees_the_image_at_its_own_size(box_layout):
-    seen = []
-
-    class Recorder(nn.Module):
-        def forward(self, images):
-            seen.append(images)
-            return torch.zeros(len(images), 21, 128, 128)
-
-    (guide,) = prepared([box_layout(64, cat=(0, 20, 0, 20))])
-    guide = guide._replace(network=Network(Recorder(), 128, "recorder"))
-    guide_loss(guide, torch.full((1, 3, 64, 64), 0.25), GuideOptions())
-    assert seen[0].shape == (1, 3, 128, 128)
-    assert seen[0].allclose(torch.tensor(0.25))
-
-
 STILL = Views(count=3, flip=False, rotation=0, scale=(1, 1), shift=0, noise=0)
 
 

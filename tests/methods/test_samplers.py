@@ -15,7 +15,7 @@ from tcig.methods.control import ControlNet, T2IAdapter
 from tcig.methods.gligen import Gligen
 from tcig.methods.inpainting import Inpainting
 from tcig.methods.multidiffusion import BACKDROPS, MultiDiffusion
-from tcig.methods.regions import grid_masks, passes
+from tcig.methods.regions import grid_masks, painting_order, passes
 from tcig.methods.sampling import TextOnly
 from tcig.models.clip import load_clip
 from tcig.models.diffusion import plan, to_images
@@ -235,7 +235,7 @@ def test_each_region_is_blended_into_what_the_last_left(handover, sampler, layou
     method, layout = sampler(Blended, handover=handover), layouts["10"]
     model = method.model
     (image,) = method.generate([layout], [5])
-    order = [painted[0][1] for painted in passes([layout], "large-first")]
+    order = painting_order(layout, "large-first")
     masks = grid_masks(layout, 16)
     for number, call in enumerate(blends):
         assert torch.equal(call["masks"][-1].cpu(), masks[[order[number]]])
@@ -261,14 +261,14 @@ def test_of_candidates_the_one_nearest_its_prompt_is_kept(sampler, layouts, blen
     method.generate(batch, list(BATCH.values()), watch)
     clip = load_clip("mini:clip")
     assert method.weights["clip"] == clip.identity
-    for call, chosen, painted in zip(blends, kept, passes(batch, "large-first"), strict=True):
+    regions = passes(batch, "large-first", 16)
+    for call, chosen, (_, masks, prompts) in zip(blends, kept, regions, strict=True):
         candidates = call["result"].unflatten(0, (-1, 2))
         images = method.model.decode(call["result"]).cpu().unflatten(0, (-1, 2))
-        for row, (number, region) in enumerate(painted):
-            hole = grid_masks(batch[number], 16)[region].repeat_interleave(4, 1)
-            vectors = clip.encode_images((images[row] + 1) / 2 * hole.repeat_interleave(4, 2))
-            text = clip.encode_texts([batch[number].regions[region].prompt])
-            picks.append((vectors @ text.T).argmax().item())
+        holes = masks.repeat_interleave(4, 2).repeat_interleave(4, 3)
+        for row, (hole, text) in enumerate(zip(holes, clip.encode_texts(prompts), strict=True)):
+            vectors = clip.encode_images((images[row] + 1) / 2 * hole)
+            picks.append((vectors @ text).argmax().item())
             assert torch.equal(chosen[row], candidates[row, picks[-1]])
     assert set(picks) == {0, 1}
     assert list(sampler(Blended, clip="mini:clip").weights) == ["diffusion"]
@@ -317,7 +317,7 @@ def test_inpainting_sees_the_last_pass_blanked_in_the_mask(handover, inpainted):
     method, layout, _, seen, passed = inpainted(handover, "10")
     model = method.model
     blank = model.encode(torch.zeros(1, 3, 64, 64))
-    order = [painted[0][1] for painted in passes([layout], "large-first")]
+    order = painting_order(layout, "large-first")
     masks = [torch.ones(1, 1, 16, 16), *(grid_masks(layout, 16)[[region]] for region in order)]
     for number, (mask, inputs) in enumerate(zip(masks, seen, strict=True)):
         mask = mask.to(model.device)

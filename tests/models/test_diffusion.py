@@ -11,7 +11,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -135,52 +135,6 @@ def test_guidance_is_that_of_the_unet_called_row_by_row(precise, case, calls_of)
         torch.testing.assert_close(rows, expected, rtol=0, atol=1e-9)
 
 
-@pytest.fixture(scope="module")
-def shifted(model):
-    """The model with an untrained VAE that has a shift."""
-    torch.manual_seed(0)
-    vae = AutoencoderKL(
-        down_block_types=["DownEncoderBlock2D"] * 2,
-        up_block_types=["UpDecoderBlock2D"] * 2,
-        block_out_channels=[8, 16],
-        norm_num_groups=4,
-        scaling_factor=1.5,
-        shift_factor=0.25,
-    )
-    parts = (model.unet, vae, model.text_encoder, model.tokenizer)
-    return Diffusion(*parts, schedule={})
-
-
-of_both = pytest.mark.parametrize(
-    ("kind", "scale", "shift"), [("model", 0.6184, 0), ("shifted", 1.5, 0.25)]
-)
-
-
-@of_both
-def test_latents_are_those_of_the_vae_scaled_and_shifted(kind, scale, shift, request):
-    model = request.getfixturevalue(kind)
-    images = normal(2, 3, 32, 32).clamp(-1, 1).to(model.device)
-    posterior = model.vae.encode(images).latent_dist
-    found = model.encode(images)
-    assert found.shape[2:] == (model.side(32),) * 2
-    torch.testing.assert_close(found, (posterior.mean - shift) * scale, rtol=1e-5, atol=1e-6)
-    noise = gaussian([*generators(SEEDS[:2])], found.shape[1:]).to(found)
-    expected = (posterior.mean + posterior.std * noise - shift) * scale
-    sampled = model.encode(images, generators(SEEDS[:2]))
-    torch.testing.assert_close(sampled, expected, rtol=1e-5, atol=1e-6)
-    assert not torch.allclose(sampled, found)
-
-
-@of_both
-def test_images_are_those_of_the_vae_clamped(kind, scale, shift, request):
-    model = request.getfixturevalue(kind)
-    latents = 4 * normal(2, 4, 8, 8).to(model.device)
-    plain = model.vae.decode(latents / scale + shift).sample
-    assert plain.abs().max() > 1
-    expected = plain.clamp(-1, 1)
-    torch.testing.assert_close(model.decode(latents), expected, rtol=1e-5, atol=1e-5)
-
-
 def test_pixels_are_rounded():
     grey = torch.tensor([-1, -1 + 0.9 / 127.5, 0.002, 1]).expand(2, 3, 1, 4)
     for image in to_images(grey):
@@ -188,16 +142,13 @@ def test_pixels_are_rounded():
         assert np.asarray(image)[0].tolist() == [[value] * 3 for value in (0, 1, 128, 255)]
 
 
-def test_the_side_of_latents_and_sizes_that_cannot_be_made(model, shifted):
+def test_the_side_of_latents_and_sizes_that_cannot_be_made(model):
     assert [model.side(size) for size in (16, 64, 96)] == [4, 16, 24]
     for size in (72, 65, 8, 0, -16):
         with pytest.raises(InputError) as caught:
             model.side(size)
         text = f"images of {size} px cannot be made by this model: give a multiple of 16."
         assert str(caught.value) == text
-    assert shifted.side(8) == 4
-    with pytest.raises(InputError, match="multiple of 8"):
-        shifted.side(12)
 
 
 def test_distinct_prompts_are_embedded_once_and_kept(fresh, calls_of):

@@ -68,19 +68,16 @@ class Stage1Options(CutoutOptions, GuideOptions):
         return {"clip": self.clip_weight != 0, "guides": self.guide_weight != 0}.get(option, True)
 
 
+@dataclass(frozen=True)
 class Stage1:
     """Generates images of layouts by optimisation, a batch at once."""
 
-    def __init__(
-        self,
-        options: Stage1Options,
-        vqgan: VQGAN,
-        clip: Clip | None,
-        side: int,
-        compute: Compute = PLAIN,
-    ):
-        self.options, self.vqgan, self.clip, self.side = options, vqgan, clip, side
-        self.compute = compute
+    options: Stage1Options
+    vqgan: VQGAN
+    clip: Clip | None
+    side: int
+    """Side of the images, pixels."""
+    compute: Compute = PLAIN
 
     def __call__(
         self,

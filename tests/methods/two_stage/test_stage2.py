@@ -7,22 +7,15 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKL,
     DDPMScheduler,
-    EulerDiscreteScheduler,
     IFPipeline,
     IFSuperResolutionPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from PIL import Image
 from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -53,12 +46,13 @@ def grey_levels(a, b):
     return np.abs(np.asarray(a).astype(int) - np.asarray(b).astype(int)).max()
 
 
-def test_it_is_the_stock_pipeline():
-    stage = Stage2(options(negative="a bus"), 64)
+@pytest.mark.parametrize("resample", ["lanczos", "nearest"])
+def test_it_is_the_stock_pipeline(resample):
+    stage = Stage2(options(negative="a bus", resample=resample), 64)
     image, prompt = noise(32), "a cat on a green field"
     settings = {"negative_prompt": "a bus", "num_inference_steps": 6, "guidance_scale": 5.0}
     (refined,) = stage.refine([image], [prompt], generators([7]))
-    enlarged = image.resize((64, 64), Image.Resampling.LANCZOS)
+    enlarged = image.resize((64, 64), Image.Resampling[resample.upper()])
     stock, (rng,) = StableDiffusionImg2ImgPipeline.from_pretrained(MINI), generators([7])
     expected = stock(prompt, image=enlarged, strength=0.5, generator=rng, **settings).images[0]
     assert grey_levels(refined, expected) <= 1
@@ -79,17 +73,6 @@ def test_an_image_gives_many_outputs_each_as_if_alone_and_the_same_again():
         stage.refine([image], ["two dogs and a bus on a green field"], generators([seed]))
         (again,) = stage.refine([image], ["a cat"], generators([seed]))
         assert grey_levels(alone, again) == 0
-
-
-@pytest.mark.parametrize("resample", ["nearest", "bicubic"])
-def test_the_enlargement_is_an_option(resample):
-    stage = Stage2(options(strength=0.34, steps=3, resample=resample), 64)
-    image = noise(16)
-    enlarged = image.resize((64, 64), Image.Resampling[resample.upper()])
-    found, expected = (
-        stage.refine([each], ["a cat"], generators([1]))[0] for each in (image, enlarged)
-    )
-    assert grey_levels(found, expected) == 0
 
 
 def test_a_blackened_image_is_a_failure(monkeypatch):
@@ -131,57 +114,6 @@ def test_options_that_cannot_be():
         options(strength=1.5)
     with pytest.raises(ValueError, match=r"strength 0\.1 of 6 steps is not one step"):
         options(strength=0.1)
-
-
-def small_sdxl(folder):
-    """A Stable Diffusion XL of random weights, 1/1000 of its size."""
-    torch.manual_seed(0)
-    tokenizer = CLIPTokenizer.from_pretrained(MINI, subfolder="tokenizer")
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=37,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=40,
-        projection_dim=32,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    unet = UNet2DConditionModel(
-        block_out_channels=(32, 64),
-        layers_per_block=1,
-        sample_size=32,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=(2, 4),
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=80,
-        cross_attention_dim=64,
-    )
-    StableDiffusionXLPipeline(
-        vae=AutoencoderKL.from_pretrained(MINI, subfolder="vae"),
-        text_encoder=CLIPTextModel(text),
-        text_encoder_2=CLIPTextModelWithProjection(text),
-        tokenizer=tokenizer,
-        tokenizer_2=tokenizer,
-        unet=unet,
-        scheduler=EulerDiscreteScheduler(),
-    ).save_pretrained(folder)
-
-
-def test_another_family_serves_unchanged(tmp_path):
-    small_sdxl(tmp_path)
-    stage = Stage2(options(pipeline=str(tmp_path), steps=4), 64)
-    assert type(stage.pipeline).__name__ == "StableDiffusionXLImg2ImgPipeline"
-    first = stage.refine([noise(32)], ["a cat"], generators([1]))
-    again = stage.refine([noise(32)], ["a cat"], generators([1]))
-    other = stage.refine([noise(32)], ["a cat"], generators([2]))
-    assert first[0].size == (64, 64)
-    assert grey_levels(first[0], again[0]) == 0
-    assert grey_levels(first[0], other[0]) > 0
 
 
 def test_it_may_work_at_a_size_of_its_own(monkeypatch):
