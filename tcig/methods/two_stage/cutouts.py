@@ -9,7 +9,7 @@ comes from the sample's own generator.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from tcig.methods.base import gaussian_on
 from tcig.methods.views import inverse_affine, warp
 
+Augmentation = Literal["affine", "perspective", "jitter", "erasing", "noise"]
 CHANCE = 0.7
 """Probability of each augmentation (l. 314-332)."""
 ROTATION, SHIFT, SHEAR = math.radians(15), 0.1, math.radians(5)
@@ -45,13 +46,7 @@ class CutoutOptions:
     """Cutouts of each image in each iteration."""
     style: Literal["pooled", "crops"] = "pooled"
     """Cutouts: the whole image pooled, or random crops."""
-    augmentations: tuple[Literal["affine", "perspective", "jitter", "erasing", "noise"], ...] = (
-        "affine",
-        "perspective",
-        "jitter",
-        "erasing",
-        "noise",
-    )
+    augmentations: tuple[Augmentation, ...] = get_args(Augmentation)
 
 
 class Augmentations(NamedTuple):
