@@ -45,8 +45,9 @@ def layouts():
     return hash_order(build_layouts(FOLDER, Filter())[1])[:2]
 
 
-ALIKE = ("multidiffusion-no-bootstrap", "tcig-no-clip", "tcig-no-guidance")
-"""Rows that run what others run."""
+ALIKE = ("multidiffusion-no-bootstrap", "tcig-no-clip", "tcig-no-guidance", "tcig-stage1")
+ALIKE += ("tcig-robust-stage1", "direct-guidance")
+"""Rows that run what other cases run."""
 CASES = [("cuda", row, {}) for row in ROWS if row not in ALIKE] + [("cuda", *each) for each in MORE]
 CASES += [("mps", row, {}) for row in ("si", "bld", "multidiffusion", "gligen")]
 
