@@ -68,12 +68,9 @@ class Gligen(SamplingMethod):
         """Generates all layouts at once."""
         options, progress = self.options, Progress(callback, self.options.steps)
         captions = [layout.caption for layout in layouts]
+        control, rngs = self.control(layouts), generators(seeds)
         latents = self.text_to_image(
-            generators(seeds),
-            captions,
-            progress,
-            control=self.control(layouts),
-            share=options.grounded,
+            rngs, captions, progress, control=control, share=options.grounded
         )
         return to_images(self.model.decode(latents))
 
