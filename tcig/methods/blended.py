@@ -156,8 +156,6 @@ class Blended(SamplingMethod):
                 source = self.model.encode(self.model.decode(source))
             mask, own_rngs = mask.to(self.model.device), [rngs[row] for row in rows]
             latents[rows] = self._paint(own_rngs, source, mask, prompts, progress)
-            if callback:
-                callback("pass", rows=rows, latents=latents)
         return to_images(self.model.decode(latents))
 
     def _paint(

@@ -71,10 +71,7 @@ class DirectGuidance(SamplingMethod):
         predict = self.predictor([layout.caption for layout in layouts])
 
         def loss(images: Tensor) -> Tensor:
-            losses, _ = summed_loss(guides, images, options, rngs, compute)
-            if callback:
-                callback("guide", loss=losses.detach())
-            return losses
+            return summed_loss(guides, images, options, rngs, compute)[0]
 
         latents = self.start(rngs)
         for t in schedule.timesteps:

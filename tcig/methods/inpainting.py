@@ -77,6 +77,4 @@ class Inpainting(SamplingMethod):
                 if options.handover == "pasted":
                     decoded = decoded * hole + images[rows] * (1 - hole)
                 images[rows] = decoded
-            if callback:
-                callback("pass", rows=rows, latents=latents)
         return to_images(model.decode(latents) if images is None else images)

@@ -14,7 +14,6 @@ from pydantic import TypeAdapter, ValidationError
 from tcig.data.errors import InputError, shown
 from tcig.models.plugins import PluginError
 
-
 SEVERAL = (tuple, list, set, frozenset)
 """Types whose values the command line separates by commas."""
 

@@ -255,10 +255,9 @@ def test_of_candidates_the_one_nearest_its_prompt_is_kept(sampler, layouts, blen
     method = sampler(Blended, candidates=2, clip="mini:clip")
     batch, kept, picks = [layouts[name] for name in BATCH], [], []
 
-    def watch(event, rows=(), latents=None, **_):
-        kept.extend([latents[rows].clone()] if event == "pass" else [])
-
-    method.generate(batch, list(BATCH.values()), watch)
+    paint = method._paint
+    method._paint = lambda *given: kept.append(paint(*given)) or kept[-1]
+    method.generate(batch, list(BATCH.values()))
     clip = load_clip("mini:clip")
     assert method.weights["clip"] == clip.identity
     regions = passes(batch, "large-first", 16)
