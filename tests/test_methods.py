@@ -10,8 +10,9 @@ from tcig.data.files import sha256
 from tcig.methods.base import Context, Method, NoOptions
 from tcig.methods.references import Empty, Paste, Real
 from tcig.methods.registry import find_row, load_method
+from tcig.models.weights import identity_of
 from tcig.profiles import load_profile
-from tcig.run.spec import prepare
+from tcig.run.spec import choose, prepare
 
 PHOTOGRAPH = "val2017/1.png"
 CAT, DOG, BACKGROUND = (64, 0, 0), (64, 0, 128), (0, 0, 0)
@@ -124,10 +125,10 @@ def test_references_draw_a_layout_alike_whatever_stands_beside_it(name, box_layo
 @pytest.mark.parametrize(
     ("name", "match"),
     [
-        ("rael", r"no method 'rael' \(did you mean real\?\): there are real, paste, empty"),
+        ("rael", r"unknown method 'rael' \(did you mean real\?\); available: real, paste, empty"),
         ("sl", r"did you mean si\?"),
-        ("qqqq", "no method 'qqqq': there are real, paste, empty.*, or path/to/file.py:Class"),
-        ("", "no method ''"),
+        ("qqqq", "unknown method 'qqqq'; available: real, paste.*, or path/to/file.py:Class"),
+        ("", "unknown method ''"),
     ],
 )
 def test_unknown_names(name, match):
@@ -158,6 +159,26 @@ def test_a_class_from_a_file(tmp_path):
     kind, _ = load_method(entry)
     assert issubclass(kind, Method)
     assert kind(Context(8), kind.Options()).options.steps == 1
+
+
+def test_a_marked_option_names_weights_once(tmp_path):
+    """For fetching and for the run's record, only where it is used."""
+    path = tmp_path / "mine.py"
+    marks = """from typing import Annotated
+from tcig.methods.base import Weights
+"""
+    options = """    steps: int = 1
+    models: Annotated[tuple[str, ...], Weights("model")] = ("mini:clip", "mini:vqgan")
+
+    def uses(self, option):
+        return self.steps > 0
+"""
+    path.write_text(marks + GOOD.replace("    steps: int = 1\n", options))
+    for steps, names in ((1, ("mini:clip", "mini:vqgan")), (0, ())):
+        settings = {"steps": steps}
+        assert choose(f"{path}:Mine", load_profile("mini"), settings).sources == names
+        spec, _ = prepare(f"{path}:Mine", load_profile("mini"), None, "0" * 64, settings)
+        assert spec.weights == {f"model {name}": identity_of(name) for name in names}
 
 
 def test_files_of_the_same_name_do_not_mix(tmp_path):

@@ -1,27 +1,82 @@
-"""What a method is."""
+"""The interface of methods: options, weights, costs, progress, random numbers."""
 
+import dataclasses
+import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
+import torch
 from PIL import Image
+from torch import Generator, Tensor
 
 from tcig.data.layout import Layout
 from tcig.models.devices import PLAIN, Compute
+from tcig.models.kept import kept
+from tcig.models.weights import identity_of
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Context:
-    """What every method is given: the canvas, the folder of the photographs if there is one, and
-    where its networks run."""
+    """What every method is given."""
 
     size: int
+    """Side of the images, pixels."""
     coco: Path | None = None
+    """Folder of the photographs."""
     compute: Compute = PLAIN
+    """Where the networks run."""
+    stage1: Path | None = None
+    """Folder of stage-1 images that rows share; None or without a parent folder: they are not
+    stored."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Marks an option that names weights: `weights: Annotated[str, Weights("diffusion")]`.
+
+    Fetching, costs and a run's record read the mark. An options class may have a method
+    `uses(option) -> bool`, which says whether it uses the weights that an option names.
+    """
+
+    part: str
+    """Key of the identity in a run's record; of a tuple each name follows it."""
+
+    def source(self, name: str) -> str | None:
+        """The name as `tcig.models.weights.locate` takes it; None if it does not."""
+        return name
+
+    def identity(self, name: str, compute: Compute) -> str:
+        """Identity of the weights."""
+        return _identity(name)
+
+
+_identity = kept(identity_of)
+
+
+def used_weights(options: Any) -> Iterator[tuple[str, str, Weights]]:
+    """The weights that options use, also those of options nested in them.
+
+    Yields:
+        Key in a run's record, name, and mark.
+    """
+    hints = typing.get_type_hints(type(options), include_extras=True)
+    uses = getattr(options, "uses", None)
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if callable(uses) and not uses(field.name):
+            continue
+        if dataclasses.is_dataclass(value):
+            yield from used_weights(value)
+        for mark in getattr(hints[field.name], "__metadata__", ()):
+            if isinstance(mark, Weights) and isinstance(value, str):
+                yield mark.part, value, mark
+            elif isinstance(mark, Weights):
+                yield from ((f"{mark.part} {name}", name, mark) for name in value)
 
 
 class Cost(NamedTuple):
@@ -31,8 +86,6 @@ class Cost(NamedTuple):
     """Evaluations of the UNet on one latent each."""
     iterations: int = 0
     """Steps on one image each in which a loss is differentiated: of stage 1, or guided ones."""
-    control: int = 0
-    """Evaluations of a ControlNet on one latent each."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +94,10 @@ class NoOptions:
 
 
 class Progress:
-    """Tells a method's callback what share of a call's steps is done.
+    """Tells a method's callback which share of the steps of a call is done.
 
     Args:
-        callback: of `Method.generate`; None: nobody is told.
+        callback: that of `Method.generate`, or None.
         total: steps of the call.
     """
 
@@ -52,20 +105,20 @@ class Progress:
         self._callback, self._total, self._done = callback, total, 0
 
     def step(self, count: int = 1) -> None:
-        """So many more steps are done."""
+        """Adds `count` finished steps."""
         self._done += count
         if self._callback:
             self._callback("progress", done=min(self._done / self._total, 1.0))
 
     def over(self, steps: Iterable[T]) -> Iterator[T]:
-        """The steps, each done when the next is asked for."""
-        for each in steps:
-            yield each
+        """Yields the steps; each is finished when the next is asked for."""
+        for step in steps:
+            yield step
             self.step()
 
 
 class Method(ABC):
-    """Draws layouts. A subclass names its `Options`, a frozen dataclass with defaults.
+    """Generates images of layouts. A subclass names its `Options`, a frozen dataclass of defaults.
 
     `version` changes when a change of code moves results: runs of another version are not reused.
     `reads_captions` says that it needs the layouts' captions.
@@ -81,17 +134,22 @@ class Method(ABC):
     @classmethod
     def sources(cls, options: Any) -> tuple[str, ...]:
         """The weights that it would load, as `tcig.models.weights.locate` takes them."""
-        return ()
+        sources = (mark.source(name) for _, name, mark in used_weights(options))
+        return tuple(source for source in sources if source is not None)
 
     @classmethod
     def cost(cls, options: Any, layouts: Sequence[Layout]) -> Cost:
-        """Of one sample of each layout."""
+        """Cost of one sample of each layout."""
         return Cost()
 
     @property
     def weights(self) -> dict[str, str]:
         """Identities of the method's weights by part: other weights make another run."""
-        return {}
+        identities: dict[str, str] = {}
+        for part, name, mark in used_weights(self.options):
+            identity = mark.identity(name, self.context.compute)
+            identities[part] = f"{identities[part]} {identity}" if part in identities else identity
+        return identities
 
     @abstractmethod
     def generate(
@@ -100,14 +158,45 @@ class Method(ABC):
         seeds: Sequence[int],
         callback: Callable[..., None] | None = None,
     ) -> list[Image.Image]:
-        """Draws one RGB image of `context.size` pixels a side for each layout and its seed.
+        """Generates one RGB image of `context.size` pixels a side for each layout and its seed.
 
-        Any number of layouts at once; the same layout with the same seed gives the same image
-        whatever stands beside it. All randomness comes from the sample's seed.
+        It takes any number of layouts. The same layout with the same seed gives the same image in
+        every batch. All randomness comes from the sample's seed.
 
         Args:
             layouts: what to draw.
-            seeds: of each layout.
+            seeds: one for each layout.
             callback: if it is not None, `callback("progress", done=0.25)` moves the progress bar to
                 a quarter of this call. A method may call it as often as it likes, or never.
         """
+
+
+def generators(seeds: Sequence[int]) -> list[Generator]:
+    """A CPU generator for each seed: it gives the same numbers for every device."""
+    return [Generator().manual_seed(seed) for seed in seeds]
+
+
+def gaussian(generators: Sequence[Generator], shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise on the CPU, (len(generators), *shape)."""
+    noise = torch.empty(len(generators), *shape)
+    for sample, generator in zip(noise, generators, strict=True):
+        sample.normal_(generator=generator)
+    return noise
+
+
+def gaussian_on(
+    device: torch.device, generators: Sequence[Generator], shape: tuple[int, ...]
+) -> Tensor:
+    """Standard normal noise on a device, (len(generators), *shape), for what needs much of it.
+
+    On the CPU it is `gaussian`. On another device each sample's generator seeds one of the device's
+    own, so that no CPU has to draw millions of numbers in each iteration. The numbers then depend
+    on the kind of device.
+    """
+    if device.type == "cpu":
+        return gaussian(generators, shape)
+    noise = torch.empty(len(generators), *shape, device=device)
+    for sample, generator in zip(noise, generators, strict=True):
+        seed = int(torch.randint(2**62, (), generator=generator))
+        sample.normal_(generator=Generator(device).manual_seed(seed))
+    return noise

@@ -1,7 +1,7 @@
 """A layout's regions as masks on a grid, and the order in which they are painted."""
 
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,17 +12,17 @@ from tcig.data.layout import Layout
 from tcig.data.masks import resize_nearest
 
 Order = Literal["large-first", "small-first", "given"]
-"""By area, or as the layout has them. No paper says; large first lets the smaller object, which
-lies on top in the truth, be painted last."""
+"""By area, or as the layout has them. No paper states an order. With the largest first, the smaller
+object is painted last, and it lies on top in the class map."""
 
 
 def grid_masks(layout: Layout, side: int, coverage: float | None = None) -> Tensor:
     """The regions' masks on a latent grid, (R, 1, side, side) of 0 and 1.
 
     Args:
-        layout: as said.
-        side: cells a side.
-        coverage: share of a cell from which on it belongs to a region, instead of what lies at its
+        layout: has R regions.
+        side: cells along a side.
+        coverage: share of a cell that a region must cover to own it; None: what lies at the cell's
             centre (nearest, as MultiDiffusion's code: region_based.py, preprocess_mask).
 
     Raises:
@@ -65,13 +65,30 @@ def painting_order(layout: Layout, order: Order) -> list[int]:
     return sorted(numbers, key=lambda n: sign * int(layout.regions[n].pixels.sum()))
 
 
-def passes(layouts: Sequence[Layout], order: Order) -> Iterator[list[tuple[int, int]]]:
-    """The passes of a progressive method over many layouts at once.
+class Pass(NamedTuple):
+    """One pass of a progressive method over many layouts at once: a region of each."""
 
-    Yields:
-        For each pass, the (layout, region) indices that it paints: the first region of every
-        layout, then the second of those that have one, and so on.
+    rows: list[int]
+    """Indices of the layouts that still have a region."""
+    masks: Tensor
+    """Their regions on the latent grid, (len(rows), 1, side, side)."""
+    prompts: list[str]
+
+
+def passes(
+    layouts: Sequence[Layout], order: Order, side: int, coverage: float | None = None
+) -> list[Pass]:
+    """The passes of a progressive method: the first region of every layout, then the second, ...
+
+    Raises:
+        InputError: see `grid_masks`.
     """
     orders = [painting_order(layout, order) for layout in layouts]
+    masks = [grid_masks(layout, side, coverage) for layout in layouts]
+    found = []
     for turn in range(max(map(len, orders))):
-        yield [(n, each[turn]) for n, each in enumerate(orders) if turn < len(each)]
+        painted = {n: each[turn] for n, each in enumerate(orders) if turn < len(each)}
+        prompts = [layouts[n].regions[region].prompt for n, region in painted.items()]
+        stacked = torch.stack([masks[n][region] for n, region in painted.items()])
+        found.append(Pass(list(painted), stacked, prompts))
+    return found

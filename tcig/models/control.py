@@ -1,9 +1,4 @@
-"""Networks beside a diffusion model's UNet that steer it by an image: ControlNet, T2I-Adapter.
-
-Each is a folder in diffusers' layout: config.json and its safetensors.
-"""
-
-from typing import NamedTuple
+"""Networks that steer a diffusion model's UNet by an image: ControlNet, T2I-Adapter."""
 
 from diffusers import ControlNetModel, T2IAdapter
 from torch import nn
@@ -12,36 +7,29 @@ from tcig.data.errors import InputError
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.kept import kept
 from tcig.models.loading import quiet, read_part, refused
-from tcig.models.weights import identity_of, locate
+from tcig.models.weights import locate
 
 KINDS = {"controlnet": ControlNetModel, "t2i-adapter": T2IAdapter}
 
 
-class Steering(NamedTuple):
-    """A network in evaluation mode, without gradients, and its weights' identity."""
+@kept
+def load_control(source: str, kind: str, compute: Compute = PLAIN) -> nn.Module:
+    """Loads a network in diffusers' layout, in evaluation mode, without gradients.
 
-    network: nn.Module
-    identity: str
+    It stays on the device even with `offload`, because the UNet needs it at every step.
 
-
-def load_steering(source: str, kind: str, compute: Compute = PLAIN) -> Steering:
-    """A network of one of `KINDS`: `mini:NAME`, a folder, or a hub id.
-
-    It stays on the device, `offload` or not: the UNet needs it at every step.
+    Args:
+        source: `mini:NAME`, a folder, or a hub id.
+        kind: a key of `KINDS`.
+        compute: device, dtype and memory format.
 
     Raises:
-        InputError: it is no such network, or does not load.
+        InputError: the folder is not such a network, or does not load.
     """
-    return _load(source, kind, compute)
-
-
-@kept
-def _load(source: str, kind: str, compute: Compute) -> Steering:
-    place, wanted = locate(source), KINDS[kind]
-    if not (place / "config.json").is_file():
+    folder, wanted = locate(source), KINDS[kind]
+    if not (folder / "config.json").is_file():
         raise InputError(f"{source} lacks config.json: the folder of one {wanted.__name__} has it.")
     with quiet(), refused(f"{source}: {wanted.__name__}"):
-        network = read_part(place, wanted, compute.dtype)
+        network = read_part(folder, wanted, compute.dtype)
     network.eval().requires_grad_(False).to(compute.device)
-    network.to(memory_format=compute.memory_format)
-    return Steering(network, identity_of(source))
+    return network.to(memory_format=compute.memory_format)

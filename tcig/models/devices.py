@@ -18,7 +18,7 @@ DEVICE = "TCIG_DEVICE"
 
 
 class Compute(BaseModel):
-    """Device and arithmetic of the generating networks; judges are always in plain float32.
+    """Device and dtype of the networks that generate; judges always run in plain float32.
 
     Latents, optimisers and losses are float32 whatever the networks are in.
     """
@@ -73,13 +73,12 @@ class Compute(BaseModel):
         """Refuses a missing GPU where one is required, and one that this torch has no kernels for.
 
         Raises:
-            InputError: either is the case.
+            InputError: the GPU is missing or too old.
         """
-        build = f"torch {torch.__version__} is built for {_cuda_of_build()}, {_driver()}"
         if self.requested == "gpu" and self.device.type == "cpu":
             raise InputError(
-                f"this profile needs a GPU, and torch finds none: {build}. Update the driver, or "
-                "install torch for an older CUDA (results/paper.md). To run on the CPU all the "
+                f"this profile needs a GPU, and torch finds none: {_build()}. Update the driver, "
+                "or install torch for an older CUDA (results/paper.md). To run on the CPU all the "
                 f"same, which takes weeks, set {DEVICE}=cpu."
             )
         if self.device.type != "cuda" or not torch.cuda.is_available():
@@ -90,23 +89,22 @@ class Compute(BaseModel):
         if 10 * major + minor < oldest:
             raise InputError(
                 f"{torch.cuda.get_device_name()} has compute capability {major}.{minor}, and this "
-                f"torch has kernels from {oldest // 10}.{oldest % 10} on: {build}. Install torch "
-                "for an older CUDA (results/paper.md)."
+                f"torch has kernels from {oldest // 10}.{oldest % 10} on: {_build()}. Install "
+                "torch for an older CUDA (results/paper.md)."
             )
 
     def check_named(self) -> None:
-        """Refuses a device that was named and is not there.
+        """Refuses a device that was named and is missing.
 
         Raises:
-            InputError: so it is.
+            InputError: torch does not find the device.
         """
         there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
         kind = self.requested
         if kind in there and not there[kind]():
-            build = f"torch {torch.__version__} is built for {_cuda_of_build()}, {_driver()}"
             raise InputError(
-                f"the device {kind} was asked for, and torch finds none: {build}; choose another "
-                f"one, or set {DEVICE}=cpu."
+                f"the device {kind} was asked for, and torch finds none: {_build()}; choose "
+                f"another one, or set {DEVICE}=cpu."
             )
 
     @property
@@ -128,11 +126,11 @@ class Compute(BaseModel):
 
     @property
     def arithmetic(self) -> str:
-        """What moves results beyond rounding: the spec of a run has it."""
+        """The settings that move results beyond rounding, for a run's specification."""
         return f"{self.dtype}".removeprefix("torch.") + (" tf32" if self.tf32 else "")
 
     def autocast(self) -> contextlib.AbstractContextManager:
-        """Around the networks of stage 1, see `precision`."""
+        """Context for the networks of stage 1, see `precision`."""
         if self.dtype is not torch.bfloat16:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
@@ -156,23 +154,21 @@ def set_tf32(allowed: bool) -> None:
     torch.backends.cudnn.rnn.fp32_precision = chosen
 
 
-def _cuda_of_build() -> str:
-    return f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
-
-
-def _driver() -> str:
-    """The NVIDIA driver's version, as its kernel module states it on Linux."""
+def _build() -> str:
+    """CUDA version of this torch, and the NVIDIA driver's as Linux's kernel module states it."""
+    cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
     file = Path("/proc/driver/nvidia/version")
-    found = re.search(r"\d+\.\d+[.\d]*", file.read_text()) if file.exists() else None
-    return f"the NVIDIA driver is {found[0]}" if found else "no NVIDIA driver was found"
+    version = re.search(r"\d+\.\d+[.\d]*", file.read_text()) if file.exists() else None
+    driver = f"the NVIDIA driver is {version[0]}" if version else "no NVIDIA driver was found"
+    return f"torch {torch.__version__} is built for {cuda}, {driver}"
 
 
 def name_of(compute: Compute) -> str:
-    """Of the hardware, for the records."""
+    """Name of the hardware for records, such as "cpu x86_64"."""
     if compute.device.type == "cuda":
         return torch.cuda.get_device_name()
     return f"{compute.device.type} {platform.machine()}"
 
 
 PLAIN = Compute()
-"""float32 on what there is."""
+"""float32 on a GPU if there is one, else on the CPU."""

@@ -6,7 +6,6 @@ configuration. Latents are (N, C, h, w); texts are (K, L, D), each distinct prom
 
 import warnings
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ from tcig.models.devices import PLAIN, Compute
 from tcig.models.images import check_finite, to_pil
 from tcig.models.kept import kept
 from tcig.models.loading import quiet, read_part, refused
-from tcig.models.weights import identity_of, locate
+from tcig.models.weights import locate
 
 PARTS = {
     "unet": UNet2DConditionModel,
@@ -30,8 +29,8 @@ PARTS = {
     "text_encoder": CLIPTextModel,
     "tokenizer": CLIPTokenizer,
 }
-TEXTS = 1024
-"""Prompts whose embeddings are kept; ours."""
+PROMPTS = 1024
+"""Prompts whose embeddings are kept in memory (our choice)."""
 
 
 class Calls(NamedTuple):
@@ -72,14 +71,7 @@ class Diffusion:
     """
 
     def __init__(
-        self,
-        unet,
-        vae,
-        text_encoder,
-        tokenizer,
-        schedule: dict,
-        identity: str,
-        compute: Compute = PLAIN,
+        self, unet, vae, text_encoder, tokenizer, schedule: dict, compute: Compute = PLAIN
     ):
         self.device, self.dtype = compute.device, unet.dtype
         parts = text_encoder, unet, vae
@@ -100,12 +92,12 @@ class Diffusion:
         if compute.compile:
             unet.compile()
         self.text_encoder, self.unet, self.vae = parts
-        self.tokenizer, self.identity, self._schedule = tokenizer, identity, schedule
-        self._embed = lru_cache(TEXTS)(self._embed)
+        self.tokenizer, self._schedule = tokenizer, schedule
+        self._embeddings: dict[str, tuple[Tensor, Tensor]] = {}
 
     @property
     def channels(self) -> int:
-        """Of a latent."""
+        """Number of channels of a latent."""
         return self.vae.config.latent_channels
 
     @property
@@ -160,6 +152,9 @@ class Diffusion:
 
     @torch.inference_mode()
     def _embed(self, prompt: str) -> tuple[Tensor, Tensor]:
+        """The text encoder's last hidden state, (1, L, D), and its pooled output, (1, D)."""
+        if prompt in self._embeddings:
+            return self._embeddings[prompt]
         length = self.text_encoder.config.max_position_embeddings
         # Padding and truncation are settings of the tokenizer itself, which threads share.
         tokens = self.tokenizer(prompt, verbose=False).input_ids
@@ -172,8 +167,11 @@ class Diffusion:
             tokens = [*tokens[: length - 1], tokens[-1]]
         padding = [self.tokenizer.pad_token_id] * (length - len(tokens))
         tokens = torch.tensor([tokens + padding])
-        found = self.text_encoder(tokens.to(self.device))
-        return found.last_hidden_state, found.pooler_output
+        output = self.text_encoder(tokens.to(self.device))
+        if len(self._embeddings) == PROMPTS:
+            self._embeddings.clear()
+        self._embeddings[prompt] = output.last_hidden_state, output.pooler_output
+        return self._embeddings[prompt]
 
     def guided(
         self,
@@ -237,28 +235,27 @@ def to_images(tensors: Tensor) -> list[Image.Image]:
     return to_pil((tensors + 1) * 127.5)
 
 
+@kept
 def load_diffusion(source: str, compute: Compute = PLAIN) -> Diffusion:
-    """A Stable-Diffusion-family model: `mini:NAME`, a folder in diffusers' layout, or a hub id.
+    """Loads a Stable-Diffusion-family model.
+
+    Args:
+        source: `mini:NAME`, a folder in diffusers' layout, or a hub id.
+        compute: see `tcig.models.devices.Compute`.
 
     Raises:
         InputError: a part is missing or does not load.
     """
-    return _load(source, compute)
-
-
-@kept
-def _load(source: str, compute: Compute) -> Diffusion:
-    place = locate(source)
+    folder = locate(source)
     parts = {}
     for name, kind in PARTS.items():
-        if not (place / name).is_dir():
+        if not (folder / name).is_dir():
             raise InputError(f"{source} lacks {name}: a Stable Diffusion folder has it.")
         with quiet(), refused(f"{source}: {name}"):
-            parts[name] = read_part(place / name, kind, compute.dtype)
+            parts[name] = read_part(folder / name, kind, compute.dtype)
     with quiet(), refused(f"{source}: scheduler"):
-        schedule = _read_schedule(place, parts)
-    identity = identity_of(source)
-    return Diffusion(**parts, schedule=schedule, identity=identity, compute=compute)
+        schedule = _read_schedule(folder, parts)
+    return Diffusion(**parts, schedule=schedule, compute=compute)
 
 
 def _read_schedule(place: Path, parts: dict[str, Any]) -> dict:

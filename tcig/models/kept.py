@@ -13,7 +13,7 @@ _loaders: list = []
 
 
 def kept(load: Callable[P, T]) -> Callable[P, T]:
-    """Makes a loader keep what it loaded, by its arguments, until `release`."""
+    """Makes a loader keep what it loaded, by its hashable arguments, until `release`."""
     loader = cache(load)
     _loaders.append(loader)
     return loader

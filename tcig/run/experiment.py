@@ -53,7 +53,7 @@ class Experiment(NamedTuple):
 
     def set_up(self, row: Chosen) -> tuple[RunSpec, Method]:
         """Returns the specification of a row's run, and its method, ready to generate."""
-        return set_up(row, self.profile, self.data.coco, self.data.manifest, self.masks)
+        return set_up(row, self.profile, self.data.coco, self.data.manifest, self.masks, self.out)
 
     def open_store(self, spec: RunSpec, shard: Shard | None = None) -> RunStore:
         """Returns the store of a row's run, or of a shard of it."""

@@ -142,7 +142,12 @@ def prepare(
 
 
 def set_up(
-    chosen: Chosen, profile: Profile, coco: Path | None, manifest: str, masks: str = TRUE
+    chosen: Chosen,
+    profile: Profile,
+    coco: Path | None,
+    manifest: str,
+    masks: str = TRUE,
+    out: Path | None = None,
 ) -> tuple[RunSpec, Method]:
     """The spec of a row and its method, ready to generate.
 
@@ -152,6 +157,7 @@ def set_up(
         coco: folder of the photographs, where there is one.
         manifest: its SHA-256.
         masks: as in `RunSpec`; the layouts that are drawn must be made so.
+        out: folder of the runs, where rows share images of stage 1; None: they share none.
 
     Raises:
         InputError: the method cannot be set up, or the device is not there.
@@ -160,7 +166,8 @@ def set_up(
     row, kind, options, code, _ = chosen
     profile.compute.check_device()
     set_tf32(profile.compute.tf32)
-    context = Context(profile.size, coco and coco.absolute(), profile.compute)
+    stage1 = out and out.absolute() / f"stage1-batch{profile.batch}"
+    context = Context(profile.size, coco and coco.absolute(), profile.compute, stage1)
     try:
         inspect.signature(kind).bind(context, options)
     except TypeError:

@@ -19,11 +19,10 @@ from pathlib import Path
 
 from timing import embedded_layouts, median_seconds, print_table
 
-from tcig.methods.base import Context
-from tcig.methods.draws import generators
+from tcig.methods.base import Context, generators
 from tcig.methods.multidiffusion import MultiDiffusion, Options
-from tcig.methods.two_stage.first import FirstOptions, FirstStage
-from tcig.models.clip import folded, load_clip
+from tcig.methods.two_stage.stage1 import Stage1, Stage1Options
+from tcig.models.clip import fuse_clip, load_clip
 from tcig.models.vqgan import load_vqgan
 from tcig.models.weights import locate
 
@@ -61,11 +60,11 @@ def multidiffusion_ways(published) -> dict[str, tuple[Callable, int]]:
 def stage_ways(published) -> dict[str, tuple[Callable, int]]:
     """Stage 1 without a guide, as the published loop, and with one."""
     vqgan, plain = load_vqgan(locate("mini:vqgan")), load_clip("mini:clip")
-    clip, many, ways = folded(plain), layouts(3, MANY), {}
+    clip, many, ways = fuse_clip(plain), layouts(3, MANY), {}
     shared = {"iterations": ITERATIONS, "guides": ("mini:guide",)}
     for name, weight in (("VQGAN+CLIP", 0.0), ("stage 1", 10.0)):
-        options = FirstOptions(guide_weight=weight, cutouts=CUTOUTS[name], **shared)
-        stage = FirstStage(options, vqgan, clip, SIZE)
+        options = Stage1Options(guide_weight=weight, cutouts=CUTOUTS[name], **shared)
+        stage = Stage1(options, vqgan, clip, SIZE)
         if published and not weight:
             text = many[0].caption
             arguments = (vqgan, plain, text, ITERATIONS, options.cutouts)

@@ -9,10 +9,9 @@ from torch.nn import functional as F
 
 from tcig.methods import blended, multidiffusion
 from tcig.methods.multidiffusion import Regions
-from tcig.methods.two_stage import descent
-from tcig.methods.two_stage.cutouts import Drawn, augmented, color_jitter, erase, warp
-from tcig.methods.two_stage.descent import optimise, synthesise
-from tcig.methods.two_stage.first import spherical_distance
+from tcig.methods.two_stage import stage1
+from tcig.methods.two_stage.cutouts import Augmentations, augment, color_jitter, erase, warp
+from tcig.methods.two_stage.stage1 import optimise, spherical_distance, synthesise
 from tcig.models.clip import load_clip
 from tcig.models.diffusion import load_diffusion, plan
 from tcig.models.vqgan import load_vqgan
@@ -82,17 +81,15 @@ def test_blended_latent_diffusion(model):
     timesteps = schedule.timesteps[int(10 * variant.skip) :]
     assert timesteps.tolist() == stored["timesteps"].tolist()
     texts, rows = model.encode_prompts(["a cat", "a bus", ""])
+    calls = plan(torch.arange(2), rows[:2], rows[2:].expand(2))
     latents = blended.sample(
-        model,
+        lambda latents, t: model.guided(latents, t, texts, calls, 7.5),
         schedule,
         timesteps,
         stored["initial"],
         stored["source"].expand(2, -1, -1, -1),
         [stored["latent_mask"]],
         stored["noise"],
-        texts,
-        plan(torch.arange(2), rows[:2], rows[2:].expand(2)),
-        7.5,
         variant.after,
     )
     assert difference(latents, stored["final"]) < TOLERANCE
@@ -109,8 +106,9 @@ def published_loop():
     assert difference(text, F.normalize(stored["embed"], dim=-1)) < TOLERANCE
 
     def loss(images, iteration):
-        drawn = Drawn(None, None, None, stored["facs"][iteration] * noises[iteration])
-        views = clip.encode_images(augmented(images, drawn, clip.size, "pooled"))
+        noise = stored["facs"][iteration] * noises[iteration]
+        cutouts = augment(images, Augmentations(None, None, None, noise), clip.size, "pooled")
+        views = clip.encode_images(cutouts)
         return spherical_distance(views, text).mean()[None]
 
     return stored, vqgan, start, loss
@@ -126,7 +124,7 @@ def test_vqgan_clip_loop(published_loop, threads):
         seen.append(latents)
         found.extend(loss.item() for loss in losses.values())
 
-    optimise(vqgan, start, {"clip": loss}, [0.1] * 6, watch)
+    optimise(vqgan, start, lambda *given: {"clip": loss(*given)}, [0.1] * 6, watch)
     exact = abs(found[0] - stored["loss"][0].item()) < 2e-6  # as on the recording's processor
     assert found == pytest.approx(stored["loss"].tolist(), abs=1e-5 if exact else 5e-3)
     for latents, expected in zip(seen[1:], stored["z"], strict=True):
@@ -146,16 +144,16 @@ def test_vqgan_clip_losses_and_gradients_one_by_one(published_loop):
 
 def test_vqgan_clip_steps_by_the_published_gradients(published_loop, monkeypatch):
     stored, vqgan, start, _ = published_loop
-    monkeypatch.setattr(descent, "synthesise", lambda vqgan, latents, compute: latents)
+    monkeypatch.setattr(stage1, "synthesise", lambda vqgan, latents, compute: latents)
     seen = []
 
     def given(latents, iteration):
-        return (latents * stored["grad"][iteration]).sum((1, 2, 3))
+        return {"given": (latents * stored["grad"][iteration]).sum((1, 2, 3))}
 
     optimise(
         vqgan,
         start,
-        {"given": given},
+        given,
         [0.1] * 6,
         lambda event, latents, **_: seen.append(latents),
     )
@@ -165,8 +163,8 @@ def test_vqgan_clip_steps_by_the_published_gradients(published_loop, monkeypatch
 
 def test_pooling():
     stored = golden("vqgan_clip_pooling")
-    silent = Drawn(None, None, None, torch.zeros(1, 3, 64, 64))
-    views = augmented(stored["image"], silent, 64, "pooled")
+    silent = Augmentations(None, None, None, torch.zeros(1, 3, 64, 64))
+    views = augment(stored["image"], silent, 64, "pooled")
     assert difference(views, stored["pooled"]) < 1e-6
 
 

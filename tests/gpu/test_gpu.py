@@ -11,8 +11,8 @@ from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
-from tcig.methods import guides
-from tcig.methods.draws import gaussian, gaussian_on, generators
+from tcig.methods import views
+from tcig.methods.base import gaussian, gaussian_on, generators
 from tcig.methods.registry import ROWS
 from tcig.methods.two_stage import cutouts
 from tcig.models.devices import Compute, set_tf32
@@ -53,7 +53,7 @@ def drawn(row, layouts, cpu_noise=False, **compute):
     _, method = prepare(row, profile, FOLDER, "0" * 64, FEW.get(ROWS[row].method, {}))
     with pytest.MonkeyPatch.context() as patch:
         if cpu_noise:
-            for module in (guides, cutouts):
+            for module in (views, cutouts):
                 patch.setattr(
                     module, "gaussian_on", lambda device, *given: gaussian(*given).to(device)
                 )

@@ -9,10 +9,9 @@ from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.methods.base import Context
-from tcig.methods.controlnet import ControlNet
+from tcig.methods.control import ControlNet, T2IAdapter
 from tcig.methods.gligen import Gligen
 from tcig.methods.inpainting import Inpainting
-from tcig.methods.t2i_adapter import T2IAdapter
 
 SIZE = 64
 

@@ -11,11 +11,10 @@ from tcig.data.errors import InputError
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
 from tcig.eval.judges import load_judge
-from tcig.methods import guides
-from tcig.methods.draws import gaussian
+from tcig.methods import views
+from tcig.methods.base import gaussian
 from tcig.methods.registry import ROWS
 from tcig.methods.two_stage import cutouts
-from tcig.methods.two_stage import method as first
 from tcig.models.devices import Compute
 from tcig.models.kept import release
 from tcig.profiles import load_profile
@@ -46,10 +45,11 @@ def layouts():
     return hash_order(build_layouts(FOLDER, Filter())[1])[:2]
 
 
-ALIKE = ("multidiffusion-no-bootstrap", "tcig-no-clip", "tcig-no-guidance")
-"""Rows that run what others run."""
+ALIKE = ("multidiffusion-no-bootstrap", "tcig-no-clip", "tcig-no-guidance", "tcig-stage1")
+ALIKE += ("tcig-robust-stage1", "direct-guidance")
+"""Rows that run what other cases run."""
 CASES = [("cuda", row, {}) for row in ROWS if row not in ALIKE] + [("cuda", *each) for each in MORE]
-CASES += [("mps", row, {}) for row in FEW if row != "tcig"]
+CASES += [("mps", row, {}) for row in ("si", "bld", "multidiffusion", "gligen")]
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def _same_noise(monkeypatch):
     def drawn_here(device, generators, shape):
         return gaussian(generators, shape).to(device)
 
-    for module in (guides, cutouts):
+    for module in (views, cutouts):
         monkeypatch.setattr(module, "gaussian_on", drawn_here)
 
 
@@ -72,21 +72,20 @@ def here(layouts):
         if (key := (row, str(settings))) not in drawn:
             method = prepare(row, SMOKE, FOLDER, "0" * 64, settings)[1]
             drawn[key] = method.generate(layouts, [1, 2])
-        first._kept.clear()  # images of stage 1, which rows share
         return drawn[key]
 
     return draw
 
 
-@pytest.mark.parametrize(("kind", "row", "settings"), CASES, ids=str)
-def test_a_row_draws_on_a_gpu_what_it_draws_here(kind, row, settings, layouts, open_rows, here):
-    profile = SMOKE.model_copy(update={"compute": Compute(on=kind)})
-    settings = open_rows.get(row, {}) | FEW.get(ROWS[row].method, {}) | settings
-    expected = here(row, settings)
+def drawn_on(kind, row, settings, layouts, expected, offload=False, after=lambda method: None):
+    """Asserts that a row draws on a fake GPU what it draws here."""
+    compute = Compute(on=kind, offload=offload)
+    profile = SMOKE.model_copy(update={"compute": compute})
     try:
         with FakeGpu(kind) as mode:
             _, method = prepare(row, profile, FOLDER, "0" * 64, settings)
             found = method.generate(layouts, [1, 2])
+            after(method)
     finally:
         release()
     assert bool(mode.marked) is bool(type(method).sources(method.options))
@@ -94,44 +93,26 @@ def test_a_row_draws_on_a_gpu_what_it_draws_here(kind, row, settings, layouts, o
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
 
 
-@pytest.mark.parametrize("row", ["text-only", "si", "controlnet", "gligen", "tcig"])
+@pytest.mark.parametrize(("kind", "row", "settings"), CASES, ids=str)
+def test_a_row_draws_on_a_gpu_what_it_draws_here(kind, row, settings, layouts, open_rows, here):
+    settings = open_rows.get(row, {}) | FEW.get(ROWS[row].method, {}) | settings
+    drawn_on(kind, row, settings, layouts, here(row, settings))
+
+
+@pytest.mark.parametrize("row", ["si", "controlnet", "tcig", "direct-guidance"])
 def test_a_network_is_on_cuda_only_while_it_runs(row, layouts, open_rows, here):
-    """With `offload`: networks wait on the processor, and still meet nothing of it."""
+    """With `offload`, but for a guided sampler, whose gradient passes all its networks."""
     settings = open_rows.get(row, {}) | FEW[row]
-    expected = here(row, settings)
-    profile = SMOKE.model_copy(update={"compute": Compute(on="cuda", offload=True)})
-    try:
-        with FakeGpu():
-            _, method = prepare(row, profile, FOLDER, "0" * 64, settings)
-            model = method.model if hasattr(method, "model") else method._second.pipeline
-            assert model.unet.device.type == "cpu"
-            found = method.generate(layouts, [1, 2])
-            assert model.text_encoder.device.type == "cpu"
-    finally:
-        release()
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+    def check(method):
+        model = method.model if hasattr(method, "model") else method._stage2.pipeline
+        kind = next(model.text_encoder.parameters()).device.type
+        assert kind == ("cuda" if row == "direct-guidance" else "cpu")
+
+    drawn_on("cuda", row, settings, layouts, here(row, settings), True, check)
 
 
-def test_with_offload_a_guided_sampler_keeps_its_networks_on_the_gpu(layouts, here):
-    """The gradient needs both: one that was moved away would meet the other's device."""
-    profile = SMOKE.model_copy(update={"compute": Compute(on="cuda", offload=True)})
-    expected = here("direct-guidance", FEW["direct-guidance"])
-    try:
-        with FakeGpu():
-            _, method = prepare(
-                "direct-guidance", profile, FOLDER, "0" * 64, FEW["direct-guidance"]
-            )
-            found = method.generate(layouts, [1, 2])
-            parts = method.model.unet, method.model.vae
-            assert {next(part.parameters()).device.type for part in parts} == {"cuda"}
-    finally:
-        release()
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
-
-
-@pytest.mark.parametrize("row", ["tcig", "tcig-stage1", "direct-guidance-robust"])
+@pytest.mark.parametrize("row", ["tcig-stage1", "direct-guidance-robust"])
 def test_what_mps_cannot_differentiate_is_refused(row):
     profile = SMOKE.model_copy(update={"compute": Compute(on="mps")})
     with FakeGpu("mps"), pytest.raises(InputError, match="MPS"):

@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tcig.data.errors import InputError
-from tcig.models.clip import folded, load_clip
+from tcig.models.clip import fuse_clip, load_clip
 from tcig.models.mini import WEIGHTS
 
 
@@ -73,7 +73,7 @@ def test_a_text_that_is_too_long_is_cut_and_said(folder):
 
 def test_folding_changes_nothing_but_rounding(folder):
     clip = load_clip(folder)
-    fast = folded(clip)
+    fast = fuse_clip(clip)
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     assert fast.encode_images(images).allclose(clip.encode_images(images), atol=1e-5)
     assert torch.equal(fast.encode_texts(["a cat"]), clip.encode_texts(["a cat"]))

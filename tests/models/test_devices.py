@@ -15,7 +15,7 @@ from tcig.data.emoji import FOLDER
 from tcig.data.errors import InputError
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
-from tcig.methods import draws
+from tcig.methods import base
 from tcig.models import devices
 from tcig.models.devices import PLAIN, Compute, name_of, set_tf32
 from tcig.models.diffusion import load_diffusion
@@ -27,40 +27,29 @@ MINI = "mini:stable-diffusion"
 HALF = Compute(on="cpu", precision="bfloat16")
 
 
+LAST, CONTIGUOUS = torch.channels_last, torch.contiguous_format
+
+
 @pytest.mark.parametrize(
-    ("on", "precision", "bf16", "dtype", "arithmetic"),
+    ("on", "precision", "bf16", "dtype", "auto"),
     [
-        ("cuda", "auto", True, torch.float16, "float16"),
-        ("mps", "auto", False, torch.float16, "float16"),
-        ("cpu", "auto", True, torch.bfloat16, "bfloat16"),
-        ("cpu", "auto", False, torch.float32, "float32"),
-        ("cuda", "bfloat16", False, torch.bfloat16, "bfloat16"),
-        ("cpu", "float32", True, torch.float32, "float32"),
+        ("cuda", "auto", True, torch.float16, LAST),
+        ("mps", "auto", False, torch.float16, LAST),
+        ("cpu", "auto", True, torch.bfloat16, CONTIGUOUS),
+        ("cpu", "auto", False, torch.float32, LAST),
+        ("cuda", "bfloat16", False, torch.bfloat16, LAST),
+        ("cpu", "float32", True, torch.float32, LAST),
     ],
 )
-def test_precision_by_device(on, precision, bf16, dtype, arithmetic, monkeypatch):
+def test_precision_and_memory_format_by_device(on, precision, bf16, dtype, auto, monkeypatch):
     monkeypatch.setattr(devices, "has_bf16", lambda: bf16)
-    compute = Compute(on=on, precision=precision)
-    assert compute.device.type == on
-    assert compute.dtype is dtype
-    assert compute.arithmetic == arithmetic
-    assert Compute(on=on, precision=precision, tf32=True).arithmetic == f"{arithmetic} tf32"
-
-
-@pytest.mark.parametrize(
-    ("on", "precision", "auto"),
-    [
-        ("cpu", "float32", torch.channels_last),
-        ("cpu", "bfloat16", torch.contiguous_format),
-        ("cuda", "bfloat16", torch.channels_last),
-        ("cuda", "float32", torch.channels_last),
-    ],
-)
-def test_memory_format(on, precision, auto):
-    formats = {"auto": auto, True: torch.channels_last, False: torch.contiguous_format}
-    for asked, expected in formats.items():
+    for asked, expected in {"auto": auto, True: LAST, False: CONTIGUOUS}.items():
         compute = Compute(on=on, precision=precision, channels_last=asked)
         assert compute.memory_format is expected
+    assert compute.device.type == on
+    assert compute.dtype is dtype
+    assert compute.arithmetic == str(dtype).removeprefix("torch.")
+    assert Compute(on=on, precision=precision, tf32=True).arithmetic == f"{compute.arithmetic} tf32"
 
 
 def test_auto_takes_the_gpu_that_there_is(monkeypatch):
@@ -77,36 +66,22 @@ def test_stage_1_is_in_bfloat16_or_float32_never_float16():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.bfloat16
 
 
-def test_tf32_is_set_for_products_and_convolutions():
+def test_a_run_has_its_profiles_tf32():
+    profile = load_profile("smoke")
     try:
         for allowed, expected in [(True, "tf32"), (False, "ieee")]:
-            set_tf32(allowed)
+            compute = Compute(tf32=allowed)
+            prepare("paste", profile.model_copy(update={"compute": compute}), None, "0" * 64)
             assert torch.backends.cuda.matmul.fp32_precision == expected
             assert torch.backends.cudnn.conv.fp32_precision == expected
     finally:
         set_tf32(False)
 
 
-def test_a_run_has_its_profiles_tf32():
-    profile = load_profile("smoke")
-    allowed = profile.model_copy(update={"compute": Compute(tf32=True)})
-    try:
-        prepare("paste", allowed, None, "0" * 64)
-        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
-        prepare("paste", profile, None, "0" * 64)
-        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
-    finally:
-        set_tf32(False)
-
-
-def test_a_setting_that_does_not_belong_is_refused():
-    with pytest.raises(ValidationError):
-        Compute(on="tpu")
-    with pytest.raises(ValidationError):
-        Compute(half=True)
-
-
-def test_the_name_of_the_processor():
+def test_settings_that_do_not_belong_are_refused():
+    for settings in ({"on": "tpu"}, {"half": True}):
+        with pytest.raises(ValidationError):
+            Compute(**settings)
     assert name_of(Compute(on="cpu")).startswith("cpu ")
 
 
@@ -198,12 +173,12 @@ def test_a_gpu_older_than_this_torchs_kernels_is_refused(monkeypatch):
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
 def test_noise_for_another_device_is_its_samples_own(kind, monkeypatch):
     """Drawn there, from a generator that the sample's seeds: the same in any batch."""
-    monkeypatch.setattr(draws, "Generator", lambda device=None: torch.Generator())
+    monkeypatch.setattr(base, "Generator", lambda device=None: torch.Generator())
     device, shape = torch.device(kind), (2, 3, 5)
     with FakeGpu(kind):
-        together = draws.gaussian_on(device, draws.generators([1, 2, 3]), shape).cpu()
-        alone = draws.gaussian_on(device, draws.generators([2]), shape).cpu()
+        together = base.gaussian_on(device, base.generators([1, 2, 3]), shape).cpu()
+        alone = base.gaussian_on(device, base.generators([2]), shape).cpu()
     assert torch.equal(together[1], alone[0])
     assert not torch.equal(together[0], together[1])
-    here = draws.gaussian_on(torch.device("cpu"), draws.generators([1, 2, 3]), shape)
-    assert torch.equal(here, draws.gaussian(draws.generators([1, 2, 3]), shape))
+    here = base.gaussian_on(torch.device("cpu"), base.generators([1, 2, 3]), shape)
+    assert torch.equal(here, base.gaussian(base.generators([1, 2, 3]), shape))

@@ -7,7 +7,7 @@ from torch import nn
 from tcig.data.errors import InputError
 from tcig.models.catalogue import catalogue
 from tcig.models.clip import load_clip
-from tcig.models.control import load_steering
+from tcig.models.control import load_control
 from tcig.models.diffusion import load_diffusion
 from tcig.models.fetch import adopt, place_of, present, read_lock
 from tcig.models.random_weights import (
@@ -17,7 +17,7 @@ from tcig.models.random_weights import (
     write_random_weights,
 )
 from tcig.models.vqgan import load_vqgan
-from tcig.models.weights import locate
+from tcig.models.weights import identity_of, locate
 
 SIZES = {
     # Bytes of float32 files as last seen on their hubs; of a Stable Diffusion 2 checkpoint less the
@@ -97,7 +97,7 @@ def test_a_pipelines_random_weights_are_in_fp16_and_load(narrow, name, channels)
     )
     model = load_diffusion(name)
     assert model.unet.config.in_channels == channels
-    assert model.identity.startswith(f"{name}@- ")
+    assert identity_of(name).startswith(f"{name}@- ")
     texts, _ = model.encode_prompts(["a cat on a mat", "a dog"])
     assert texts.shape == (2, 77, 32)
     assert model.tokenizer("a cat").input_ids == [49406, 320, 2368, 49407]  # CLIP's own
@@ -114,9 +114,8 @@ def test_random_weights_of_one_network_load(narrow, name, kind, file):
     write_random_weights(name, place_of(name))
     adopt(name, "random")
     assert set(read_lock()[name].files) == {"config.json", f"diffusion_pytorch_{file}"}
-    steering = load_steering(name, kind)
-    assert steering.network.dtype is torch.float32
-    assert steering.identity.startswith(f"{name}@- ")
+    assert load_control(name, kind).dtype is torch.float32
+    assert identity_of(name).startswith(f"{name}@- ")
 
 
 def test_a_random_gligen_has_gated_attention(narrow):

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import torch
 
 from tcig import cli
 from tcig.commands import plan
@@ -13,9 +14,6 @@ from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
 from tcig.methods import direct
 from tcig.methods.registry import ROWS
-from tcig.methods.two_stage import descent
-from tcig.methods.two_stage import method as two_stage
-from tcig.models.diffusion import Diffusion
 from tcig.profiles import load_profile
 from tcig.run.spec import choose, prepare
 
@@ -53,15 +51,11 @@ def test_evaluations_and_steps_are_those_of_a_run(row, settings, layouts, open_r
     settings = open_rows.get(row, {}) | FEW.get(ROWS[row].method, {}) | settings
     chosen = choose(row, SMOKE, settings)
     expected = chosen.kind.cost(chosen.options, layouts)
-    monkeypatch.setattr(two_stage, "_kept", two_stage.OrderedDict())
     _, method = prepare(row, SMOKE, FOLDER, "0" * 64, settings)
-    counted = {"unet": 0, "iterations": 0, "control": 0}
+    counted = {"unet": 0, "iterations": 0}
 
-    def evaluated(part):
-        def count(_, inputs, given):
-            counted[part] += len(inputs[0] if inputs else given["sample"])
-
-        return count
+    def evaluated(_, inputs, given):
+        counted["unet"] += len(inputs[0] if inputs else given["sample"])
 
     def stepped(module, name):
         call = getattr(module, name)
@@ -77,15 +71,12 @@ def test_evaluations_and_steps_are_those_of_a_run(row, settings, layouts, open_r
     def tell(event, **values):
         told.extend([values["done"]] if event == "progress" else [])
 
-    stepped(descent, "slopes")
+    stepped(torch.optim.Adam, "step")
     stepped(direct, "differentiate")
-    networks = [part for part in (getattr(method, "model", None), second(method)) if part]
-    networks = [("unet", network.unet) for network in networks]
-    if row == "controlnet":
-        networks.append(("control", method.steering.network))
+    stage2 = getattr(method, "_stage2", None)
+    models = filter(None, [getattr(method, "model", None), stage2 and stage2.pipeline])
     handles = [
-        network.register_forward_pre_hook(evaluated(part), with_kwargs=True)
-        for part, network in networks
+        model.unet.register_forward_pre_hook(evaluated, with_kwargs=True) for model in models
     ]
     try:
         method.generate(layouts, [1, 2], tell)
@@ -95,11 +86,6 @@ def test_evaluations_and_steps_are_those_of_a_run(row, settings, layouts, open_r
     assert counted == expected._asdict()
     assert told == sorted(told), "the progress bar moves forward"
     assert told[-1] == (1.0 if any(expected) else 0.0)
-
-
-def second(method) -> Diffusion | None:
-    stage = getattr(method, "_second", None)
-    return stage and stage.pipeline
 
 
 def test_the_command_counts_for_all_samples(capsys, tmp_path):

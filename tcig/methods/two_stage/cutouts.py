@@ -8,20 +8,19 @@ comes from the sample's own generator.
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from tcig.methods.draws import gaussian_on
-from tcig.methods.warps import inverse_affine, warp
+from tcig.methods.base import gaussian_on
+from tcig.methods.views import inverse_affine, warp
 
-Style = Literal["pooled", "crops"]
-Augmentations = tuple[Literal["affine", "perspective", "jitter", "erasing", "noise"], ...]
-
+Augmentation = Literal["affine", "perspective", "jitter", "erasing", "noise"]
 CHANCE = 0.7
-"""Of each augmentation (l. 314-332)."""
+"""Probability of each augmentation (l. 314-332)."""
 ROTATION, SHIFT, SHEAR = math.radians(15), 0.1, math.radians(5)
 """Affine: largest angle, share of the side, angle of the x axis's shear (l. 324)."""
 DISTORTION = 0.7
@@ -39,81 +38,89 @@ DENSITY = {"pooled": 1, "crops": 2}
 """Samples per pixel and side: crops are reduced by averaging 2x2 samples."""
 
 
-class Drawn(NamedTuple):
+@dataclass(frozen=True)
+class CutoutOptions:
+    """Options of the cutouts."""
+
+    cutouts: int = 32
+    """Cutouts of each image in each iteration."""
+    style: Literal["pooled", "crops"] = "pooled"
+    """Cutouts: the whole image pooled, or random crops."""
+    augmentations: tuple[Augmentation, ...] = get_args(Augmentation)
+
+
+class Augmentations(NamedTuple):
     """The augmentations of N cutouts; None is one that is off."""
 
     warp: Tensor | None
-    """From places in a cutout to places in its image, both in [-1, 1], (N, 3, 3)."""
+    """From points in a cutout to points in its image, both in [-1, 1], (N, 3, 3)."""
     colours: Tensor | None
     """Factors of `color_jitter`, (N, 4)."""
     boxes: Tensor | None
     """Erased pixels: left, top, right, bottom, (N, 4); empty where nothing is erased."""
     noise: Tensor | None
-    """What is added, (N, 3, size, size)."""
+    """Noise to add, (N, 3, size, size)."""
 
 
-def draw_augmentations(
-    draws: Sequence[Generator],
-    cutouts: int,
+def sample_augmentations(
+    options: CutoutOptions,
+    generators: Sequence[Generator],
     size: int,
     side: int,
-    style: Style,
-    names: Augmentations,
     device: torch.device = CPU,
-) -> Drawn:
-    """Augmentations of `cutouts` cutouts for each of the samples, sample by sample.
+) -> Augmentations:
+    """Samples augmentations of the cutouts of each sample, sample by sample.
 
     Args:
-        draws: a generator for each sample, on the CPU.
-        cutouts: of each sample.
+        options: number and style of the cutouts, and augmentations that are on.
+        generators: one for each sample, on the CPU.
         size: side of a cutout, pixels.
         side: side of the image, pixels.
-        style: of the cutouts.
-        names: of the augmentations that are on.
-        device: of the noise; what else is drawn is small, and on the CPU.
+        device: device of the noise; all other numbers are few, and on the CPU.
     """
-    numbers = torch.stack([torch.rand(cutouts, 24, generator=draw) for draw in draws])
-    shared = numbers[:, :1, 19:24].expand(-1, cutouts, -1).flatten(0, 1)
+    count, names = options.cutouts, options.augmentations
+    numbers = torch.stack([torch.rand(count, 24, generator=rng) for rng in generators])
+    shared = numbers[:, :1, 19:24].expand(-1, count, -1).flatten(0, 1)
     numbers = numbers.flatten(0, 1)
-    warp = torch.eye(3).expand(len(numbers), 3, 3)
-    if style == "crops":
-        warp = _crop(numbers[:, 0:3], size, side) @ warp
+    maps = torch.eye(3).expand(len(numbers), 3, 3)
+    if options.style == "crops":
+        maps = _crop(numbers[:, 0:3], size, side) @ maps
     if "affine" in names:
-        warp = warp @ _affine(numbers[:, 3:7], numbers[:, 7] < CHANCE)
+        maps = maps @ _affine(numbers[:, 3:7], numbers[:, 7] < CHANCE)
     if "perspective" in names:
         corners = DISTORTION * numbers[:, 8:16].unflatten(1, (4, 2))
-        warp = warp @ _perspective(corners * (numbers[:, 16, None, None] < CHANCE))
-    geometric = style == "crops" or {"affine", "perspective"} & set(names) or not names
+        maps = maps @ _perspective(corners * (numbers[:, 16, None, None] < CHANCE))
+    geometric = options.style == "crops" or {"affine", "perspective"} & set(names) or not names
     colours = boxes = noise = None
     if "jitter" in names:
         chosen = numbers[:, 17, None] < CHANCE
-        jitter = torch.stack([torch.rand(cutouts, 4, generator=draw) for draw in draws])
-        factors = JITTER * (2 * jitter.flatten(0, 1) - 1) * chosen
-        colours = factors + torch.tensor(NEUTRAL)
+        jitter = torch.cat([torch.rand(count, 4, generator=rng) for rng in generators])
+        colours = JITTER * (2 * jitter - 1) * chosen + torch.tensor(NEUTRAL)
     if "erasing" in names:  # one box for all cutouts of an image, as same_on_batch there
         boxes = _boxes(shared, size)
     if "noise" in names:
-        noise = gaussian_on(device, draws, (cutouts, 3, size, size)).flatten(0, 1)
+        noise = gaussian_on(device, generators, (count, 3, size, size)).flatten(0, 1)
         noise.mul_((NOISE * numbers[:, 18])[:, None, None, None].to(device))
-    return Drawn(warp if geometric else None, colours, boxes, noise)
+    return Augmentations(maps if geometric else None, colours, boxes, noise)
 
 
-def augmented(images: Tensor, drawn: Drawn, size: int, style: Style) -> Tensor:
+def augment(images: Tensor, augmentations: Augmentations, size: int, style: str) -> Tensor:
     """Cutouts (N, 3, size, size) of images (B, 3, H, W) in [0, 1], N / B of each, in order."""
-    drawn = Drawn(*(part if part is None else part.to(images.device) for part in drawn))
-    if style == "pooled" and images.shape[-1] != size:  # of the same size pooling leaves all
-        pools = F.adaptive_avg_pool2d(images, size), F.adaptive_max_pool2d(images, size)
-        images = sum(pools) / 2
-    count = next(len(part) for part in drawn if part is not None) // len(images)
-    if drawn.warp is None:
+    parts = [part if part is None else part.to(images.device) for part in augmentations]
+    maps, colours, boxes, noise = parts
+    if style == "pooled" and images.shape[-1] != size:  # pooling to the same size changes nothing
+        images = images.view_as(images)  # sums both gradients before those of other losses
+        images = (F.adaptive_avg_pool2d(images, size) + F.adaptive_max_pool2d(images, size)) / 2
+    count = next(len(part) for part in parts if part is not None) // len(images)
+    if maps is None:
         views = images.repeat_interleave(count, 0)
     else:
-        views = warp(images, drawn.warp.unflatten(0, (-1, count)), size, DENSITY[style])
-    if drawn.colours is not None:
-        views = color_jitter(views, drawn.colours)
-    if drawn.boxes is not None:
-        views = erase(views, drawn.boxes)
-    return views if drawn.noise is None else views + drawn.noise
+        views = warp(images, maps.unflatten(0, (-1, count)), size, DENSITY[style])
+    if colours is not None:
+        views = color_jitter(views, colours)
+    if boxes is not None:
+        views = erase(views, boxes)
+    return views if noise is None else views + noise
 
 
 def _crop(numbers: Tensor, size: int, side: int) -> Tensor:
@@ -144,8 +151,8 @@ def _perspective(inward: Tensor) -> Tensor:
     zero, one = torch.zeros_like(x), torch.ones_like(x)
     rows_u = torch.stack([x, y, one, zero, zero, zero, -u * x, -u * y], -1)
     rows_v = torch.stack([zero, zero, zero, x, y, one, -v * x, -v * y], -1)
-    found = torch.linalg.solve(torch.cat([rows_u, rows_v], 1), torch.cat([u, v], 1)[..., None])
-    return torch.cat([found[..., 0], one[:, :1]], -1).unflatten(-1, (3, 3))
+    entries = torch.linalg.solve(torch.cat([rows_u, rows_v], 1), torch.cat([u, v], 1)[..., None])
+    return torch.cat([entries[..., 0], one[:, :1]], -1).unflatten(-1, (3, 3))
 
 
 def _boxes(numbers: Tensor, size: int) -> Tensor:

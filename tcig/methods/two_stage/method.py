@@ -1,31 +1,29 @@
-"""TCIG: stage 1 places the objects, stage 2 makes them an image."""
+"""TCIG: stage 1 places the objects, stage 2 refines the image."""
 
 import hashlib
+import io
 import json
-from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from PIL import Image
 
 from tcig.data.errors import InputError
-from tcig.data.files import sha256
-from tcig.methods.base import Cost, Method, Progress
-from tcig.methods.draws import generators
+from tcig.data.files import sha256, write_whole
+from tcig.data.layout import Layout
+from tcig.data.pictures import open_picture
+from tcig.methods.base import Cost, Method, Progress, generators
 from tcig.methods.guides import load_guide
-from tcig.methods.two_stage.first import STARTS, FirstOptions, FirstStage, start_image
-from tcig.methods.two_stage.second import SecondOptions, SecondStage
-from tcig.models.clip import folded, load_clip
+from tcig.methods.two_stage.stage1 import STARTS, Stage1, Stage1Options, open_start
+from tcig.methods.two_stage.stage2 import Stage2, Stage2Options, resize_images
+from tcig.models.clip import Clip, fuse_clip, load_clip
 from tcig.models.devices import DEVICE, Compute
 from tcig.models.images import to_pil
 from tcig.models.kept import kept
-from tcig.models.segmentation import DEEPLABV3
-from tcig.models.vqgan import load_vqgan
-from tcig.models.weights import identity_of, locate
-
-KEPT = 2048
-"""Images of stage 1 that a process keeps for rows that share them; ours."""
-_kept: OrderedDict[str, Image.Image] = OrderedDict()
+from tcig.models.vqgan import VQGAN, load_vqgan
+from tcig.models.weights import locate
 
 
 @dataclass(frozen=True)
@@ -34,8 +32,12 @@ class Options:
 
     stages: Literal["both", "first", "second"] = "both"
     """Both, or one alone: the image of stage 1, or stage 2 from noise."""
-    first: FirstOptions = field(default_factory=FirstOptions)
-    second: SecondOptions = field(default_factory=SecondOptions)
+    first: Stage1Options = field(default_factory=Stage1Options)
+    second: Stage2Options = field(default_factory=Stage2Options)
+
+    def uses(self, option: str) -> bool:
+        """Whether it loads the weights of a stage."""
+        return self.stages in ("both", option)
 
 
 class TwoStage(Method):
@@ -46,127 +48,142 @@ class TwoStage(Method):
 
     def __init__(self, context, options):
         super().__init__(context, options)
-        self._first = self._second = None
-        self._identities: dict[str, str] = {}
-        if options.stages != "second":
-            self._first = self._first_stage(options.first)
-        if options.stages != "first":
-            self._second = SecondStage(options.second, context.size, context.compute)
-            self._identities["second"] = self._second.identity
-
-    @classmethod
-    def sources(cls, options) -> tuple[str, ...]:
-        """Of each network that these options use; shipped guides and files aside."""
-        first, found = options.first, []
-        if options.stages != "second":
-            found.append(first.vqgan)
-            found += [first.clip] if first.clip_weight else []
-            found += [DEEPLABV3] if first.guide_weight and DEEPLABV3 in first.guides else []
-        if options.stages != "first":
-            found += filter(None, [options.second.pipeline, options.second.upscaler])
-        return tuple(found)
+        self._stage1 = self._stage2 = None
+        if options.uses("first"):
+            self._stage1 = _set_up_stage1(options.first, context.size, context.compute)
+        if options.uses("second"):
+            self._stage2 = Stage2(options.second, context.size, context.compute)
 
     @classmethod
     def cost(cls, options, layouts):
         """The steps of stage 1, the evaluations of stage 2."""
-        first = 0 if options.stages == "second" else options.first.iterations
-        second = {
-            "both": options.second.evaluations,
-            "first": 0,
-            "second": options.second.evaluations_from_noise,
-        }[options.stages]
-        return Cost(second * len(layouts), first * len(layouts))
-
-    def _first_stage(self, options: FirstOptions) -> FirstStage:
-        compute = self.context.compute
-        if compute.device.type == "mps":
-            raise InputError(
-                "stage 1 does not run on MPS: PyTorch lacks the gradient of grid_sample there, and "
-                f"its adaptive pooling is wrong or missing. Set {DEVICE}=cpu."
-            )
-        vqgan, identity = _vqgan(options.vqgan, compute)
-        self._identities["vqgan"] = identity
-        side = options.size or self.context.size
-        if side % vqgan.factor:
-            raise InputError(
-                f"stage 1 cannot make images of {side} px: give first.size a multiple of "
-                f"{vqgan.factor}."
-            )
-        if options.start not in STARTS:
-            self._identities["start"] = sha256(start_image(options.start))
-        clip = _clip(options.clip, compute) if options.clip_weight else None
-        if clip:
-            self._identities["clip"] = clip.identity
-        if options.guide_weight:
-            for guide in options.guides:
-                self._identities[f"guide {guide}"] = load_guide(guide, compute).identity
-        return FirstStage(options, vqgan, clip, side, compute)
+        iterations = options.first.iterations if options.uses("first") else 0
+        from_noise = not options.uses("first")
+        unet = options.second.evaluations(from_noise) if options.uses("second") else 0
+        return Cost(unet * len(layouts), iterations * len(layouts))
 
     @property
     def weights(self) -> dict[str, str]:
-        """Of each network that these options use."""
-        return dict(self._identities)
+        """Identities of the networks, and of an image that stage 1 starts from."""
+        start = self.options.first.start
+        if self._stage1 is None or start in STARTS:
+            return super().weights
+        return super().weights | {"start": sha256(Path(start))}
 
     def generate(self, layouts, seeds, callback=None):
-        """Draws all layouts at once, both stages."""
-        iterations = self.options.first.iterations if self._first else 0
+        """Generates all layouts at once, both stages."""
+        iterations = self.options.first.iterations if self._stage1 else 0
         progress = Progress(callback, max(iterations + self.stage2_steps(), 1))
-        if self._first is None:
-            captions = [each.caption for each in layouts]
-            return self._second.draw(captions, generators(seeds), progress)
+        if self._stage1 is None:
+            captions = [layout.caption for layout in layouts]
+            return self._stage2.text_to_image(captions, generators(seeds), progress)
         images = self.place(layouts, seeds, progress=progress)
-        if self._second is None:
-            size = (self.context.size,) * 2
-            lanczos = Image.Resampling.LANCZOS
-            return [i if i.size == size else i.resize(size, lanczos) for i in images]
+        if self._stage2 is None:
+            return resize_images(images, self.context.size)
         return self.refine(layouts, images, seeds, progress)
 
     def stage2_steps(self) -> int:
-        """Of a call of stage 2, if there is one."""
-        return self._second.steps(from_noise=self._first is None) if self._second else 0
+        """Number of steps of one call of stage 2; 0 without it."""
+        from_noise = self._stage1 is None
+        return self.options.second.total_steps(from_noise) if self._stage2 else 0
 
     def place(self, layouts, seeds, callback=None, progress=None) -> list[Image.Image]:
-        """Stage 1 of each layout, at its own size; shared among rows that differ only later.
+        """Generates the image of stage 1 of each layout, at its own size.
 
-        `callback` watches it, see `FirstStage`; `progress` is told of each iteration.
+        Rows that differ only in stage 2 share the images through files in `context.stage1`.
+
+        Args:
+            layouts: what to draw.
+            seeds: one for each layout.
+            callback: watches the optimisation, see `Stage1`; the images are then made anew.
+            progress: is told of each iteration.
         """
-        keys = [self._key(layout, seed) for layout, seed in zip(layouts, seeds, strict=True)]
-        found = [None if callback else _kept.get(key) for key in keys]
-        wanted = [n for n, image in enumerate(found) if image is None]
-        if wanted:
-            draws = generators([seeds[n] for n in wanted])
-            drawn = self._first([layouts[n] for n in wanted], draws, callback, progress)
-            for n, image in zip(wanted, to_pil(drawn.mul(255)), strict=True):
-                found[n] = _kept[keys[n]] = image
+        paths = [self._path(layout, seed) for layout, seed in zip(layouts, seeds, strict=True)]
+        images = [None if callback else self._stored(path) for path in paths]
+        missing = [n for n, image in enumerate(images) if image is None]
+        if missing:
+            rngs = generators([seeds[n] for n in missing])
+            pixels = self._stage1([layouts[n] for n in missing], rngs, callback, progress)
+            for n, image in zip(missing, to_pil(pixels.mul(255)), strict=True):
+                images[n] = image
+                _store(paths[n], image)
         elif progress:
             progress.step(self.options.first.iterations)
-        while len(_kept) > KEPT:
-            _kept.popitem(last=False)
-        return found
+        return images
 
     def refine(self, layouts, images, seeds, progress=None) -> list[Image.Image]:
-        """Stage 2 of each image of stage 1; other seeds give other outputs of the same image."""
-        draws = generators([_second_seed(seed) for seed in seeds])
-        captions = [each.caption for each in layouts]
-        return self._second.refine(images, captions, draws, progress)
+        """Refines images of stage 1; other seeds give other outputs of the same image."""
+        rngs = generators([_stage2_seed(seed) for seed in seeds])
+        captions = [layout.caption for layout in layouts]
+        return self._stage2.refine(images, captions, rngs, progress)
 
-    def _key(self, layout, seed: int) -> str:
-        own = {k: v for k, v in self._identities.items() if k != "second"}
-        parts = [layout.model_dump_json(), seed, self._first.side, own, asdict(self.options.first)]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    def _path(self, layout: Layout, seed: int) -> Path | None:
+        """File of an image of stage 1, named by all that it depends on."""
+        folder, compute = self.context.stage1, self.context.compute
+        if folder is None or not folder.parent.is_dir():
+            return None
+        weights = {part: name for part, name in self.weights.items() if part != "second"}
+        parts = [layout.model_dump_json(), seed, self._stage1.side, weights]
+        parts += [asdict(self.options.first), self.version]
+        parts += [compute.device.type, compute.arithmetic]
+        digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return folder / f"{digest}.png"
+
+    def _stored(self, path: Path | None) -> Image.Image | None:
+        """A stored image of stage 1; None if it is missing, damaged or of another kind."""
+        if path is not None:
+            with suppress(Exception):  # Pillow raises nearly anything on damaged files
+                with Image.open(path, formats=["PNG"]) as image:
+                    image.verify()  # every chunk by its checksum; only a new file can be decoded
+                image = open_picture(path)
+                if (image.mode, image.size) == ("RGB", (self._stage1.side,) * 2):
+                    return image
+        return None
 
 
-def _second_seed(seed: int) -> int:
-    """Of stage 2: not that of stage 1, whose first draws would be its noise again."""
+def _store(path: Path | None, image: Image.Image) -> None:
+    if path is None:
+        return
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    with suppress(OSError, InputError):  # the next row makes the image again
+        path.parent.mkdir(exist_ok=True)
+        write_whole(path, buffer.getvalue(), durable=False)
+
+
+def _stage2_seed(seed: int) -> int:
+    """The seed of stage 2, so that its noise does not repeat the random numbers of stage 1."""
     digest = hashlib.sha256(f"stage 2/{seed}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-@kept
-def _vqgan(source: str, compute: Compute):
-    return load_vqgan(locate(source)).to(compute.device), identity_of(source)
+def _set_up_stage1(options: Stage1Options, size: int, compute: Compute) -> Stage1:
+    if compute.device.type == "mps":
+        raise InputError(
+            "stage 1 does not run on MPS: PyTorch lacks the gradient of grid_sample there, and "
+            f"its adaptive pooling is wrong or missing. Set {DEVICE}=cpu."
+        )
+    vqgan = _load_vqgan(options.vqgan, compute)
+    side = options.size or size
+    if side % vqgan.factor:
+        raise InputError(
+            f"stage 1 cannot make images of {side} px: give first.size a multiple of "
+            f"{vqgan.factor}."
+        )
+    if options.start not in STARTS:
+        open_start(options.start)
+    if options.uses("guides"):
+        for guide in options.guides:
+            load_guide(guide, compute)
+    clip = _load_fused_clip(options.clip, compute) if options.uses("clip") else None
+    return Stage1(options, vqgan, clip, side, compute)
 
 
 @kept
-def _clip(source: str, compute: Compute):
-    return folded(load_clip(source, compute))
+def _load_vqgan(source: str, compute: Compute) -> VQGAN:
+    return load_vqgan(locate(source)).to(compute.device)
+
+
+@kept
+def _load_fused_clip(source: str, compute: Compute) -> Clip:
+    return fuse_clip(load_clip(source, compute))

@@ -1,19 +1,21 @@
 """TCIG as a method: its stages together, alone, and what rows share."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from tcig.data.errors import InputError
 from tcig.methods.base import Context
-from tcig.methods.two_stage import method as module
-from tcig.methods.two_stage.first import FirstOptions, FirstStage
 from tcig.methods.two_stage.method import Options, TwoStage
-from tcig.methods.two_stage.second import SecondOptions
+from tcig.methods.two_stage.stage1 import Stage1, Stage1Options
+from tcig.methods.two_stage.stage2 import Stage2Options
 from tcig.profiles import load_profile
+from tcig.run.experiment import run_experiment
 from tcig.run.spec import prepare
 
-FIRST = FirstOptions(
+FIRST = Stage1Options(
     vqgan="mini:vqgan",
     clip="mini:clip",
     guides=("mini:guide",),
@@ -21,11 +23,12 @@ FIRST = FirstOptions(
     cutouts=2,
     guide_size=64,
 )
-SECOND = SecondOptions(pipeline="mini:stable-diffusion", steps=4, guidance=5.0)
+SECOND = Stage2Options(pipeline="mini:stable-diffusion", steps=4, guidance=5.0)
 
 
-def tcig(size=64, stages="both", first=FIRST, second=SECOND):
-    return TwoStage(Context(size), Options(stages, first, second))
+def tcig(stages="both", folder=None, **first):
+    first = dataclasses.replace(FIRST, **first)
+    return TwoStage(Context(64, stage1=folder), Options(stages, first, SECOND))
 
 
 @pytest.fixture
@@ -38,15 +41,14 @@ def layouts(box_layout):
 
 @pytest.fixture
 def optimisations(monkeypatch):
-    """The layouts that stage 1 has drawn, call by call, with nothing kept from before."""
-    calls, call = [], FirstStage.__call__
-    monkeypatch.setattr(module, "_kept", module.OrderedDict())
+    """The layouts that stage 1 has drawn, call by call."""
+    calls, call = [], Stage1.__call__
 
     def counted(self, layouts, *arguments):
         calls.append([layout.id for layout in layouts])
         return call(self, layouts, *arguments)
 
-    monkeypatch.setattr(FirstStage, "__call__", counted)
+    monkeypatch.setattr(Stage1, "__call__", counted)
     return calls
 
 
@@ -54,51 +56,88 @@ def grey_levels(a, b):
     return np.abs(np.asarray(a).astype(int) - np.asarray(b).astype(int)).max()
 
 
-def test_stage_two_refines_the_image_of_stage_one(layouts):
+def test_stages_together_and_alone(layouts):
     method = tcig()
     placed = method.place(layouts, [1, 2])
     images = method.generate(layouts, [1, 2])
     refined = method.refine(layouts, placed, [1, 2])
+    alone = tcig("first").generate(layouts, [1, 2])
     assert [grey_levels(a, b) for a, b in zip(images, refined, strict=True)] == [0, 0]
-    assert grey_levels(images[0], placed[0]) > 10
-
-
-def test_each_stage_alone(layouts):
-    placed = tcig().place(layouts, [1, 2])
-    alone = tcig(stages="first").generate(layouts, [1, 2])
     assert [grey_levels(a, b) for a, b in zip(placed, alone, strict=True)] == [0, 0]
-    from_noise = tcig(stages="second")
-    assert from_noise.weights.keys() == {"second"}
+    assert grey_levels(images[0], placed[0]) > 10
+    from_noise = tcig("second")
     (image,) = from_noise.generate(layouts[:1], [1])
     other = from_noise.generate([layouts[0].model_copy(update={"regions": ()})], [1])
     assert grey_levels(image, other[0]) == 0
 
 
-def test_rows_that_differ_only_in_stage_two_share_stage_one(layouts, optimisations):
-    tcig(stages="first").generate(layouts, [1, 2])
-    tcig().generate(layouts, [1, 2])
+def test_rows_that_differ_only_in_stage_two_share_stage_one(layouts, optimisations, tmp_path):
+    folder = tmp_path / "stage1"
+    first = tcig("first", folder).generate(layouts, [1, 2])
+    images = tcig("both", folder).generate(layouts, [1, 2])
     assert optimisations == [["1", "2"]]
-    tcig().generate(layouts, [1, 3])
-    assert optimisations[1:] == [["2"]]
-    tcig(first=FirstOptions(**vars(FIRST) | {"rate": 0.2})).generate(layouts[:1], [1])
-    assert optimisations[2:] == [["1"]]
+    assert len(list(folder.glob("*.png"))) == 2
+    for one, other in zip(images, tcig().generate(layouts, [1, 2]), strict=True):
+        assert grey_levels(one, other) == 0, "stored images are those of the optimisation"
+    again = tcig("first", folder).generate(layouts[::-1], [2, 1])[::-1]
+    assert [grey_levels(a, b) for a, b in zip(first, again, strict=True)] == [0, 0]
+    assert len(optimisations) == 2
+    tcig("both", folder).generate(layouts, [1, 3])
+    tcig("first", folder, rate=0.2).generate(layouts[:1], [1])
+    assert optimisations[2:] == [["2"], ["1"]]
 
 
-def test_a_watcher_sees_stage_one_even_where_it_is_kept(layouts, optimisations):
-    method = tcig(stages="first")
+def test_rows_of_a_run_share_stage_one(optimisations, tmp_path):
+    rows = ["tcig-stage1", "tcig", "tcig-no-clip"]
+    settings = [f"{row}.first.iterations=1" for row in rows]
+    run_experiment(rows, "smoke", settings=settings, limit=2, judges=(), out=tmp_path)
+    assert [len(layouts) for layouts in optimisations] == [2, 2], "without CLIP it is another"
+    assert len(list((tmp_path / "stage1-batch8").iterdir())) == 4
+
+
+@pytest.mark.parametrize("damage", ["cut", "size", "mode", "text", "folder"])
+def test_a_file_that_is_no_image_of_stage_one_is_made_anew(
+    damage, layouts, optimisations, tmp_path
+):
+    method = tcig("first", tmp_path / "stage1")
+    (expected,) = method.generate(layouts[:1], [1])
+    (path,) = (tmp_path / "stage1").iterdir()
+    whole = path.read_bytes()
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    elif damage in ("cut", "text"):
+        path.write_bytes(whole[:-20] if damage == "cut" else b"not a picture")
+    else:
+        mode, side = ("RGB", 32) if damage == "size" else ("L", 64)
+        Image.new(mode, (side, side)).save(path)
+    assert grey_levels(method.generate(layouts[:1], [1])[0], expected) == 0
+    assert len(optimisations) == 2
+    assert damage == "folder" or path.read_bytes() == whole
+
+
+def test_without_a_folder_nothing_is_stored(layouts, optimisations, tmp_path):
+    """Neither where none is named nor where the runs' folder is on another machine."""
+    for folder in (None, tmp_path / "none" / "stage1"):
+        for _ in range(2):
+            tcig("first", folder).generate(layouts[:1], [1])
+    assert len(optimisations) == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_watcher_sees_stage_one_even_where_it_is_stored(layouts, tmp_path):
+    method = tcig("first", tmp_path / "stage1")
     method.generate(layouts[:1], [1])
     events = []
-    method.place(layouts[:1], [1], lambda event, **found: events.append(event))
+    method.place(layouts[:1], [1], lambda event, **values: events.append(event))
     assert events.count("iteration") == FIRST.iterations + 1
 
 
 def test_stage_one_has_a_size_of_its_own(layouts):
-    small = FirstOptions(**vars(FIRST) | {"size": 32})
-    assert tcig(first=small).place(layouts[:1], [1])[0].size == (32, 32)
-    (alone,) = tcig(first=small, stages="first").generate(layouts[:1], [1])
-    assert alone.size == (64, 64)
-    (both,) = tcig(first=small).generate(layouts[:1], [1])
-    assert both.size == (64, 64)
+    assert tcig(size=32).place(layouts[:1], [1])[0].size == (32, 32)
+    for stages in ("first", "both"):
+        (image,) = tcig(stages, size=32).generate(layouts[:1], [1])
+        assert image.size == (64, 64)
 
 
 @pytest.mark.parametrize(
@@ -109,46 +148,33 @@ def test_stage_one_has_a_size_of_its_own(layouts):
         ({"size": 30}, "stage 1 cannot make images of 30 px: give first.size a multiple of 4"),
         ({"vqgan": "mini:clip"}, r"model\.yaml cannot be read"),
         ({"guides": ("mini:none",)}, "no miniature segmenter"),
+        ({"start": "gray"}, r"gray cannot be read .+ codes, grey, pixels"),
     ],
 )
 def test_what_cannot_be_set_up_is_one_sentence(first, match):
     with pytest.raises(InputError, match=match) as caught:
-        tcig(first=FirstOptions(**vars(FIRST) | first))
+        tcig(**first)
     assert "\n" not in str(caught.value)
 
 
-def test_without_its_loss_no_clip_need_be_given():
-    first = FirstOptions(**vars(FIRST) | {"clip": "", "clip_weight": 0.0})
-    assert "clip" not in tcig(stages="first", first=first).weights
-
-
-def test_ablations_load_only_what_they_use():
-    rows = {
+def test_rows_load_and_record_only_what_they_use(tmp_path):
+    mini = load_profile("mini")
+    for row, parts in {
         "tcig": {"vqgan", "clip", "guide mini:guide", "second"},
         "tcig-stage1": {"vqgan", "clip", "guide mini:guide"},
         "tcig-no-clip": {"vqgan", "guide mini:guide", "second"},
         "tcig-no-guidance": {"vqgan", "clip", "second"},
         "tcig-no-stage1": {"second"},
         "tcig-two-guides": {
-            "vqgan",
-            "clip",
-            "guide mini:guide-animals",
-            "guide mini:guide-objects",
-            "second",
+            *("vqgan", "clip", "second"),
+            *("guide mini:guide-animals", "guide mini:guide-objects"),
         },
-    }
-    for row, parts in rows.items():
-        spec, method = prepare(row, load_profile("mini"), None, "0" * 64)
+    }.items():
+        spec, method = prepare(row, mini, None, "0" * 64)
         assert set(method.weights) == parts
         assert spec.method == row
-
-
-def test_the_content_of_a_start_image_is_part_of_the_run(tmp_path):
-    path, found = tmp_path / "start.png", []
+    path, starts = tmp_path / "start.png", []
     for colour in ("red", "blue"):
         Image.new("RGB", (64, 64), colour).save(path)
-        first = FirstOptions(**vars(FIRST) | {"start": str(path)})
-        found.append(tcig(stages="first", first=first).weights["start"])
-    assert len(set(found)) == 2
-    with pytest.raises(InputError, match=r"gray cannot be read .+ codes, grey, pixels"):
-        tcig(stages="first", first=FirstOptions(**vars(FIRST) | {"start": "gray"}))
+        starts.append(tcig("first", start=str(path)).weights["start"])
+    assert starts[0] != starts[1], "the content of a start image is part of the run"

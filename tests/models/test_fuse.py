@@ -1,17 +1,16 @@
-"""Frozen networks compute what they did; resizing by products is torch's."""
+"""Fused networks compute what they did; resizing by products is torch's."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from tcig.models.frozen import frozen
-from tcig.models.resizing import resize
+from tcig.models.fuse import fuse_batchnorm, resize
 from tcig.models.segmentation import miniature
 
 
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("align_corners", [False, True])
-@pytest.mark.parametrize("size", [(1, 1), (5, 40), (9, 7), (23, 11)])
+@pytest.mark.parametrize("size", [(1, 1), (5, 40), (23, 11)])
 def test_resizing_by_products_is_torchs_both_ways(size, align_corners, antialias):
     images = torch.rand(2, 3, 9, 7, dtype=torch.float64, requires_grad=True)
     gradient = torch.rand(2, 3, *size, dtype=torch.float64)
@@ -36,11 +35,11 @@ def test_what_inference_made_serves_a_gradient():
 
 
 @pytest.mark.parametrize("name", ["guide", "judge"])
-def test_a_frozen_network_is_the_same_and_leaves_the_other_alone(name):
+def test_a_fused_network_is_the_same_and_leaves_the_other_alone(name):
     network = miniature(name).module
     before = [type(part) for part in network.modules()]
-    images = torch.rand(2, 3, 64, 96, requires_grad=True)
-    found, expected = frozen(network)(images), network(images)
+    images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    found, expected = fuse_batchnorm(network)(images), network(images)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     for one, other in zip(
         torch.autograd.grad(found.square().mean(), images),
@@ -49,6 +48,6 @@ def test_a_frozen_network_is_the_same_and_leaves_the_other_alone(name):
     ):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * other.abs().max().item())
     assert [type(part) for part in network.modules()] == before
-    code = frozen(network).code
+    code = fuse_batchnorm(network).code
     assert ("resize" in code) == (name == "guide")
     assert "mode = 'bilinear'" not in code

@@ -1,0 +1,255 @@
+"""Stage 1: Equation 2, its steps against Adam's written out, and a sample as if alone."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tcig.data.errors import InputError
+from tcig.methods.base import generators
+from tcig.methods.guides import prepare_guides, summed_loss
+from tcig.methods.two_stage.stage1 import (
+    Stage1,
+    Stage1Options,
+    _ClampPixels,
+    learning_rates,
+    optimise,
+    spherical_distance,
+    start_latents,
+    synthesise,
+)
+from tcig.models.clip import load_clip
+from tcig.models.devices import Compute
+from tcig.models.vqgan import load_vqgan
+from tcig.models.weights import locate
+
+
+@pytest.fixture(scope="module")
+def vqgan():
+    return load_vqgan(locate("mini:vqgan"))
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return load_clip("mini:clip")
+
+
+@pytest.fixture
+def layouts(box_layout):
+    return [
+        box_layout(64, "a cat and a bus", "1", cat=(8, 40, 4, 30), bus=(20, 60, 34, 62)),
+        box_layout(64, "a dog on the snow", "2", dog=(10, 50, 10, 50)),
+    ]
+
+
+def grey_levels(a, b):
+    """Mean difference. A convolution rounds by its batch size, and Adam enlarges that: after three
+    iterations single pixels may differ by tens of levels, the mean by a fraction of one."""
+    return 255 * (a - b).abs().mean().item()
+
+
+def options(**changes):
+    shared = {"vqgan": "mini:vqgan", "clip": "mini:clip", "guides": ("mini:guide",)}
+    return Stage1Options(**shared | {"iterations": 3, "cutouts": 2, "guide_size": 64} | changes)
+
+
+def test_the_loss_is_equation_2(vqgan, clip, layouts):
+    """CLIP's term against a cutout that is the image, the guide's against Equation 1."""
+    settings = options(clip_weight=3.0, guide_weight=7.0, cutouts=1, augmentations=())
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    terms = Stage1(settings, vqgan, clip, 64).losses(layouts, generators([1, 2]))(images, 0)
+    texts = clip.encode_texts([layout.caption for layout in layouts])
+    distances = spherical_distance(clip.encode_images(images), texts)
+    assert terms["clip"].allclose(3 * distances, rtol=1e-3)
+    losses, _ = summed_loss(prepare_guides(settings, layouts), images, settings)
+    assert terms["guide"].allclose(7 * losses)
+    assert list(terms) == ["clip", "guide"]
+    alone = options(clip_weight=0.0)
+    terms = Stage1(alone, vqgan, None, 64).losses(layouts, generators([1, 2]))(images, 0)
+    assert list(terms) == ["guide"]
+
+
+def test_the_distance_is_half_the_squared_angle():
+    angles = torch.tensor([0.1, 0.5, 1.5, 3.0])
+    a = torch.stack([angles.cos(), angles.sin()], 1)
+    b = torch.tensor([[1.0, 0.0]]).expand(4, 2)
+    assert spherical_distance(a, b).allclose(angles**2 / 2, rtol=1e-4)
+
+
+def test_starts(vqgan, tmp_path):
+    rngs = generators([0, 1])
+    codes = start_latents(vqgan, "codes", 64, rngs)
+    assert codes.shape == (2, 8, 16, 16)
+    assert (torch.cdist(codes.movedim(1, -1).reshape(-1, 8), vqgan.codebook).amin(1) < 1e-4).all()
+    grey = start_latents(vqgan, "grey", 64, rngs)
+    assert torch.equal(grey[0], grey[1])
+    assert grey[:1].allclose(vqgan.quantise(vqgan.encode(torch.zeros(1, 3, 64, 64))), atol=1e-5)
+    pixels = start_latents(vqgan, "pixels", 64, rngs)
+    assert not pixels[0].allclose(pixels[1])
+    Image.new("RGB", (100, 100), (255, 0, 0)).save(tmp_path / "red.png")
+    red = start_latents(vqgan, str(tmp_path / "red.png"), 64, rngs)
+    tensor = torch.tensor([1.0, -1, -1]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
+    assert red[1:].allclose(vqgan.quantise(vqgan.encode(tensor)), atol=1e-5)
+    with pytest.raises(InputError, match=r"gray cannot be read .+ codes, grey, pixels"):
+        start_latents(vqgan, "gray", 64, rngs)
+
+
+def test_an_image_to_start_from_stays_without_iterations(vqgan, layouts, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    start = Image.fromarray(pixels).resize((64, 64))
+    start.save(tmp_path / "start.png")
+    settings = options(iterations=0, start=str(tmp_path / "start.png"), clip_weight=0.0)
+    images = Stage1(settings, vqgan, None, 64)(layouts[:1], generators([0]))
+    tensor = torch.from_numpy(np.array(start)).movedim(-1, 0)[None] / 127.5 - 1
+    assert images.allclose(((vqgan(tensor) + 1) / 2).clamp(0, 1), atol=1e-5)
+
+
+def test_rates_are_constant_or_fall_after_sixty_percent():
+    assert learning_rates(Stage1Options(iterations=4, rate=0.2)) == [0.2] * 4
+    falling = learning_rates(Stage1Options(iterations=11, rate=0.3, final_rate=1 / 3))
+    assert falling[:7] == pytest.approx([0.3] * 7)
+    assert falling[8] == pytest.approx(0.3 - 0.2 * 1.4 / 3.4)
+    assert falling[10] == pytest.approx(0.1)
+    assert learning_rates(Stage1Options(iterations=0)) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "size"),
+    [
+        ({}, 64),
+        ({}, 96),
+        ({"style": "crops"}, 64),
+        ({"guides": ("mini:guide-animals", "mini:guide-objects"), "clip_weight": 0.0}, 64),
+    ],
+    ids=["pooled", "reduced", "crops", "experts"],
+)
+def test_a_layout_is_drawn_as_if_alone(vqgan, clip, layouts, settings, size):
+    stage = Stage1(options(**settings), vqgan, None if "guides" in settings else clip, size)
+    seeds = [11, 12]
+    together = stage(layouts, generators(seeds))
+    assert torch.equal(together, stage(layouts, generators(seeds)))
+    turned = stage(layouts[::-1], generators(seeds[::-1])).flip(0)
+    assert grey_levels(turned, together) < 1
+    for n, (layout, seed) in enumerate(zip(layouts, seeds, strict=True)):
+        assert grey_levels(stage([layout], generators([seed]))[0], together[n]) < 1
+    assert grey_levels(together[0], stage(layouts[:1], generators([99]))[0]) > 15
+
+
+def test_losses_fall_and_the_guide_finds_the_objects(vqgan, clip, layouts):
+    events = {"iteration": [], "guide": []}
+    stage = Stage1(options(iterations=25, rate=0.2, guide_weight=20.0), vqgan, clip, 64)
+    stage(layouts, generators([1, 2]), lambda event, **values: events[event].append(values))
+    assert len(events["guide"]) == 25
+    first, last = events["iteration"][0]["losses"], events["iteration"][-2]["losses"]
+    for name in ("clip", "guide"):
+        assert first[name].shape == (2,)
+        assert last[name].mean() < first[name].mean()
+    assert events["guide"][-1]["iou"].mean() > events["guide"][0]["iou"].mean() + 0.2
+    assert events["iteration"][-1]["losses"] == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"clip_weight": 0.0, "guide_weight": 0.0}, "both 0"),
+        ({"guides": ()}, "guides is empty"),
+        ({"cutouts": 0}, "cutouts at least 1"),
+        ({"iterations": -1}, "iterations must be at least 0"),
+    ],
+)
+def test_options_that_make_no_sense(changes, match):
+    with pytest.raises(ValueError, match=match):
+        options(**changes)
+
+
+def test_a_clamped_pixel_passes_only_the_gradient_that_brings_it_back():
+    pixels = torch.tensor([-0.5, -0.5, 0.5, 1.5, 1.5], requires_grad=True)
+    weights = torch.tensor([1.0, -1.0, 1.0, 1.0, -1.0])
+    clamped = _ClampPixels.apply(pixels)
+    (clamped * weights).sum().backward()
+    assert clamped.tolist() == [0, 0, 0.5, 1, 1]
+    assert pixels.grad.tolist() == [0, -1, 1, 1, 0]
+
+
+def test_images_are_of_codes_and_gradients_pass_straight_through(vqgan):
+    latents = start_latents(vqgan, "codes", 64, generators([0])) + 0.01
+    latents.requires_grad_()
+    codes = vqgan.codebook[vqgan.codes(latents.detach())].movedim(-1, 1).contiguous()
+    images = synthesise(vqgan, latents)
+    assert images.allclose(((vqgan.decode(codes) + 1) / 2).clamp(0, 1), atol=1e-5)
+    quantised = codes.clone().requires_grad_()
+    _ClampPixels.apply((vqgan.decode(quantised) + 1) / 2).square().sum().backward()
+    images.square().sum().backward()
+    assert latents.grad.allclose(quantised.grad, atol=1e-4)
+
+
+def red(images, iteration):
+    return {"red": (images[:, 0] - 1).square().mean((1, 2)), "half": images.mean((1, 2, 3)) / 2}
+
+
+def test_the_optimiser_takes_adams_steps_on_the_sum_and_clamps_to_the_codebook(vqgan):
+    start = start_latents(vqgan, "codes", 64, generators([3]))
+    rates = [0.1, 0.7, 0.05]
+    seen = []
+    optimise(vqgan, start, red, rates, lambda event, **values: seen.append(values))
+    low, high = vqgan.codebook.amin(0)[:, None, None], vqgan.codebook.amax(0)[:, None, None]
+    latents, first, second = start.clone(), 0, 0
+    for step, rate in enumerate(rates, start=1):
+        latents.requires_grad_()
+        images = synthesise(vqgan, latents)
+        assert images.allclose(seen[step - 1]["images"], atol=1e-5)
+        (gradient,) = torch.autograd.grad(sum(red(images, 0).values()).sum(), latents)
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        scaled = (second / (1 - 0.999**step)).sqrt() + 1e-8
+        latents = (latents - rate * first / (1 - 0.9**step) / scaled).detach()
+        latents = latents.clamp(low, high)
+    assert synthesise(vqgan, latents).allclose(seen[-1]["images"], atol=1e-4)
+    assert [values["iteration"] for values in seen] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+def test_a_sample_that_is_not_optimised_is_an_error_with_its_iteration(vqgan, value):
+    """Zero too: it would be an unguided image."""
+
+    def losses(images, iteration):
+        factor = torch.tensor([1.0, value if iteration == 2 else 1.0])
+        return {"loss": images.square().mean((1, 2, 3)) * factor}
+
+    latents = start_latents(vqgan, "codes", 64, generators([0, 1]))
+    with pytest.raises(FloatingPointError, match="iteration 2"):
+        optimise(vqgan, latents, losses, [0.1] * 4)
+
+
+def test_a_learning_rate_that_is_not_a_number_is_an_error(vqgan):
+    latents = start_latents(vqgan, "codes", 64, generators([0]))
+    with pytest.raises(FloatingPointError, match="iteration 0"):
+        optimise(vqgan, latents, red, [float("nan")])
+
+
+@pytest.fixture
+def first_gradient(vqgan, clip, layouts, monkeypatch):
+    """The latents' gradient in the first iteration, the guide's loss over 520 x 520 pixels."""
+
+    def gradient(precision):
+        gradients, step = [], torch.optim.Adam.step
+
+        def spy(self):
+            gradients.append(self.param_groups[0]["params"][0].grad.flatten().clone())
+            return step(self)
+
+        monkeypatch.setattr(torch.optim.Adam, "step", spy)
+        compute = Compute(on="cpu", precision=precision)
+        stage = Stage1(options(iterations=1, guide_size=520), vqgan, clip, 64, compute)
+        stage(layouts[:1], generators([1]))
+        return gradients[0]
+
+    return gradient
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_the_gradient_survives_half_precision_at_the_size_of_the_paper(first_gradient, precision):
+    """As in direct guidance; beside float16 stage 1 stays in float32."""
+    half, exact = first_gradient(precision), first_gradient("float32")
+    assert torch.cosine_similarity(half, exact, dim=0) >= 0.99
+    assert half.norm() / exact.norm() == pytest.approx(1, abs=0.02)
