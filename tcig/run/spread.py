@@ -98,7 +98,12 @@ def look(judge: str, sizes: Sizes, batch: Sequence[SampleImage]) -> list[JudgedS
 
 
 def draw_rows(
-    pool: Pool, recipes: Sequence[Recipe], asked: Sequence[Sample], out: Path, record: dict
+    pool: Pool,
+    recipes: Sequence[Recipe],
+    asked: Sequence[Sample],
+    out: Path,
+    record: dict,
+    manifest: Path,
 ) -> tuple[int, list[Path]]:
     """Draws what the runs of all rows lack, their rows one after another.
 
@@ -112,6 +117,7 @@ def draw_rows(
         asked: samples of every row.
         out: where the runs' folders are.
         record: what was asked for, see `RunStore`.
+        manifest: the manifest's file.
 
     Returns:
         How many samples failed, and the folders of the runs that hold an image.
@@ -134,7 +140,7 @@ def draw_rows(
 
     def open_store(recipe: Recipe, spec: RunSpec) -> None:
         settings = recipe.profile.model_dump(mode="json")
-        store = held.enter_context(RunStore(out, spec, record, settings))
+        store = held.enter_context(RunStore(out, spec, record, settings, manifest=manifest))
         batches = pending_batches(asked, store, recipe.profile.batch)
         queue.extend(Task(draw, (recipe, spec.hash, batch)) for batch in batches)
         ledger.there(len(asked) - sum(map(len, batches)))
@@ -221,7 +227,7 @@ class Workers(NamedTuple):
         known = gpus.get(profile.compute.requested)
         with Pool(self.number, self.threads, self.address, known) as pool:
             samples = samples_of(data.drawn, experiment.samples)
-            failed, folders = draw_rows(pool, recipes, samples, experiment.out, asked)
+            failed, folders = draw_rows(pool, recipes, samples, experiment.out, asked, data.path)
             sizes = Sizes(profile.size, profile.score_size)
             for judge in experiment.judges:
                 network, spread = judge_of(pool, _absolute(judge), sizes)

@@ -106,7 +106,7 @@ def assert_whole(run, unbroken):
     assert not any(row["error"] for row in run.rows())
     (folder,) = run.out.glob("Slow-*")
     names = {path.name for path in folder.iterdir()} - set(run.images())
-    assert names == {"run.json", "rows.jsonl", ".lock"}
+    assert names == {"run.json", "rows.jsonl", "layouts.jsonl", ".lock"}
 
 
 def test_killed_at_random_points(run, unbroken):
