@@ -89,7 +89,7 @@ def test_a_blackened_image_is_a_failure(monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ({"pipeline": "/no/folder"}, "no folder '/no/folder'"),
+        ({"pipeline": "/no/folder"}, "'/no/folder' not found"),
         ({"pipeline": "EMPTY"}, "pipeline for stage 2 cannot be loaded"),
         ({"pipeline": "PIXART"}, "pipeline for stage 2 cannot be loaded"),
         ({"upscaler": "mini:clip"}, r"mini:clip: stage II of DeepFloyd IF cannot be loaded \("),
