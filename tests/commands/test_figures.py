@@ -1,7 +1,5 @@
 """`tcig figures`: what is written, and that it can be read."""
 
-import math
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +8,7 @@ from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
-from tcig.eval.grids import samples_figure, stages_figure, systems_figure
+from tcig.eval.grids import stages_figure
 from tcig.eval.plots import course_figure
 
 RED = """
@@ -37,23 +35,6 @@ def share(path, colour):
     return (pixels == np.array(colour)).all(-1).mean()
 
 
-def area(path, colour):
-    return share(path, colour) * math.prod(Image.open(path).size)
-
-
-def test_systems_stand_beside_their_masks(layouts, tmp_path):
-    columns = {"red": [flat((255, 0, 0))] * 3, "blue": [flat((0, 0, 255))] * 3}
-    systems_figure(tmp_path / "systems.png", layouts, columns)
-    assert share(tmp_path / "systems.png", (255, 0, 0)) == pytest.approx(0.25, abs=0.06)
-    assert share(tmp_path / "systems.png", (0, 0, 255)) == pytest.approx(0.25, abs=0.06)
-    assert share(tmp_path / "systems.png", (235, 235, 235)) > 0.08
-
-
-def test_samples_stand_under_their_masks(layouts, tmp_path):
-    samples_figure(tmp_path / "samples.png", layouts, [flat((255, 0, 0))] * 3, width=2)
-    assert share(tmp_path / "samples.png", (255, 0, 0)) > 0.2
-
-
 def test_each_output_stands_after_its_start(layouts, tmp_path):
     first = [[flat((255, 0, 0)), flat((0, 255, 0))]] * 3
     second = [[[flat((0, 0, 255))] * 2] * 2] * 3
@@ -65,13 +46,13 @@ def test_each_output_stands_after_its_start(layouts, tmp_path):
 def test_a_course_has_frames_and_curves(layouts, tmp_path):
     frames = {0: flat((255, 0, 0)), 9: flat((0, 255, 0))}
     falling = {n: 1 - n / 9 for n in range(10)}
-    curves = {"clip loss": falling, "IoU, by the guide": {0: 0.0, 5: 0.4}}
-    areas = []
-    for courses in ({"one": (frames, curves)}, {"one": (frames, curves), "two": (frames, curves)}):
-        course_figure(tmp_path / "course.png", layouts[0], courses)
-        areas.append(area(tmp_path / "course.png", (255, 0, 0)))
-        assert share(tmp_path / "course.png", (31, 119, 180)) > 0.0005
-    assert areas[1] == pytest.approx(2 * areas[0], rel=0.2)
+    course = frames, {"clip loss": falling, "IoU, by the guide": {0: 0.0, 5: 0.4}}
+    path = tmp_path / "course.png"
+    course_figure(path, layouts[0], {"one": course, "two": course})
+    red, green = share(path, (255, 0, 0)), share(path, (0, 255, 0))
+    assert red > 0.02
+    assert red == pytest.approx(green, rel=0.1)
+    assert share(path, (31, 119, 180)) > 0.0005
 
 
 def test_the_command_draws_a_finished_run(tcig, quick, tmp_path):

@@ -50,9 +50,7 @@ def run(tcig, quick, tmp_path):
     return call
 
 
-@pytest.mark.parametrize(
-    "leave", ["sys.exit(0)", "exit()", "quit()", "os._exit(0)", "raise SystemExit"]
-)
+@pytest.mark.parametrize("leave", ["quit()", "os._exit(0)", "raise SystemExit"])
 def test_an_exit_in_generate_is_a_failed_sample(run, method, leave):
     status, printed, records = run(
         method(f"if 0 in [s % 2 for s in seeds]: {leave}\n        {GREY}")
@@ -65,9 +63,8 @@ def test_an_exit_in_generate_is_a_failed_sample(run, method, leave):
     assert [record["error"] for record in records["empty"]] == [None] * 3
 
 
-@pytest.mark.parametrize("fault", ["sys.exit(0)", "1 / 0", "os._exit(0)"])
-def test_a_method_that_cannot_be_set_up_costs_no_other_row(run, method, tcig, fault):
-    spec = method(init=fault)
+def test_a_method_that_cannot_be_set_up_costs_no_other_row(run, method, tcig):
+    spec = method(init="os._exit(0)")
     status, printed, records = run(spec)
     assert status == 1
     assert "Mine cannot be set up" in printed.err
@@ -88,10 +85,9 @@ def test_a_method_that_cannot_be_set_up_costs_no_other_row(run, method, tcig, fa
         ),
         ({"declared": "sources = classmethod(lambda c, o: 'sd')"}, "sources() gave 'sd'"),
         ({"declared": "sources = classmethod(lambda c, o: 1 / 0)"}, "cannot name its sources"),
-        ({"declared": "Options = dict"}, "expected a frozen dataclass"),
         ({"declared": "Options = Method"}, "expected a frozen dataclass"),
         ({"before": "sys.exit(0)"}, "cannot be loaded: ExitError"),
-        ({"before": "import nowhere"}, "cannot be loaded: ModuleNotFoundError"),
+        ({"init": "return"}, "must call super().__init__(context, options)"),
     ],
 )
 def test_what_a_method_declares_is_checked(run, method, parts, said):
@@ -101,27 +97,17 @@ def test_what_a_method_declares_is_checked(run, method, parts, said):
     assert printed.err.count("\n") == 1
 
 
-def test_init_must_call_its_parents(run, tmp_path):
-    path = tmp_path / "mine.py"
-    body = f"    def generate(self, layouts, seeds, callback=None):\n        {GREY}\n"
-    path.write_text(f"{HEAD}\nclass Mine(Method):\n    def __init__(self, *_): pass\n{body}")
-    status, printed, _ = run(f"{path}:Mine")
-    assert status == 1
-    assert "must call super().__init__(context, options)" in printed.err
-
-
-MOVES = [
-    "torch.set_default_dtype(torch.float64)",
-    "torch.set_grad_enabled(False)",
-    "torch.set_float32_matmul_precision('medium')",
-    "os.chdir('/')",
-]
-
-
-@pytest.mark.parametrize("move", MOVES)
-@pytest.mark.parametrize("where", ["before", "init", "body"])
+@pytest.mark.parametrize(
+    ("where", "move"),
+    [
+        ("before", "torch.set_default_dtype(torch.float64)"),
+        ("init", "torch.set_grad_enabled(False)"),
+        ("body", "torch.set_float32_matmul_precision('medium')"),
+        ("body", "os.chdir('/')"),
+    ],
+)
 def test_other_rows_are_the_same_beside_a_method_that_moves_the_process(
-    tcig, quick, method, tmp_path, monkeypatch, move, where
+    tcig, quick, method, tmp_path, monkeypatch, where, move
 ):
     monkeypatch.chdir(tmp_path)
     parts = {where: f"{move}\n        {GREY}" if where == "body" else move}
@@ -136,10 +122,7 @@ def test_other_rows_are_the_same_beside_a_method_that_moves_the_process(
 
 
 def test_options_of_other_types_are_recorded(run, tmp_path):
-    text = (
-        HEAD
-        + """
-from __future__ import annotations
+    text = """
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -163,10 +146,7 @@ class Mine(Method):
         colour = (self.options.colour.red,) * 3
         return [Image.new("RGB", (self.context.size,) * 2, colour) for _ in layouts]
 """
-    )
-    lines = text.splitlines()
-    lines.insert(0, lines.pop(lines.index("from __future__ import annotations")))
-    (tmp_path / "mine.py").write_text("\n".join(lines))
+    (tmp_path / "mine.py").write_text(f"from __future__ import annotations\n{HEAD}{text}")
     sets = ["guides=a,b", "names=d,c", "model=x/y.pt", "kind=two", "colour.red=200"]
     given = ["--set", *(f"Mine.{each}" for each in sets)]
     status, printed, _ = run(f"{tmp_path / 'mine.py'}:Mine", *given)
@@ -181,23 +161,15 @@ class Mine(Method):
     }
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
-def test_numbers_that_are_not_finite_are_refused_wherever_they_stand(run, tmp_path, value):
-    text = (
-        HEAD
-        + f"""
+@pytest.mark.parametrize("value", ["nan", "-inf"])
+def test_numbers_that_are_not_finite_are_refused_wherever_they_stand(run, method, value):
+    before = f"""
 from dataclasses import dataclass
 @dataclass(frozen=True)
 class Settings:
     scales: tuple[float, ...] = (1.0, float("{value}"))
-class Mine(Method):
-    Options = Settings
-    def generate(self, layouts, seeds, callback=None):
-        {GREY}
 """
-    )
-    (tmp_path / "mine.py").write_text(text)
-    status, printed, _ = run(f"{tmp_path / 'mine.py'}:Mine")
+    status, printed, _ = run(method(before=before, declared="Options = Settings"))
     assert status == 2
     assert "scales must be a finite number" in printed.err
 
@@ -206,11 +178,7 @@ class Mine(Method):
     ("body", "said"),
     [
         ("raise ValueError('no checkpoint')", "ValueError: no checkpoint (line 14 of mine.py)"),
-        ("return [np.zeros((64, 64, 3), np.uint8) for _ in layouts]", "ndarray"),
-        ("return torch.zeros(len(layouts), 3, 64, 64)", "Tensor"),
         ("return [Image.new('RGBA', (99, 77)) for _ in layouts]", "RGBA image of 99x77"),
-        ("return []", "a list of 0"),
-        ("return None", "NoneType"),
         ("sys.exit(0)", "tried to end the process"),
     ],
 )
@@ -238,9 +206,7 @@ def test_a_callback_may_be_told_anything(run, method):
     assert run(method(body, before))[0] == 0
 
 
-def test_a_method_without_a_callback_is_run(run, tmp_path):
-    text = (
-        HEAD + f"\nclass Mine(Method):\n    def generate(self, layouts, seeds):\n        {GREY}\n"
-    )
-    (tmp_path / "mine.py").write_text(text)
-    assert run(f"{tmp_path / 'mine.py'}:Mine")[0] == 0
+def test_a_method_without_a_callback_is_run(run, method, tmp_path):
+    spec, path = method(), tmp_path / "mine.py"
+    path.write_text(path.read_text().replace(", callback=None", ""))
+    assert run(spec)[0] == 0

@@ -1,43 +1,45 @@
 """`tcig quality` with the shipped models on the embedded data."""
 
 import io
+import shutil
 
 import pandas as pd
 import pytest
 from PIL import Image
 
+from tcig.cli import main
 from tcig.data.emoji import FOLDER as EMOJI
 from tcig.eval.quality_records import read_quality
 
 LAYOUTS = 10
 
 
-@pytest.fixture
-def runs(tcig, quick, tmp_path):
-    """Photographs, grey images and the truth in flat colours, scored."""
-    rows = ("real", "empty", "paste")
-    arguments = ("--profile", quick, "--limit", LAYOUTS, "--out", tmp_path / "runs")
-    status, printed = tcig("run", "--methods", *rows, *arguments)
-    assert status == 0
-    return dict(zip(rows, printed.out.split(), strict=True))
+@pytest.fixture(scope="module")
+def runs(quick, tmp_path_factory):
+    """Photographs, grey images and the truth in flat colours, scored: folders by row."""
+    rows, out = ("real", "empty", "paste"), tmp_path_factory.mktemp("runs")
+    arguments = ["--profile", str(quick), "--limit", str(LAYOUTS), "--out", str(out)]
+    assert main(["run", "--methods", *rows, *arguments]) == 0
+    return {row: next(out.glob(f"{row}-*")) for row in rows}
 
 
 @pytest.fixture
-def quality(tcig, tmp_path):
+def quality(tcig, runs):
     def call(*arguments):
-        manifest = tmp_path / "runs" / "layouts-quick.jsonl"
+        manifest = runs["real"].parent / "layouts-quick.jsonl"
         return tcig("quality", "--layouts", manifest, *arguments)
 
     return call
 
 
-def test_photographs_are_better_than_nothing(tcig, runs, quality, tmp_path):
-    status, printed = tcig("table", tmp_path / "runs", "--quality")
+def test_photographs_are_better_than_nothing(tcig, runs, quality):
+    out = runs["real"].parent
+    status, printed = tcig("table", out, "--quality")
     assert (status, "run `tcig quality` first" in printed.err) == (2, True)
     status, printed = quality(*runs.values(), "--profile", "mini")
     assert (status, printed.err) == (0, "")
     assert printed.out.split() == [f"{folder}/quality" for folder in runs.values()]
-    text = tcig("table", tmp_path / "runs", "--format", "csv")[1].out
+    text = tcig("table", out, "--format", "csv")[1].out
     frame = pd.read_csv(io.StringIO(text)).drop_duplicates("row").set_index("row")
     real, empty, paste = (frame.loc[row] for row in runs)
     assert real["clip_caption"] > 1.5 > 0.8 > max(empty["clip_caption"], paste["clip_caption"])
@@ -47,7 +49,7 @@ def test_photographs_are_better_than_nothing(tcig, runs, quality, tmp_path):
     assert (paste["boundary_iou"], empty["boundary_iou"]) == (1, 0)
     assert real["kid_clip_n"] == real["clip_caption_n"] == LAYOUTS
     assert not real["clip_guided"]
-    shown = tcig("table", tmp_path / "runs", "--quality")[1].out.splitlines()[0]
+    shown = tcig("table", out, "--quality")[1].out.splitlines()[0]
     assert "clip_caption" in shown
     assert "boundary_iou" in shown
     assert "iou_region" not in shown
@@ -61,10 +63,10 @@ def test_a_run_goes_by_its_own_profile_and_one_without_scorer_is_refused(runs, q
     assert read_quality(EMOJI) is None
 
 
-def test_any_folder_of_images_is_measured(runs, quality, tmp_path, tcig):
+def test_any_folder_of_images_is_measured(runs, quality, tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
-    for n, path in enumerate(sorted((tmp_path / "runs").glob("real-*/*.png"))[:4]):
+    for n, path in enumerate(sorted(runs["real"].glob("*.png"))[:4]):
         Image.open(path).save(folder / path.name)
         Image.open(path).resize((64, 64)).rotate(90 * n).save(
             folder / path.name.replace("-0.", "-1.")
@@ -72,7 +74,7 @@ def test_any_folder_of_images_is_measured(runs, quality, tmp_path, tcig):
     status, printed = quality(folder)
     assert (status, printed.out) == (2, "")
     assert "is missing: generate it" in printed.err
-    for layout in {path.name.split("-")[0] for path in (tmp_path / "runs").glob("real-*/*.png")}:
+    for layout in {path.name.split("-")[0] for path in runs["real"].glob("*.png")}:
         for sample in (0, 1):
             path = folder / f"{layout}-{sample}.png"
             if not path.exists():
@@ -91,6 +93,8 @@ def test_folders_and_layouts_are_needed(tcig, quality, tmp_path, runs):
     assert (status, "nowhere is not a folder of images" in printed.err) == (2, True)
     status, printed = tcig("quality", runs["real"], "--layouts", tmp_path / "gone.jsonl")
     assert status == 2
-    status, printed = quality(runs["real"], "--profile", "mini", "--coco", tmp_path / "nowhere")
+    fresh = tmp_path / "fresh"
+    shutil.copytree(runs["real"], fresh, ignore=shutil.ignore_patterns("quality"))
+    status, printed = quality(fresh, "--profile", "mini", "--coco", tmp_path / "nowhere")
     assert (status, "--download" in printed.err) == (2, True)
     assert printed.err.count("\n") == 1

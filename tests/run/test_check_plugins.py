@@ -35,14 +35,9 @@ WRONG_METHODS = {
         " for s in seeds]",
         {"generators": "numpy's global", "deterministic": "other images the second time"},
     ),
-    "torch": (
-        "return [picture(self.context, np.random.default_rng(int(torch.rand(1) * 1e6)))"
-        " for s in seeds]",
-        {"generators": "torch's global", "deterministic": "generator made of the sample's seed"},
-    ),
     "seeded-globally": (  # alike each time, and yet it moves what other code draws from
-        "random.seed(seeds[0]); np.random.seed(seeds[0])\n        " + GOOD_METHOD,
-        {"generators": "numpy's and Python's global"},
+        "random.seed(seeds[0]); torch.manual_seed(seeds[0])\n        " + GOOD_METHOD,
+        {"generators": "torch's and Python's global"},
     ),
     "one-generator": (
         "rng = np.random.default_rng(sum(seeds))\n"
@@ -65,10 +60,6 @@ WRONG_METHODS = {
     "blank": (
         "return [Image.new('RGB', (size, size)) for s in seeds]",
         {"failures": "raise an exception", "seeds": "the same under another seed"},
-    ),
-    "deaf": (
-        "return [picture(self.context, np.random.default_rng(0)) for s in seeds]",
-        {"failures": "every layout got the same image"},
     ),
     "size": ("return [Image.new('RGB', (9, 9)) for s in seeds]", {"draws": "9x9"}),
     "raises": ("raise RuntimeError('no model here')", {"draws": "no model here"}),
@@ -108,7 +99,6 @@ WRONG_JUDGES = {
         "maps = [self.label(i) for i in images]; assert all(m.any() for m in maps); return maps",
         "empty",
     ),
-    "exits": ("exit(0)", "segments"),
     "255": ("return [np.where(self.label(i), 8, 255) for i in images]", "segments"),
     "deaf": ("return [np.full((i.height, i.width), 8) for i in images]", "maps"),
 }
@@ -212,7 +202,7 @@ def test_the_generators_of_the_process_are_as_random_as_before(check):
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize("name", ["miniature", "guide", "colours"])
+@pytest.mark.parametrize("name", ["miniature", "colours"])
 def test_built_in_judges_conform(name, capsys):
     assert cli.main(["check", name]) == 0, capsys.readouterr().out
 
@@ -248,12 +238,10 @@ def test_an_installed_packages_method(package, tmp_path, capsys):
     ("arguments", "said"),
     [
         (["paste", "--count", "1"], "--count must be at least 2"),
-        (["si", "--set", "guidance"], "OPTION=VALUE"),
         (["colours", "--set", "a=1"], "is a judge"),
         (["CLASS"], "tcig.methods.base.Method or tcig.eval.judges.Judge"),
         (["other"], "aside has no class Other that is a tcig.methods.base.Method"),
         (["gone"], "gone cannot be loaded: ModuleNotFoundError"),
-        (["asid"], "did you mean aside?"),
     ],
 )
 def test_what_cannot_be_checked_is_refused(arguments, said, package, tmp_path, capsys):

