@@ -41,21 +41,18 @@ def _missing(samples: Sequence[Sample], store: RunStore) -> list[Sample]:
     return [pair for pair in samples if (pair[0].id, pair[1]) not in store.done]
 
 
-class Bar(tqdm):
-    """A progress bar that counts fractions, to one decimal."""
-
-    @property
-    def format_dict(self) -> dict:
-        """See tqdm."""
-        values = super().format_dict
-        return values | {"n": round(values["n"], 1)}
-
-
 class ProgressTracker:
     """Commits samples to their stores, counts failures, and shows a progress bar."""
 
     def __init__(self, total: int, title: str = ""):
-        self._bar = Bar(total=total, desc=title, unit="image", disable=None, smoothing=0.05)
+        self._bar = tqdm(
+            total=total,
+            desc=title,
+            unit="image",
+            disable=None,
+            smoothing=0.05,
+            bar_format="{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}, {rate_fmt}]",
+        )
         self._ahead = 0.0
         self._failures: Counter[tuple[str, str]] = Counter()
 

@@ -1,7 +1,5 @@
 """A small manifest, a spec, and a method whose images are noise of the seed."""
 
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -101,24 +99,6 @@ def noise():
 @pytest.fixture
 def open_store(tmp_path, spec):
     return lambda asked=None: RunStore(tmp_path / "runs", spec, asked or {}, {})
-
-
-@pytest.fixture
-def read_rows():
-    """The rows of a folder, without what differs between equal runs, sorted."""
-
-    def read(folder):
-        rows = [json.loads(line) for line in (folder / "rows.jsonl").read_bytes().splitlines()]
-        for row in rows:
-            del row["seconds"], row["peak_mib"], row["batch"]
-        return sorted(rows, key=lambda row: (row["layout"], row["sample"]))
-
-    return read
-
-
-@pytest.fixture
-def read_images():
-    return lambda folder: {path.name: path.read_bytes() for path in folder.glob("*.png")}
 
 
 @pytest.fixture

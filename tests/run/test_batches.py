@@ -1,12 +1,12 @@
 """Batches bounded by a device's memory, which is a fake one here."""
 
 import gc
-import json
 import re
 import weakref
 
 import pytest
 import torch
+from toy import rows_of
 
 from tcig.data.errors import DeviceLostError
 from tcig.run import batches
@@ -36,7 +36,7 @@ class Meter:
 
 
 @pytest.fixture
-def run(open_store, noise, layouts, monkeypatch, read_rows):
+def run(open_store, noise, layouts, monkeypatch):
     """Runs 20 layouts against a meter; the sizes of the calls and the rows."""
 
     def call(meter, batch=16, limit=None):
@@ -55,7 +55,7 @@ def run(open_store, noise, layouts, monkeypatch, read_rows):
         monkeypatch.setattr(batches, "BatchSizer", lambda *_: sizer)
         with open_store() as store:
             assert generate(noise, layouts[:20], 1, batch, store) == 0
-        rows = [json.loads(line) for line in (store.folder / "rows.jsonl").open()]
+        rows = rows_of(store.folder)
         assert sorted(int(row["layout"]) for row in rows) == list(range(1, 21))
         assert all(row["error"] is None for row in rows)
         return noise.sizes, rows
@@ -77,26 +77,20 @@ def test_the_first_sample_tells_how_many_fit(run):
         (Meter(10**12, 1), {"batch": 8}, [1, 8, 8, 3]),
         (Meter(1000 * MIB, 990 * MIB), {}, [1] * 20),
         (Meter(10**12, 1), {"limit": 5}, [1, 16, 8, 4, 4, 8, 4, 4, 3]),
+        (None, {"limit": 5}, [16, 8, 4, 4, 8, 4, 4, 4]),
     ],
-    ids=["no-more-than-asked-for", "one-just-fits", "halved-for-good"],
+    ids=["no-more-than-asked-for", "one-just-fits", "halved-for-good", "halved-without-a-meter"],
 )
 def test_sizes_of_batches(run, noise, meter, changes, expected):
     assert run(meter, **changes)[0] == expected
     assert len(set(noise.drawn)) == 20
 
 
-def test_without_a_meter_too(run):
-    sizes, rows = run(None, limit=5)
-    assert sizes[:3] == [16, 8, 4]
-    assert max(sizes[-2:]) <= 4
-    assert rows[0]["peak_device_mib"] is None
-
-
 def test_a_sample_too_large_alone_is_a_failed_one(open_store, noise, layouts):
     noise.bad, noise.error = {"2"}, torch.OutOfMemoryError("CUDA out of memory.")
     with open_store() as store:
         assert generate(noise, layouts[:3], 1, 4, store) == 1
-    rows = [json.loads(line) for line in (store.folder / "rows.jsonl").open()]
+    rows = rows_of(store.folder)
     assert [row["error"] is None for row in rows] == [True, False, True]
     said = r"OutOfMemoryError: CUDA out of memory\. \(line \d+ of conftest\.py\)"
     assert re.fullmatch(said, rows[1]["error"])
@@ -172,7 +166,7 @@ def test_an_error_that_loses_the_gpu_ends_the_process_and_what_is_done_stays(
     noise.error = RuntimeError("CUDA error: an illegal memory access was encountered")
     with open_store() as store, pytest.raises(DeviceLostError, match="run the same command again"):
         generate(noise, layouts[:6], 1, 2, store)
-    kept = [json.loads(line) for line in (store.folder / "rows.jsonl").open()]
+    kept = rows_of(store.folder)
     assert [(row["layout"], row["error"]) for row in kept] == [(n, None) for n in "1234"]
     noise.bad = set()
     with open_store() as store:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 import torch
+from toy import rows_of
 
 from tcig import cli
 from tcig.commands import plan
@@ -106,7 +107,7 @@ def test_a_pilot_gives_hours_that_its_records_keep(capsys, tmp_path):
     out = capsys.readouterr().out
     assert "judging: miniature" in out
     (record,) = tmp_path.glob("pilot/text-only-*/rows.jsonl")
-    rows = [json.loads(line) for line in record.read_text().splitlines()]
+    rows = rows_of(record.parent)
     assert len(rows) == 2
     images = 1000 * int(out.split(" layouts, 1000 samples")[0].splitlines()[-1])
     expected = images * sum(row["seconds"] for row in rows) / 2 / 3600
@@ -122,6 +123,11 @@ def test_hours_are_the_mean_of_all_earlier_runs_of_the_same(capsys, tmp_path):
     """An hour an image in one, three in the other: two; not those of other options or devices."""
     arguments = ["--profile", "smoke", "--methods", "text-only", "--limit", "2"]
     assert cli.main(["run", *arguments, "--no-score", "--out", str(tmp_path)]) == 0
+
+    def change(run, edit):
+        records = [json.dumps(edit(record)) for record in rows_of(run)]
+        (run / "rows.jsonl").write_text("\n".join(records) + "\n")
+
     (run,) = tmp_path.glob("text-only-*")
     shutil.copytree(run, tmp_path / "pilot" / "again")
     for place, hours in ((run, 1), (tmp_path / "pilot" / "again", 3)):
@@ -138,11 +144,6 @@ def test_hours_are_the_mean_of_all_earlier_runs_of_the_same(capsys, tmp_path):
     change(run, lambda row: row | {"device": "another"})
     assert cli.main(asked) == 0
     assert hours_of(capsys.readouterr().out, "text-only") == "6.00"
-
-
-def change(run, edit):
-    lines = (run / "rows.jsonl").read_text().splitlines()
-    (run / "rows.jsonl").write_text("".join(json.dumps(edit(json.loads(x))) + "\n" for x in lines))
 
 
 def test_the_paper_needs_its_downloads_and_a_manifest(capsys, tmp_path):

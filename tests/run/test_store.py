@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 import pytest
 from PIL import Image
+from toy import rows_of
 
 from tcig.data.files import sha256
 from tcig.run.generate import generate
@@ -25,10 +26,6 @@ def resume(open_store, noise, layouts):
     with open_store() as store:
         assert generate(noise, layouts[:4], 1, 2, store) == 0
     return [layout for layout, _ in noise.drawn]
-
-
-def rows_of(folder):
-    return [json.loads(line) for line in (folder / "rows.jsonl").read_bytes().splitlines()]
 
 
 def test_a_finished_folder_holds_images_records_and_header_only(filled, noise, spec):

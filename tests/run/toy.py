@@ -37,6 +37,11 @@ class Toy(Method):
 '''
 
 
+def rows_of(folder: Path) -> list[dict]:
+    """The records of a run, in the order of the file."""
+    return [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+
+
 class ToyRun:
     """A folder with the toy, its log and its runs: by default two samples of 30 layouts."""
 
@@ -76,7 +81,7 @@ class ToyRun:
         return [(int(pid), layout, seed) for pid, layout, seed in lines]
 
     def rows(self) -> list[dict]:
-        return [json.loads(line) for line in (self.folder / "rows.jsonl").read_text().splitlines()]
+        return rows_of(self.folder)
 
     def images(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in self.out.glob("Toy-*/*.png")}
