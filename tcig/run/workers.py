@@ -105,11 +105,7 @@ class Pool:
     def __init__(
         self, number: int | None, threads: int, address: str | None, experiment: Experiment
     ):
-        """See `tcig.run.executors.Workers`."""
-        self._wanted, self._experiment = (number, threads, address), experiment
-
-    def __enter__(self) -> "Pool":
-        """Starts Ray and the workers.
+        """Starts Ray and the workers, see `tcig.run.executors.Workers`.
 
         Raises:
             InputError: Ray is not installed or not reachable, or has too few cores or GPUs.
@@ -121,7 +117,6 @@ class Pool:
                 "--engine ray needs Ray, which is not installed: pip install 'tcig[ray]'."
             ) from None
         self._ray = ray
-        number, threads, address = self._wanted
         if address:
             _check_reachable(address)
             where = {"address": address}
@@ -134,7 +129,7 @@ class Pool:
             reason = " ".join(str(error).split()).rstrip(".")
             raise InputError(f"no Ray cluster at {address or 'hand'} ({reason}).") from None
         resources = ray.cluster_resources()
-        device = self._experiment.profile.compute.requested
+        device = experiment.profile.compute.requested
         gpus = {"cpu": 0, "mps": 0, "cuda": 1, "gpu": 1}.get(device, resources.get("GPU", 0))
         kind, each = ("GPU", 1) if gpus else ("CPU", threads)
         most = int(resources.get(kind, 0)) // each
@@ -148,8 +143,10 @@ class Pool:
         need = {"num_gpus": 1} if gpus else {"num_cpus": threads}
         worker = ray.remote(**need, max_restarts=-1, max_task_retries=ATTEMPTS - 1)(Worker)
         environment = {k: v for k, v in os.environ.items() if k.startswith(ENVIRONMENT_PREFIX)}
-        arguments = _portable(self._experiment), 0 if gpus else threads, environment
+        arguments = _portable(experiment), 0 if gpus else threads, environment
         self._idle = [worker.remote(*arguments) for _ in range(self.size)]
+
+    def __enter__(self) -> "Pool":
         return self
 
     def __exit__(self, *_) -> None:
