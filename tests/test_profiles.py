@@ -7,8 +7,7 @@ from tcig.methods.registry import ROWS
 from tcig.models.catalogue import catalogue
 from tcig.models.weights import local
 from tcig.profiles import load_profile, names
-from tcig.run.needs import needs
-from tcig.run.spec import choose, choose_rows
+from tcig.run.spec import choose, choose_rows, needs
 
 OPEN = {
     ("tcig-two-guides", name): "guides is empty: name one or more"
@@ -89,7 +88,8 @@ def test_what_the_paper_profiles_need():
         }
     paper = load_profile("paper")
     assert needs(load_profile("mini")) == needs(load_profile("smoke")) == []
-    assert needs(paper, choose_rows(paper, ["paste"]), judged=False, quality=False) == []
+    judges = needs(paper, choose_rows(paper, ["paste"]), quality=False)
+    assert {kinds[judge] for judge in judges} == {"mask2former", "deeplabv3"}
 
 
 @pytest.mark.parametrize("name", names())

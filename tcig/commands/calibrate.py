@@ -18,7 +18,7 @@ from typing import Literal
 
 from tabulate import tabulate
 
-from tcig.commands.parsing import check_counts, parse
+from tcig.commands.parsing import parse
 from tcig.data.errors import InputError
 
 PRINTED = 12
@@ -51,7 +51,6 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig calibrate`; 1 if a photograph could not be scored."""
     options = parse(Options, argv, "calibrate", __doc__)
-    check_counts(limit=options.limit)
     if not 0 <= options.sliver <= 1:
         raise InputError(f"--sliver {options.sliver}: expected a share from 0 to 1.")
     from tcig.commands.layouts import make_manifest

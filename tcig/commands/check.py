@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from tcig.commands.parsing import assignment, check_counts, parse
+from tcig.commands.parsing import assignment, parse
 from tcig.data.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig check`; 1 if a check failed."""
     options = parse(Options, argv, "check", __doc__)
-    check_counts(count=options.count)
     if options.count < 2:
         raise InputError("--count must be at least 2, got 1: one layout has no order.")
     from tcig.models.plugins import StateWarning

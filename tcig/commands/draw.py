@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcig.commands.parsing import assignment, check_counts, parse
+from tcig.commands.parsing import assignment, parse
 from tcig.data.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,7 +59,6 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig draw`; 1 if an image failed."""
     options = parse(Options, argv, "draw", __doc__)
-    check_counts(samples=options.samples, outputs=options.outputs)
     if options.out.suffix != ".png":
         raise InputError(f"--out {options.out}: images are PNG.")
     from tcig.data.errors import describe

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import tyro
 
-from tcig.commands.parsing import check_counts, parse
+from tcig.commands.parsing import parse
 from tcig.data.errors import InputError
 
 SYSTEMS = (
@@ -57,15 +57,14 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig figures`."""
     options = parse(Options, argv, "figures", __doc__)
-    check_counts(count=options.count)
     from tcig.data.files import sha256
     from tcig.data.layout import hash_order, read_manifest
     from tcig.eval.grids import samples_figure, systems_figure
     from tcig.methods.registry import ROWS
     from tcig.profiles import load_profile
     from tcig.run.experiment import find_manifest
-    from tcig.run.folders import find_runs, image_of
     from tcig.run.spec import prepare
+    from tcig.run.store import find_runs, image_of
 
     profile = load_profile(options.profile)
     profile.compute.check_named()

@@ -18,7 +18,7 @@ from typing import Annotated
 import tyro
 from tabulate import tabulate
 
-from tcig.commands.parsing import check_counts, parse
+from tcig.commands.parsing import parse
 from tcig.data.errors import InputError
 from tcig.data.filters import Filter
 
@@ -171,7 +171,6 @@ def _export(options: Options) -> int:
 
     if options.layouts is None:
         raise InputError("--export needs --layouts FILE, a manifest.")
-    check_counts(samples=options.samples, limit=options.limit)
     layouts = hash_order(read_manifest(options.layouts)[1])[: options.limit]
     size = load_profile(options.profile).size
     export_layouts(layouts, options.export, size, options.samples)

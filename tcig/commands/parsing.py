@@ -7,23 +7,23 @@ import tyro
 from tcig.data.errors import InputError
 
 T = TypeVar("T")
+COUNTS = ("count", "limit", "outputs", "samples", "threads", "workers")
+"""Options of all commands that are numbers of things."""
 
 
 def parse(options: type[T], argv: list[str], command: str, doc: str) -> T:
-    """Parses `argv` into `options`; the command's module text is its help, examples included."""
-    config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
-    return tyro.cli(options, args=argv, prog=f"tcig {command}", description=doc, config=config)
-
-
-def check_counts(**counts: int | None) -> None:
-    """Checks numbers of things.
+    """Parses `argv` into `options`; the command's module text is its help, examples included.
 
     Raises:
-        InputError: one is below 1; None stands for no bound.
+        InputError: an option of `COUNTS` is below 1.
     """
-    for name, count in counts.items():
-        if count is not None and count < 1:
+    config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+    parsed = tyro.cli(options, args=argv, prog=f"tcig {command}", description=doc, config=config)
+    for name in COUNTS:
+        count = getattr(parsed, name, None)
+        if type(count) is int and count < 1:
             raise InputError(f"--{name} must be at least 1, got {count}.")
+    return parsed
 
 
 def assignment(text: str) -> tuple[str, str]:

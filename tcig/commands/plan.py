@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from tcig.commands.parsing import check_counts, parse
+from tcig.commands.parsing import parse
 from tcig.data.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,7 +59,6 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig plan`."""
     options = parse(Options, argv, "plan", __doc__)
-    check_counts(samples=options.samples, limit=options.limit)
     from tcig.models.devices import name_of
     from tcig.profiles import load_profile
     from tcig.run.experiment import find_manifest, read_data
@@ -185,7 +184,7 @@ def _print_space(rows: Sequence["Chosen"], profile: "Profile", images: int) -> N
     """Prints downloads and disk."""
     from tcig.models.catalogue import entry_of
     from tcig.models.fetch import present, store
-    from tcig.run.needs import needs
+    from tcig.run.spec import needs
 
     lacking = [name for name in needs(profile, rows, quality=False) if not present(name)]
     size = sum(entry_of(name).size or 0 for name in lacking)

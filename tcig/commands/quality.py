@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tyro
 
-from tcig.commands.parsing import check_counts, parse
+from tcig.commands.parsing import parse
 from tcig.data.errors import InputError
 
 
@@ -40,7 +40,6 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig quality`."""
     options = parse(Options, argv, "quality", __doc__)
-    check_counts(limit=options.limit)
     if not options.folders:
         raise InputError("give a folder of images.")
     from functools import cache

@@ -126,7 +126,7 @@ def _write_weights(profile: "Profile", rows: Sequence["Chosen"], folder: Path) -
     from tcig.models.catalogue import entry_of
     from tcig.models.fetch import adopt, place_of, present
     from tcig.models.random_weights import same_architecture, write_random_weights
-    from tcig.run.needs import needs
+    from tcig.run.spec import needs
 
     names = [name for name in needs(profile, rows, quality=False) if not present(name)]
     size = sum(entry_of(name).size or 0 for name in names) + SPARE
@@ -167,7 +167,7 @@ def _tables(runs: Path, manifest: Path, rows: Sequence[str]) -> list[str]:
 
     from tcig.data.runs import read_run, run_rows
     from tcig.eval.table import measured
-    from tcig.run.folders import find_runs
+    from tcig.run.store import find_runs
 
     folders = find_runs(runs, manifest)
     rows = [row for row in rows if row in folders]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tcig.commands.parsing import check_counts, parse
+from tcig.commands.parsing import parse
 from tcig.data.errors import InputError
 
 
@@ -66,9 +66,6 @@ class Options:
     def __post_init__(self):
         if not self.methods:
             raise InputError("give --methods one or more names, or path/to/file.py:Class.")
-        check_counts(
-            samples=self.samples, limit=self.limit, workers=self.workers, threads=self.threads
-        )
         if self.judge and self.no_score:
             raise InputError("--judge scores, --no-score does not: leave one of them out.")
         ray = self.engine == "ray"

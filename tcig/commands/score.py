@@ -16,7 +16,7 @@ from pathlib import Path
 
 import tyro
 
-from tcig.commands.parsing import check_counts, parse
+from tcig.commands.parsing import parse
 from tcig.data.errors import InputError
 
 
@@ -48,7 +48,6 @@ def main(argv: list[str]) -> int:
     options = parse(Options, argv, "score", __doc__)
     from tcig.eval.score import score_folder
 
-    check_counts(limit=options.limit)
     if options.judge and options.label_maps:
         raise InputError("--label-maps stands for a judge: leave out --judge.")
     places = score_folder(

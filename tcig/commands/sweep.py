@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tcig.commands.parsing import assignment, check_counts, parse
+from tcig.commands.parsing import assignment, parse
 from tcig.data.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ class Options:
     """CSV to write (default: OUT/ROW.csv or OUT/PRESET.csv)."""
 
     def __post_init__(self):
-        check_counts(limit=self.limit)
         if (self.row is None) == (self.preset is None):
             raise InputError("give either --row with --vary, or --preset.")
         if self.preset and self.vary:

@@ -55,8 +55,7 @@ def main(argv: list[str]) -> int:
         raise InputError("--methods are rows of a profile; give --profile.")
     if options.profile:
         from tcig.profiles import load_profile
-        from tcig.run.needs import needs
-        from tcig.run.spec import choose_rows
+        from tcig.run.spec import choose_rows, needs
 
         profile = load_profile(options.profile)
         names += needs(profile, choose_rows(profile, options.methods))

@@ -16,7 +16,7 @@ from tcig.methods.base import Method
 from tcig.methods.registry import find_row
 from tcig.models.weights import locate
 from tcig.profiles import Profile, load_profile
-from tcig.run.spec import Chosen, check_captions, choose_rows, set_up
+from tcig.run.spec import Chosen, choose_rows, set_up
 from tcig.run.store import RunStore
 
 
@@ -196,6 +196,12 @@ def check_rows(rows: Sequence[Chosen], data: Data) -> None:
     Raises:
         InputError: a row needs captions that layouts lack, or weights that are not available.
     """
-    check_captions(rows, data.drawn)
+    row = next((row.row for row in rows if row.kind.reads_captions), None)
+    layout = next((layout.id for layout in data.drawn if not layout.caption.strip()), None)
+    if row and layout:
+        raise InputError(
+            f"{row} needs captions, and layout {layout} has none: make the manifest again without "
+            "--caption None."
+        )
     for source in dict.fromkeys(source for row in rows for source in row.sources):
         locate(source)

@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -11,12 +11,14 @@ from tcig.data.errors import InputError, shown
 from tcig.data.layout import Layout
 from tcig.data.perturb import TRUE
 from tcig.data.runs import RunSpec
+from tcig.eval.judges import SOURCES
 from tcig.methods.base import Context, Cost, Method
 from tcig.methods.registry import ROWS, find_row, installed, load_method
 from tcig.methods.settings import build_options, merge_settings, parse_settings, recorded
 from tcig.models.devices import set_tf32
 from tcig.models.plugins import PluginError, refusing, source_of
-from tcig.profiles import Profile
+from tcig.models.weights import local
+from tcig.profiles import SCORER, Profile
 
 
 class Chosen(NamedTuple):
@@ -115,19 +117,23 @@ def _check_tables(profile: Profile, rows: Sequence[str]) -> None:
             )
 
 
-def check_captions(chosen: Iterable[Chosen], layouts: Sequence[Layout]) -> None:
-    """Refuses layouts without captions for rows that need them.
+def needs(
+    profile: Profile, chosen: Sequence[Chosen] | None = None, quality: bool = True
+) -> list[str]:
+    """Returns the weights to fetch for rows and their judges, each once; shipped ones are not.
 
-    Raises:
-        InputError: there is such a layout and such a row.
+    Args:
+        profile: names the judges, and the networks of `tcig quality`.
+        chosen: rows with their options; None: those that the profile lists.
+        quality: whether the networks of `tcig quality` are counted.
     """
-    row = next((each.row for each in chosen if each.kind.reads_captions), None)
-    layout = next((each.id for each in layouts if not each.caption.strip()), None)
-    if row and layout:
-        raise InputError(
-            f"{row} needs captions, and layout {layout} has none: make the manifest again without "
-            "--caption None."
-        )
+    chosen = choose_rows(profile) if chosen is None else chosen
+    sources = [source for row in chosen for source in row.sources]
+    sources += [SOURCES[judge] for judge in profile.judges if judge in SOURCES]
+    if quality:
+        networks = profile.scorer, profile.features
+        sources += [name for name in networks if name not in (None, SCORER)]
+    return [source for source in dict.fromkeys(sources) if local(source) is None]
 
 
 def prepare(

@@ -7,9 +7,12 @@ next run without shards puts these into `rows.jsonl`.
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from tcig.data.errors import InputError
 from tcig.data.files import Shard, sha256, write_whole
-from tcig.data.pictures import whole_png
+from tcig.data.layout import Layout
+from tcig.data.pictures import open_picture, whole_png
 from tcig.data.records import RecordStore
 from tcig.data.runs import SAMPLE_RECORD, RunRecord, RunSpec, SampleRecord, read_run
 
@@ -70,3 +73,29 @@ class RunStore(RecordStore[RunRecord, SampleRecord]):
         if png is None:  # a kill may have left the image of an earlier attempt without a record
             image.unlink(missing_ok=True)
         super().add(record, {} if png is None else {image: png})
+
+
+def find_runs(folder: Path, manifest: Path) -> dict[str, Path]:
+    """Returns the folder of each row's run on `manifest`.
+
+    Raises:
+        InputError: a record is damaged, or two runs are of one row.
+    """
+    identity, runs = sha256(manifest), {}
+    for record in sorted(folder.glob("*/run.json")):
+        spec = read_run(record.parent).spec
+        if spec.manifest != identity:
+            continue
+        if spec.row in runs:
+            raise InputError(
+                f"{runs[spec.row]} and {record.parent} are both runs of {spec.row}: move one of "
+                "them out of the folder."
+            )
+        runs[spec.row] = record.parent
+    return runs
+
+
+def image_of(run: Path, layout: Layout) -> Image.Image | None:
+    """Returns the first sample of a layout, or None where the run lacks it."""
+    path = run / f"{layout.id}-0.png"
+    return open_picture(path).convert("RGB") if path.exists() else None

@@ -13,7 +13,7 @@ from tcig.models.mini import WEIGHTS
 from tcig.models.sources import list_files
 from tcig.models.weights import hash_of, identity_of, local, locate
 from tcig.profiles import load_profile, names
-from tcig.run.needs import needs
+from tcig.run.spec import needs
 
 
 @pytest.fixture
