@@ -167,6 +167,14 @@ if first or "7" in ids:
     assert_whole(toy_run, unbroken)
 
 
+def wait_for_calls(run, process, count):
+    deadline = time.monotonic() + 200
+    while len(run.calls()) < count:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def children(pid):
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for task in tasks for child in task.read_text().split()]
@@ -177,22 +185,28 @@ def name_of(pid):
         return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
-def test_the_same_command_resumes_after_the_cluster_is_killed(toy_run, unbroken):
+@pytest.mark.parametrize("victim", ["driver", "cluster"])
+def test_the_same_command_resumes_after_a_kill(toy_run, unbroken, victim):
+    """A killed driver takes its workers along; of a killed cluster a sentence tells."""
     pytest.importorskip("ray")
     toy_run.act("time.sleep(1)")
     soon = {"RAY_health_check_period_ms": "300", "RAY_health_check_failure_threshold": "2"}
     soon |= {"RAY_health_check_initial_delay_ms": "300", "RAY_health_check_timeout_ms": "500"}
     process = toy_run.start(*RAY, **soon)
-    deadline = time.monotonic() + 200
-    while len(toy_run.calls()) < 16:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    (raylet,) = [pid for pid in children(process.pid) if name_of(pid) == "raylet"]
-    os.kill(raylet, signal.SIGKILL)
-    status, err = process.finish(timeout=200)
-    assert status == 2
-    assert "the Ray cluster is gone; the same command goes on from here" in err
+    wait_for_calls(toy_run, process, 16)
+    if victim == "driver":
+        process.kill()
+        pids = {pid for pid, *_ in toy_run.calls()}
+        deadline = time.monotonic() + 100
+        while any(Path(f"/proc/{pid}").exists() for pid in pids):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    else:
+        (raylet,) = [pid for pid in children(process.pid) if name_of(pid) == "raylet"]
+        os.kill(raylet, signal.SIGKILL)
+        status, err = process.finish(timeout=200)
+        assert status == 2
+        assert "the Ray cluster is gone; the same command goes on from here" in err
     finished = toy_run.images()
     assert 0 < len(finished) < 60
     toy_run.act()
