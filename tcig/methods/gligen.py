@@ -11,6 +11,8 @@ from typing import Annotated
 
 import numpy as np
 import torch
+from pycocotools import mask as coco_mask
+from torch import Tensor
 
 from tcig.data.errors import InputError
 from tcig.data.layout import Layout
@@ -93,8 +95,7 @@ class Gligen(SamplingMethod):
                 raise InputError(
                     f"layout {layout.id} has {count} regions, GLIGEN takes {MAX_BOXES}: drop some."
                 )
-            corners = [bounding_box(region.pixels) for region in layout.regions]
-            boxes[row, :count] = torch.tensor(corners).to(boxes)
+            boxes[row, :count] = bounding_boxes(layout).to(boxes)
             phrases[row, :count] = model.pool_prompts([r.prompt for r in layout.regions]).to(boxes)
             present[row, :count] = 1
 
@@ -111,8 +112,8 @@ class Gligen(SamplingMethod):
         return steer
 
 
-def bounding_box(mask: np.ndarray) -> tuple[float, float, float, float]:
-    """The bounding box of an (S, S) mask: left, top, right, bottom as shares of its side."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    edges = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-    return tuple(float(edge) / len(mask) for edge in edges)
+def bounding_boxes(layout: Layout) -> Tensor:
+    """The regions' boxes, (R, 4): left, top, right, bottom as shares of the layout's side."""
+    boxes = np.stack([coco_mask.toBbox(region.mask) for region in layout.regions])
+    boxes[:, 2:] += boxes[:, :2]
+    return torch.from_numpy(boxes / layout.side).float()

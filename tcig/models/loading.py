@@ -90,7 +90,7 @@ def refused(what: str):
     try:
         yield
     except Exception as error:
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".") or type(error).__name__
         raise InputError(f"{what} cannot be loaded ({reason[:300]}).") from None
 
 

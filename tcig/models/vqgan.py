@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from tcig.data.errors import InputError
 from tcig.data.files import read_file
-from tcig.models.loading import read_state
+from tcig.models.loading import fill, read_state
 
 WEIGHT_FILES = ("model.safetensors", "last.ckpt")
 
@@ -138,7 +138,7 @@ def _read_diffusers(folder: Path) -> VQGAN:
             use_safetensors=weights.is_file(),
         )
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0].partition(". If you want")[0]
+        reason = " ".join(str(error).split()).partition(". ")[0]
         raise InputError(f"{folder} cannot be loaded as a VQModel ({reason}).") from None
     if wrong := report["missing_keys"] or report["unexpected_keys"]:
         raise InputError(f"{folder}: weights and config.json of the VQModel differ in {wrong[0]}.")
@@ -164,18 +164,8 @@ def _read_taming(folder: Path) -> VQGAN:
             f"{weights} is a Gumbel VQGAN; give one with taming's VectorQuantizer, such as "
             "vqgan_imagenet_f16_16384."
         )
-    codes = tuple(state.get("quantize.embedding.weight", torch.empty(0)).shape)
-    wanted = (settings["n_embed"], settings["embed_dim"])
-    if codes != wanted:
-        raise InputError(
-            f"{weights} has a codebook {codes}, {folder / 'model.yaml'} says {wanted}."
-        )
     model = VQGAN.taming(**settings)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise InputError(f"{weights} does not fit {folder / 'model.yaml'}: {reason}") from None
+    fill(model, state, weights)
     return model
 
 

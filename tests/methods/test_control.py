@@ -141,20 +141,6 @@ def test_a_share_is_of_the_first_steps(kind, share, steered, sampler, pair):
     assert seen == [True] * steered + [False] * (4 - steered)
 
 
-def test_maps_are_the_class_map_in_the_palettes_colours(sampler, box_layout):
-    layout = box_layout(128, cat=(0, 64, 0, 128), bus=(64, 128, 0, 64))
-    for palette, cat, bus in (
-        ("coco", (255, 77, 255), (0, 60, 100)),
-        ("coco-stuff", (128, 64, 0), (0, 128, 128)),
-        ("ade20k", (255, 0, 122), (255, 0, 245)),
-        ("voc", (64, 0, 0), (0, 128, 128)),
-    ):
-        (image,) = sampler(ControlNet, palette=palette).maps([layout]).cpu()
-        assert image.shape == (3, 64, 64)
-        for (row, column), colour in (((5, 60), cat), ((60, 5), bus), ((60, 60), (0, 0, 0))):
-            assert (image[:, row, column] * 255).round().tolist() == list(colour)
-
-
 def test_gligen_sees_no_boxes_in_the_negative_prompt_even_if_it_is_the_caption(
     sampler, pair, watched
 ):

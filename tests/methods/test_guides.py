@@ -182,12 +182,10 @@ def test_views_that_change_nothing_are_the_image(scenes):
     "changes",
     [
         {"flip": True, "rotation": 15, "scale": (0.8, 1.3), "shift": 0.2},
-        {"flip": True},
         {"rotation": 40},
         {"scale": (0.5, 2)},
-        {"shift": 0.4},
     ],
-    ids=["all", "flip", "rotation", "scale", "shift"],
+    ids=["all", "rotation", "scale"],
 )
 def test_masks_go_where_the_objects_go(changes, scenes):
     """What was red is the cat in every view: only pixels on an object's border may differ."""

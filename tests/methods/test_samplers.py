@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import binary_dilation
-from torch import Tensor
 
 from tcig.methods import blended, multidiffusion
 from tcig.methods.base import gaussian, generators
@@ -160,58 +159,32 @@ def noised(schedule, source, noise, t):
     return alpha.sqrt() * source + (1 - alpha).sqrt() * noise
 
 
-@pytest.fixture
-def blend(sampler):
-    """Runs `blended.sample` on two random latents.
+@pytest.mark.parametrize(("dilation", "turns"), [(0, [0] * 5), (1, [0, 0, 0, 1, 1])])
+def test_ldm_denoises_the_noised_source_outside_masks_that_take_turns(dilation, turns, sampler):
+    """The largest dilation comes first, as published."""
+    method, seen = sampler(Blended), []
+    schedule, device = method.model.schedule(len(turns)), method.model.device
+    mask = torch.zeros(2, 1, 16, 16, device=device)
+    mask[0, :, 4:8, 2:12] = mask[1, :, 3:14, 8:10] = 1
+    masks = dilated(mask, dilation)
+    latents, source = (normal(2, 4, 16, 16, seed=seed).to(device) for seed in (0, 1))
+    noises = list(normal(len(turns), 2, 4, 16, 16, seed=2).to(device))
+    predictor = method.predictor(["a cat", "a bus"])
 
-    Returns what went in, what the UNet saw in each step, the source noised for each step, and the
-    result.
-    """
+    def predict(latents, t):
+        seen.append(latents)
+        return predictor(latents, t)
 
-    def run(after, steps=4, dilation=0):
-        method, seen = sampler(Blended), []
-        schedule, device = method.model.schedule(steps), method.model.device
-        mask = torch.zeros(2, 1, 16, 16, device=device)
-        mask[0, :, 4:8, 2:12] = mask[1, :, 3:14, 8:10] = 1
-        given = {
-            "timesteps": schedule.timesteps,
-            "latents": normal(2, 4, 16, 16).to(device),
-            "source": normal(2, 4, 16, 16, seed=1).to(device),
-            "masks": dilated(mask, dilation),
-            "noises": list(normal(steps, 2, 4, 16, 16, seed=2).to(device)),
-        }
-        predictor = method.predictor(["a cat", "a bus"])
-
-        def predict(latents, t):
-            seen.append(latents)
-            return predictor(latents, t)
-
-        found = blended.sample(predict, schedule, **given, after=after)
-        steps = zip(given["timesteps"], given["noises"], strict=True)
-        return given, seen, [noised(schedule, given["source"], x, t) for t, x in steps], found
-
-    return run
-
-
-def outside(mask: Tensor) -> Tensor:
-    return (mask == 0).expand(-1, 4, -1, -1)
-
-
-def test_ldm_denoises_the_source_noised_to_each_timestep_outside_the_mask(blend):
-    given, seen, sources, found = blend(after=False)
-    out = outside(given["masks"][-1])
-    for latents, source in zip(seen, sources, strict=True):
-        torch.testing.assert_close(latents[out], source[out], rtol=0, atol=1e-5)
-        assert (latents - source)[~out].abs().mean() > 0.1
-    assert (found - sources[-1])[out].abs().mean() > 1e-3
-
-
-def test_dilated_masks_take_turns_as_published(blend):
-    given, seen, sources, _ = blend(after=False, steps=5, dilation=1)
-    first, last = given["masks"]
-    for step, (latents, source) in enumerate(zip(seen, sources, strict=True)):
-        untouched = ((latents - source).abs() < 1e-5).all(1, keepdim=True)
-        assert torch.equal(untouched, (first if step < 3 else last) == 0)
+    times = schedule.timesteps
+    found = blended.sample(
+        predict, schedule, times, latents, source, masks, noises=noises, after=False
+    )
+    sources = [noised(schedule, source, x, t) for t, x in zip(times, noises, strict=True)]
+    for inputs, expected, turn in zip(seen, sources, turns, strict=True):
+        untouched = ((inputs - expected).abs() < 1e-5).all(1, keepdim=True)
+        assert torch.equal(untouched, masks[turn] == 0)
+    outside = (masks[-1] == 0).expand(-1, 4, -1, -1)
+    assert (found - sources[-1])[outside].abs().mean() > 1e-3
 
 
 @pytest.mark.parametrize(

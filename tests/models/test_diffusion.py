@@ -142,13 +142,11 @@ def test_pixels_are_rounded():
         assert np.asarray(image)[0].tolist() == [[value] * 3 for value in (0, 1, 128, 255)]
 
 
-def test_the_side_of_latents_and_sizes_that_cannot_be_made(model):
+def test_the_side_of_latents_and_sizes_that_cannot_be_made(model, refused):
     assert [model.side(size) for size in (16, 64, 96)] == [4, 16, 24]
     for size in (72, 65, 8, 0, -16):
-        with pytest.raises(InputError) as caught:
+        with refused(f"images of {size} px", "multiple of 16"):
             model.side(size)
-        text = f"images of {size} px cannot be made by this model: give a multiple of 16."
-        assert str(caught.value) == text
 
 
 def test_distinct_prompts_are_embedded_once_and_kept(fresh, calls_of):
@@ -302,38 +300,25 @@ def other_shapes(path):
 UNET, VAE = (f"{part}/diffusion_pytorch_model.safetensors" for part in ("unet", "vae"))
 
 
-@pytest.mark.parametrize("part", ["unet", "tokenizer"])
-def test_a_folder_that_lacks_a_part(broken, part):
-    shutil.rmtree(broken / part)
-    with pytest.raises(InputError) as caught:
-        load_diffusion(str(broken))
-    assert str(caught.value) == f"{broken} lacks {part}: a Stable Diffusion folder has it."
-
-
 @pytest.mark.parametrize(
     ("damage", "file"),
     [
         (shorten, UNET),
         (shorten, "unet/config.json"),
-        (lose_a_tensor, VAE),
-        (lose_a_tensor, "text_encoder/model.safetensors"),
         (other_shapes, "unet/config.json"),
+        (lose_a_tensor, "text_encoder/model.safetensors"),
         (shorten, "tokenizer/tokenizer.json"),
         (shorten, "scheduler/scheduler_config.json"),
         (Path.unlink, VAE),
-        (Path.unlink, "scheduler/scheduler_config.json"),
+        (shutil.rmtree, "unet"),
+        (shutil.rmtree, "tokenizer"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_damaged_or_missing_files_are_one_line(broken, damage, file):
+def test_damaged_or_missing_files_are_one_line(broken, damage, file, refused):
     damage(broken / file)
-    with pytest.raises(InputError) as caught:
+    with refused(broken, file.split("/")[0]):
         load_diffusion(str(broken))
-    text = str(caught.value)
-    assert text.startswith(f"{broken}: {file.split('/')[0]} cannot be loaded (")
-    assert text.endswith(").")
-    assert "\n" not in text
-    assert "  " not in text
 
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}

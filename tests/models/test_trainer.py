@@ -16,7 +16,6 @@ from tcig.models.mini.train.trainer import (
     Recipe,
     Trainer,
     bf16_forward,
-    build_optimisers,
     orthogonalise,
     update_average,
 )
@@ -78,16 +77,6 @@ def test_training_stops_in_time_and_logs_its_metrics(tmp_path, monkeypatch):
     assert (again.step, again.minutes) == (line.step, line.minutes)
 
 
-def test_the_learning_rate_warms_up_and_falls_as_a_cosine(tmp_path):
-    line = Trainer(Line(), tmp_path)
-    rates = []
-    for progress in (0, 0, 0.5):
-        line.advance(progress)
-        assert len({optimiser.param_groups[0]["lr"] for optimiser in line.optimisers}) == 1
-        rates.append(line.optimisers[0].param_groups[0]["lr"])
-    assert rates == pytest.approx([0.05 / trainer.WARM_UP * f for f in (1, 2, 1.5)])
-
-
 def test_training_continues_from_shipped_weights_and_their_card(tmp_path):
     line = Trainer(Line(), tmp_path / "first")
     for _ in range(30):
@@ -137,15 +126,6 @@ def test_muon_orthogonalises_and_steps_as_torchs_own_does_on_matrices(dtype):
         reference.step()
     assert (ours - theirs).norm() < 0.03 * (ours - 0.5).norm()
     assert ours.dtype == torch.float32
-
-
-def test_narrow_layers_biases_and_embeddings_are_left_to_adamw():
-    model = nn.Sequential(
-        nn.Embedding(50, 32), nn.Conv2d(3, 32, 3), nn.Conv2d(32, 64, 3), nn.Linear(64, 8)
-    )
-    muon, adamw = build_optimisers(model, 0.1, False)
-    assert [p.shape for p in muon.param_groups[0]["params"]] == [(64, 32, 3, 3)]
-    assert len(adamw.param_groups[0]["params"]) == 6
 
 
 def test_bf16_trains_float32_weights_to_within_its_precision():

@@ -5,7 +5,6 @@ import pytest
 import torch
 from PIL import Image
 
-from tcig.data.errors import InputError
 from tcig.methods.base import generators
 from tcig.methods.guides import prepare_guides, summed_loss
 from tcig.methods.two_stage.stage1 import (
@@ -76,7 +75,7 @@ def test_the_distance_is_half_the_squared_angle():
     assert spherical_distance(a, b).allclose(angles**2 / 2, rtol=1e-4)
 
 
-def test_starts(vqgan, tmp_path):
+def test_starts(vqgan):
     rngs = generators([0, 1])
     codes = start_latents(vqgan, "codes", 64, rngs)
     assert codes.shape == (2, 8, 16, 16)
@@ -86,12 +85,6 @@ def test_starts(vqgan, tmp_path):
     assert grey[:1].allclose(vqgan.quantise(vqgan.encode(torch.zeros(1, 3, 64, 64))), atol=1e-5)
     pixels = start_latents(vqgan, "pixels", 64, rngs)
     assert not pixels[0].allclose(pixels[1])
-    Image.new("RGB", (100, 100), (255, 0, 0)).save(tmp_path / "red.png")
-    red = start_latents(vqgan, str(tmp_path / "red.png"), 64, rngs)
-    tensor = torch.tensor([1.0, -1, -1]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
-    assert red[1:].allclose(vqgan.quantise(vqgan.encode(tensor)), atol=1e-5)
-    with pytest.raises(InputError, match=r"gray cannot be read .+ codes, grey, pixels"):
-        start_latents(vqgan, "gray", 64, rngs)
 
 
 def test_an_image_to_start_from_stays_without_iterations(vqgan, layouts, tmp_path):
@@ -208,8 +201,10 @@ def test_the_optimiser_takes_adams_steps_on_the_sum_and_clamps_to_the_codebook(v
     assert [values["iteration"] for values in seen] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
-def test_a_sample_that_is_not_optimised_is_an_error_with_its_iteration(vqgan, value):
+@pytest.mark.parametrize(
+    ("value", "rate"), [(float("nan"), 0.1), (float("inf"), 0.1), (0.0, 0.1), (1.0, float("nan"))]
+)
+def test_a_sample_that_is_not_optimised_is_an_error_with_its_iteration(vqgan, value, rate):
     """Zero too: it would be an unguided image."""
 
     def losses(images, iteration):
@@ -218,13 +213,7 @@ def test_a_sample_that_is_not_optimised_is_an_error_with_its_iteration(vqgan, va
 
     latents = start_latents(vqgan, "codes", 64, generators([0, 1]))
     with pytest.raises(FloatingPointError, match="iteration 2"):
-        optimise(vqgan, latents, losses, [0.1] * 4)
-
-
-def test_a_learning_rate_that_is_not_a_number_is_an_error(vqgan):
-    latents = start_latents(vqgan, "codes", 64, generators([0]))
-    with pytest.raises(FloatingPointError, match="iteration 0"):
-        optimise(vqgan, latents, red, [float("nan")])
+        optimise(vqgan, latents, losses, [0.1, 0.1, rate, 0.1])
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcig.data.errors import InputError
 from tcig.methods.base import Context
 from tcig.methods.two_stage.method import Options, TwoStage
 from tcig.methods.two_stage.stage1 import Stage1, Stage1Options
@@ -141,20 +140,18 @@ def test_stage_one_has_a_size_of_its_own(layouts):
 
 
 @pytest.mark.parametrize(
-    ("first", "match"),
+    ("first", "said"),
     [
-        ({"vqgan": ""}, "weights '' not found"),
         ({"clip": ""}, "weights '' not found"),
         ({"size": 30}, "stage 1 cannot make images of 30 px: give first.size a multiple of 4"),
-        ({"vqgan": "mini:clip"}, r"model\.yaml cannot be read"),
+        ({"vqgan": "mini:clip"}, "model.yaml cannot be read"),
         ({"guides": ("mini:none",)}, "no miniature segmenter"),
-        ({"start": "gray"}, r"gray cannot be read .+ codes, grey, pixels"),
+        ({"start": "gray"}, "codes, grey, pixels"),
     ],
 )
-def test_what_cannot_be_set_up_is_one_sentence(first, match):
-    with pytest.raises(InputError, match=match) as caught:
+def test_what_cannot_be_set_up_is_one_sentence(first, said, refused):
+    with refused(said):
         tcig(**first)
-    assert "\n" not in str(caught.value)
 
 
 def test_rows_load_and_record_only_what_they_use(tmp_path):
