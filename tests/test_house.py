@@ -1,6 +1,7 @@
 """Imports run one way, and the source does not grow."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -11,7 +12,7 @@ RANK = {
     for rank, names in enumerate(LAYERS)
     for name in ([names] if isinstance(names, str) else names)
 }
-FILES, LINES, TESTS, WEB = 140, 19_719, 18_644, 700
+FILES, LINES, TESTS, WEB = 140, 19_719, 18_657, 700
 """Bounds of Python files and lines in data, eval and tcig, of lines of tests, and of HTML, CSS and
 JavaScript: lowered whenever the code shrinks."""
 
@@ -61,3 +62,15 @@ def test_the_source_stays_within_its_bounds():
     assert lines_of(ROOT.glob("tests/**/*.py")) <= TESTS
     web = [path for kind in ("html", "css", "js") for path in ROOT.glob(f"eval/**/*.{kind}")]
     assert lines_of(web) <= WEB
+
+
+def test_the_wheel_has_every_package_but_the_training_scripts():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    packages = set(settings["setuptools"]["packages"])
+    folders = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in ROOT.glob("**/__init__.py")
+        if path.relative_to(ROOT).parts[0] in ("data", "eval", "results", "tcig")
+    }
+    names = {name if name.startswith("tcig") else f"tcig.{name}" for name in folders}
+    assert packages == {name for name in names if ".mini.train" not in name}
