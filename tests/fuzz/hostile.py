@@ -55,41 +55,21 @@ def places(value, path=()):
             yield from places(each, (*path, key))
 
 
-def replaced(value, path, new):
-    """A copy with another value at a place."""
-    if not path:
-        return new
-    value = copy.deepcopy(value)
-    owner = value
-    for key in path[:-1]:
-        owner = owner[key]
-    owner[path[-1]] = new
-    return value
-
-
-def without(value, path):
-    """A copy without what is at a place."""
-    value = copy.deepcopy(value)
-    owner = value
-    for key in path[:-1]:
-        owner = owner[key]
-    del owner[path[-1]]
-    return value
-
-
 def bent(value, rng: random.Random):
-    """A structure with something at one place replaced, left out or doubled."""
-    path = rng.choice([place for place in places(value) if place])
+    """A copy of a structure with something at one place replaced, left out or doubled."""
+    value = copy.deepcopy(value)
+    *path, key = rng.choice([place for place in places(value) if place])
+    owner = value
+    for step in path:
+        owner = owner[step]
     kind = rng.random()
     if kind < 0.2:
-        return without(value, path)
-    if kind < 0.3:
-        owner = value
-        for key in path[:-1]:
-            owner = owner[key]
-        if isinstance(owner, list):
-            return replaced(value, path[:-1], [*owner, owner[path[-1]]])
-    return replaced(value, path, rng.choice(VALUES))
+        del owner[key]
+    elif kind < 0.3 and isinstance(owner, list):
+        owner.append(owner[key])
+    else:
+        owner[key] = rng.choice(VALUES)
+    return value
 
 
 def bent_json(value, rng: random.Random) -> bytes:

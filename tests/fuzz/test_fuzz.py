@@ -27,6 +27,8 @@ SECONDS = 20
 """After which an input counts as one that hangs."""
 MEMORY = 6 * 2**30
 """Bytes of address space beyond those in use."""
+STATUSES: set[int] = set()
+"""Exit statuses of the commands of one test."""
 PROFILE = """
 size = 32
 score_size = 32
@@ -114,10 +116,6 @@ def bounded():
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-def seen(status: int) -> None:
-    """Where a test looks at the statuses."""
-
-
 def run(*arguments) -> int:
     """A command's status, after a look at what it said."""
     out, err = io.StringIO(), io.StringIO()
@@ -128,7 +126,7 @@ def run(*arguments) -> int:
             status = error.code
     said = err.getvalue()
     assert status in (0, 1, 2), (status, said)
-    seen(status)
+    STATUSES.add(status)
     assert "Traceback" not in said + out.getvalue(), said
     if status == 2:
         lines = [line for line in said.splitlines() if line.startswith("tcig: error: ")]
@@ -215,7 +213,7 @@ def profiles(good, place, rng):
     """`tcig run --check`, of a profile."""
     lines = PROFILE.strip().splitlines()
     if rng.random() < 0.7:
-        keys = (
+        keys = [
             "size",
             "base",
             "judges",
@@ -223,7 +221,7 @@ def profiles(good, place, rng):
             "compute",
             "compute.on",
             "methods.text-only.steps",
-        )
+        ]
         value = rng.choice(VALUES)
         with contextlib.suppress(ValueError, OverflowError):
             lines.insert(0, f"{rng.choice(keys)} = {json.dumps(value)}")
@@ -247,38 +245,20 @@ def masks(good, place, rng):
         coco = {"images": [image], "annotations": [annotation]}
         mask = place / "mask.json"
         mask.write_bytes(bent_json(rng.choice([[record], record, coco]), rng))
-    run(
-        "draw",
-        "--profile",
-        good / "p.toml",
-        "--prompt",
-        "x",
-        "--mask",
-        mask,
-        *DRAWN,
-        place / "o.png",
-    )
+    draw(good, place, mask)
+
+
+def draw(good, place, mask, *more):
+    arguments = ["--profile", good / "p.toml", "--prompt", "x", "--mask", mask, *more]
+    run("draw", *arguments, "--method", "empty", "--out", place / "o.png")
 
 
 def legends(good, place, rng):
     """`tcig draw --legend`."""
-    parts = [
-        "#ff0000",
-        "red",
-        "300,0,0",
-        "1,2",
-        "-1,0,0",
-        "hsl(0,1%,1%)",
-        "",
-        "=",
-        "cat",
-        "dög",
-        "\x00",
-    ]
+    colours = ["#ff0000", "red", "300,0,0", "1,2", "-1,0,0", "hsl(0,1%,1%)"]
+    parts = [*colours, "", "=", "cat", "dög", "\x00"]
     legend = rng.choice(["", "="]).join(rng.choices(parts, k=rng.randint(1, 3))) or "="
-    mask = good / "mask.png"
-    more = "--legend", legend, *DRAWN, place / "o.png"
-    run("draw", "--profile", good / "p.toml", "--prompt", "x", "--mask", mask, *more)
+    draw(good, place, good / "mask.png", "--legend", legend)
 
 
 def methods(good, place, rng):
@@ -317,7 +297,6 @@ def photographs(good, place, rng):
     run("run", "--methods", "real", *arguments, *more)
 
 
-DRAWN = ("--method", "empty", "--out")
 READERS = (
     annotations,
     manifests,
@@ -336,8 +315,8 @@ READERS = (
 def test_malformed_inputs_get_a_sentence(reader, good, tmp_path, request, monkeypatch):
     monkeypatch.setattr("tcig.eval.score.write_sheet", lambda *arguments: None)
     monkeypatch.setattr("os.fsync", lambda number: None)
-    count, statuses = -(-request.config.getoption("--fuzz") // len(READERS)), set()
-    monkeypatch.setattr(f"{__name__}.seen", statuses.add)
+    count = -(-request.config.getoption("--fuzz") // len(READERS))
+    STATUSES.clear()
     for number in range(count):
         seed = f"{reader.__name__} {request.config.getoption('--fuzz-seed')} {number}"
         place = tmp_path / str(number)
@@ -347,4 +326,4 @@ def test_malformed_inputs_get_a_sentence(reader, good, tmp_path, request, monkey
         except Exception as error:
             raise AssertionError(f"input {seed!r} in {place}") from error
         shutil.rmtree(place)
-    assert statuses & {1, 2}, "none of them was malformed"
+    assert STATUSES & {1, 2}, "none of them was malformed"
