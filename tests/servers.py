@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -17,7 +16,6 @@ class Fault:
     status: int = 0
     headers: dict = field(default_factory=dict)
     cut: int | None = None  # body bytes sent before the connection is closed
-    stall: float = 0  # seconds until then
     ignore_range: bool = False
     swap: bytes | None = None  # what the file contains after this answer
 
@@ -60,7 +58,6 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(sent)
         self.wfile.flush()
-        time.sleep(fault.stall)
         self.close_connection |= fault.cut is not None
 
     def answer(self, fault):

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ from pydantic import BaseModel, TypeAdapter
 from typing_extensions import TypedDict
 
 from tcig.data import records
-from tcig.data.errors import InputError
 from tcig.data.files import Shard
 from tcig.data.records import Count, LayoutId, RecordStore, read_records
 from tcig.data.runs import SAMPLE_RECORD
@@ -145,14 +145,6 @@ def test_what_is_lost_or_under_another_key_is_made_again(filled, change, again):
     assert fill(filled, key="two") == NAMES
 
 
-def test_a_failed_sample_is_tried_again(tmp_path):
-    with Store(tmp_path) as store:
-        store.put("a", error="bad")
-        assert store.done == {}
-    assert fill(tmp_path) == NAMES
-    assert len(read_records(tmp_path / "rows.jsonl", SCHEMA)) == len(NAMES)
-
-
 def test_drafts_go_and_all_else_stays(filled):
     for name in (".a.bin.4711.part", ".rows.jsonl.4711.part", "notes.part"):
         (filled / name).write_text("half")
@@ -188,6 +180,16 @@ class Killed(BaseException):
     """Ends the process."""
 
 
+class Failing:
+    """A file whose `write` is another function."""
+
+    def __init__(self, file, write):
+        self.file, self.write = file, write
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
 def kill(monkeypatch, point, count):
     """Has the `count`-th writing of its kind die before, within or after, and all later ones."""
     replace, write, left = Path.replace, os.write, [count]
@@ -204,26 +206,19 @@ def kill(monkeypatch, point, count):
         if hit:
             raise Killed
 
-    class Dying:
-        def __init__(self, file):
-            self.file = file
-
-        def __getattr__(self, name):
-            return getattr(self.file, name)
-
-        def write(self, data):
-            if not due():
-                return self.file.write(data)
-            size = {"first": 1, "half": len(data) // 2, "unended": len(data) - 1}[point[1]]
-            write(self.file.fileno(), data[:size])
-            raise Killed
+    def dying_write(file, data):
+        if not due():
+            return file.write(data)
+        size = {"first": 1, "half": len(data) // 2, "unended": len(data) - 1}[point[1]]
+        write(file.fileno(), data[:size])
+        raise Killed
 
     if point[0] == "row":
         enter = Store.__enter__
 
         def dying_enter(store):
             enter(store)
-            store._file = Dying(store._file)
+            store._file = Failing(store._file, partial(dying_write, store._file))
             return store
 
         monkeypatch.setattr(Store, "__enter__", dying_enter)
@@ -267,15 +262,8 @@ def test_a_full_disk_keeps_what_is_done_and_names_the_file(tmp_path, monkeypatch
             raise OSError(full.errno, full.strerror, str(path))
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
-    class Full:
-        def __init__(self, file):
-            self.file = file
-
-        def __getattr__(self, name):
-            return getattr(self.file, name)
-
-        def write(self, data):
-            raise full
+    def write_row(data):
+        raise full
 
     with monkeypatch.context() as patched, Store(tmp_path) as store:
         if where == "file":
@@ -283,7 +271,7 @@ def test_a_full_disk_keeps_what_is_done_and_names_the_file(tmp_path, monkeypatch
         for name in "ab":
             store.put(name)
         if where == "row":
-            store._file = Full(store._file)
+            store._file = Failing(store._file, write_row)
         named = "c.bin" if where == "file" else "rows.jsonl"
         with pytest.raises(OSError, match=named):
             store.put("c")
@@ -300,9 +288,3 @@ def test_a_record_is_on_disk_when_add_returns_and_its_file_before_it(tmp_path, m
         store.put("a")
         assert read_records(tmp_path / "rows.jsonl", SCHEMA) == [{"layout": "a", "sample": 0}]
     assert order == [".part", ".jsonl"]
-
-
-def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises((OSError, InputError)):
-        Store(tmp_path / "file").__enter__()
