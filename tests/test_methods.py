@@ -7,7 +7,7 @@ from PIL import Image
 from tcig.data.emoji import FOLDER as EMOJI
 from tcig.data.errors import InputError
 from tcig.data.files import sha256
-from tcig.methods.base import Context, Method, NoOptions
+from tcig.methods.base import Context, NoOptions
 from tcig.methods.references import Empty, Paste, Real
 from tcig.methods.registry import find_row, load_method
 from tcig.models.weights import identity_of
@@ -59,14 +59,6 @@ def test_real_is_the_centre_square_resized_by_lanczos(real, height, width, rows,
 def test_real_of_a_grey_photograph_is_rgb(real):
     pixels = noise(6, 6)[..., 0]
     assert (np.asarray(real(pixels, 6)) == pixels[..., None]).all()
-
-
-def test_real_of_the_embedded_data_is_the_file(tmp_path, box_layout):
-    layout = box_layout(128, image="val2017/000000000001.png", cat=(0, 9, 0, 9))
-    (image,) = Real(Context(128, EMOJI), NoOptions()).generate([layout], [0])
-    with Image.open(EMOJI / layout.image) as file:
-        assert file.size == (128, 128)
-        assert image.tobytes() == file.convert("RGB").tobytes()
 
 
 def test_real_says_what_is_wrong(real, tmp_path, box_layout):
@@ -149,16 +141,6 @@ class Mine(Method):
     def generate(self, layouts, seeds, callback=None):
         return []
 """
-
-
-def test_a_class_from_a_file(tmp_path):
-    path = tmp_path / "mine.py"
-    path.write_text(GOOD)
-    row, entry = find_row(f"{path}:Mine")
-    assert row == "Mine"
-    kind, _ = load_method(entry)
-    assert issubclass(kind, Method)
-    assert kind(Context(8), kind.Options()).options.steps == 1
 
 
 def test_a_marked_option_names_weights_once(tmp_path):
@@ -262,22 +244,6 @@ def test_a_helper_that_another_of_its_name_hides_is_refused(tmp_path, lazily):
         ),
         ("raise SystemExit(3)\n", "Mine", "cannot be loaded"),
     ],
-    ids=[
-        "missing",
-        "other",
-        "no-method",
-        "function",
-        "no-name",
-        "syntax",
-        "import",
-        "raises",
-        "no-generate",
-        "base",
-        "taken-name",
-        "no-constructor",
-        "constructor",
-        "exits",
-    ],
 )
 def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path, text, name, match):
     path = tmp_path / "mine.py"
@@ -287,10 +253,3 @@ def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path, text, name, match)
         prepare(f"{path}:{name}", load_profile("mini"), None, "0" * 64)
     assert "\n" not in str(caught.value)
     assert "  " not in str(caught.value)
-
-
-def test_a_file_without_a_class_is_told_how_to_name_one(tmp_path):
-    path = tmp_path / "mine.py"
-    path.write_text(GOOD)
-    with pytest.raises(InputError, match=r"mine\.py:Class"):
-        find_row(str(path))

@@ -54,12 +54,3 @@ def test_what_differs_is_said(manifest, capsys, change, said):
     out, error = capsys.readouterr()
     assert "does not hold" in out
     assert said.format(id=first) in error
-
-
-def test_one_thing_at_a_time(manifest, capsys):
-    path, folder = manifest
-    arguments = ["--coco", str(folder), "--check", str(path), "--count"]
-    assert main(["layouts", *arguments]) == 2
-    assert (
-        "give one of --out FILE for the manifest, --count, --check FILE" in capsys.readouterr().err
-    )

@@ -272,11 +272,3 @@ def test_layouts_fetches_the_photographs_of_its_layouts(coco, empty_server, tmp_
     asked = len(empty_server.log)
     assert fetch_layouts(empty_server, source, folder) == 0
     assert len(empty_server.log) == asked
-
-
-def test_the_real_sample_from_a_server(sample, empty_server, tmp_path):
-    assert fetch_layouts(empty_server, sample, tmp_path) == 0
-    fetched = {int(path.stem): path for path in (tmp_path / "val2017").glob("*.jpg")}
-    assert set(fetched) == {491497, 463730, 219578, 555705, 25560, 403817}
-    for path in fetched.values():
-        assert path.read_bytes() == (sample / "val2017" / path.name).read_bytes()

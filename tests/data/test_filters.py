@@ -5,7 +5,6 @@ from coco_folder import runs, thing
 from tcig.data.build import build_layouts, choose
 from tcig.data.coco import read_instances
 from tcig.data.filters import READINGS, Filter, count_table
-from tcig.data.masks import area
 
 CAT, DOG = thing("cat", (0, 0, 50, 25)), thing("dog", (50, 50, 50, 25))
 COW = thing("cow", (50, 0, 50, 25))
@@ -54,23 +53,6 @@ def test_real_sample(sample, options, ids):
     assert (counts.objects_cut, counts.layouts_cut) == (0, 0)
     for layout in layouts:
         assert (sample / layout.image).is_file()
-
-
-def test_real_car_of_which_the_crop_leaves_little(sample):
-    def car_and_counts(least):
-        header, layouts = build_layouts(sample, Filter(min_cropped_area=least))
-        layout = next(layout for layout in layouts if layout.id == "463730")
-        cut = [region.label for region in layout.dropped if region.reason == "cut"]
-        return {r.label: r for r in layout.regions}.get("car"), layout.side, cut, header.counts
-
-    car, side, cut, _ = car_and_counts(0.005)
-    assert side == 427
-    assert round(area(car.mask) / side**2, 3) == 0.009
-    assert cut == []
-    car, _, cut, counts = car_and_counts(0.01)
-    assert car is None
-    assert cut == ["car"]
-    assert (counts.objects_cut, counts.layouts_cut, counts.layouts) == (1, 0, 6)
 
 
 @pytest.mark.parametrize("base", [Filter(), Filter(min_area=0.01, max_objects=6)])
