@@ -32,10 +32,10 @@ def build_layouts(folder: Path, options: Filter) -> tuple[Header, list[Layout]]:
             f"none of the {len(instances.images)} images in {folder} passes the filter: "
             "see what each reading leaves with `tcig layouts --count`."
         )
-    sources = (instances.source, *([captions.source] if captions else []))
+    files = [instances, captions] if captions else [instances]
     header = Header(
         filter=options,
-        sources=tuple(SourceFile(file=s.path.name, sha256=s.sha256) for s in sources),
+        sources=tuple(SourceFile(file=file.path.name, sha256=file.sha256) for file in files),
         counts=Counts(
             images=len(instances.images),
             filtered=len(chosen),
@@ -103,10 +103,10 @@ def _on_square(candidate: Candidate, image: dict) -> dict:
 def _caption(image: dict, captions: Captions, options: Filter) -> str:
     texts = captions.texts.get(image["id"], [])
     if not texts:
-        raise InputError(f"{captions.source.path}: image {image['id']} has no caption.")
+        raise InputError(f"{captions.path}: image {image['id']} has no caption.")
     if options.caption >= len(texts):
         raise InputError(
-            f"{captions.source.path}: image {image['id']} has {len(texts)} captions, "
+            f"{captions.path}: image {image['id']} has {len(texts)} captions, "
             f"number {options.caption} (counted from 0) is asked for: choose a smaller one."
         )
     return texts[options.caption]

@@ -22,22 +22,15 @@ bytes for each pixel of it."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """A file that was read, and its SHA-256."""
-
-    path: Path
-    sha256: str
-
-
-@dataclass(frozen=True)
 class Instances:
-    """A checked instances file.
+    """A checked instances file and its SHA-256.
 
     `images` maps image id to COCO's record (`file_name`, `width`, `height`); `objects` maps image
     id to its annotations of the 20 VOC classes, in the file's order; images without any are absent.
     """
 
-    source: Source
+    path: Path
+    sha256: str
     images: dict[int, dict]
     objects: dict[int, list[dict]]
 
@@ -46,7 +39,8 @@ class Instances:
 class Captions:
     """A checked captions file: image id -> its captions in the order of their annotation ids."""
 
-    source: Source
+    path: Path
+    sha256: str
     texts: dict[int, list[str]]
 
 
@@ -63,7 +57,7 @@ def read_instances(folder: Path, year: int) -> Instances:
     """
     path = folder / "annotations" / f"instances_val{year}.json"
     with _no_collection():
-        content, source = _read(path)
+        content, digest = _read(path)
         images = _index(path, content, "images", {"file_name", "width", "height"})
         for image in images.values():
             _check_image(path, image)
@@ -82,7 +76,7 @@ def read_instances(folder: Path, year: int) -> Instances:
             if category in BY_COCO_ID:
                 _check_object(path, annotation, image)
                 objects[image_id].append(annotation)
-    return Instances(source, images, dict(objects))
+    return Instances(path, digest, images, dict(objects))
 
 
 def read_captions(folder: Path, year: int) -> Captions:
@@ -93,7 +87,7 @@ def read_captions(folder: Path, year: int) -> Captions:
     """
     path = folder / "annotations" / f"captions_val{year}.json"
     with _no_collection():
-        content, source = _read(path)
+        content, digest = _read(path)
         images = _index(path, content, "images", set())
         annotations = _index(path, content, "annotations", {"image_id", "caption"})
     texts = defaultdict(list)
@@ -103,7 +97,7 @@ def read_captions(folder: Path, year: int) -> Captions:
         if not isinstance(caption, str) or not caption.strip() or not encodable(caption):
             raise _refusal(path, number, f"expected a text as its caption, got {shown(caption)}")
         texts[annotations[number]["image_id"]].append(" ".join(caption.split()))
-    return Captions(source, dict(texts))
+    return Captions(path, digest, dict(texts))
 
 
 @contextmanager
@@ -118,7 +112,8 @@ def _no_collection():
             gc.enable()
 
 
-def _read(path: Path) -> tuple[dict, Source]:
+def _read(path: Path) -> tuple[dict, str]:
+    """The content of an annotation file, and its SHA-256."""
     fix = "give --coco a folder of COCO's shape, or add --download"
     if path.name.startswith("captions"):
         fix += ", or for the row `real`, which needs none, --caption None"
@@ -131,7 +126,7 @@ def _read(path: Path) -> tuple[dict, Source]:
     content = parse_json(data, source, "remove it and fetch it again with --download")
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, not COCO's object of lists.")
-    return content, Source(path, hashlib.sha256(data).hexdigest())
+    return content, hashlib.sha256(data).hexdigest()
 
 
 def _index(path: Path, content: dict, part: str, fields: set[str]) -> dict[int, dict]:

@@ -19,6 +19,8 @@ Colour = tuple[int, int, int]
 Mask = tuple[str, np.ndarray]
 """A class and its mask, (S, S) bool."""
 BACKGROUND = LABELS[0]
+PALETTE = dict(zip(COLOURS, LABELS, strict=True)) | {(255, 255, 255): BACKGROUND}
+"""VOC's palette, with white for the background too."""
 NEAR = 24
 """Distance in RGB within which a pixel has a colour (our choice)."""
 RIM = 2
@@ -39,7 +41,7 @@ def drawn_layout(caption: str, masks: Sequence[Path], legend: Mapping[Colour, st
         masks: one coloured picture; or pictures named after their classes (`cat.png`, `cat-2.png`)
             or written by `tcig layouts --export`, of one object each; or one JSON of annotations
             with COCO's segmentations.
-        legend: class of each colour of a coloured picture; empty: VOC's palette, see `palette`.
+        legend: class of each colour of a coloured picture; empty: `PALETTE`.
             Where it is given, one picture is a coloured one, whatever its name.
 
     Raises:
@@ -56,7 +58,7 @@ def drawn_layout(caption: str, masks: Sequence[Path], legend: Mapping[Colour, st
             raise InputError(f"{masks[1]}: only one JSON of masks is taken.")
         objects = _from_json(first)
     elif len(masks) == 1 and (legend or _class_of_picture(first) is None):
-        objects = _from_colours(first, legend or palette())
+        objects = _from_colours(first, legend or PALETTE)
     else:
         objects = [_from_picture(path) for path in masks]
     sides = {mask.shape for _, mask in objects}
@@ -72,11 +74,6 @@ def drawn_layout(caption: str, masks: Sequence[Path], legend: Mapping[Colour, st
     )
     side = len(objects[0][1])
     return Layout(id="drawn", image="", side=side, caption=caption, regions=regions)
-
-
-def palette() -> dict[Colour, str]:
-    """VOC's palette, with white for the background too."""
-    return dict(zip(COLOURS, LABELS, strict=True)) | {(255, 255, 255): BACKGROUND}
 
 
 def parse_legend(entries: Sequence[str]) -> dict[Colour, str]:

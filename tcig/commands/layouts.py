@@ -146,9 +146,7 @@ def _count(options: Options) -> int:
 
     instances = read_instances(options.coco, options.filter.year)
     print(tabulate(count_table(instances, options.filter), headers="keys"))
-    print(
-        f"\n{len(instances.images)} images in {instances.source.path.name}, before the square crop"
-    )
+    print(f"\n{len(instances.images)} images in {instances.path.name}, before the square crop")
     return 0
 
 

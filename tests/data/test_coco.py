@@ -26,8 +26,8 @@ def test_instances_are_the_voc_classes_in_the_files_order(two_cats):
         1: [11, 10],
         3: [31, 30],
     }
-    assert read.source.path.name == "instances_val2017.json"
-    assert read.source.sha256 == sha256(two_cats.instances_file)
+    assert read.path.name == "instances_val2017.json"
+    assert read.sha256 == sha256(two_cats.instances_file)
 
 
 def test_captions_have_the_order_of_their_ids(two_cats, refused):

@@ -179,7 +179,7 @@ def test_the_shipped_tokenizers_are_those_of_the_code(tmp_path):
     merges = tokenizer.write_open_clip(tmp_path).read_bytes()
     for name in ("clip", "clip-score"):
         assert (WEIGHTS / name / "merges.txt.gz").read_bytes() == merges
-    tokenizer.write_transformers(tmp_path)
+    tokenizer.write_transformers(tmp_path, tokenizer.merges(), tokenizer.CONTEXT)
     for name in ("stable-diffusion", "stable-diffusion-inpainting"):
         shipped = json.loads((WEIGHTS / name / "tokenizer" / "vocab.json").read_text())
         assert shipped == json.loads((tmp_path / "vocab.json").read_text())

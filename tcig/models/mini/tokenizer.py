@@ -64,18 +64,15 @@ def all_merges() -> list[str]:
     return [" ".join(pair) for pair in sorted(ranks, key=ranks.get)]
 
 
-def write_transformers(
-    folder: Path, pairs: Sequence[str] | None = None, context: int = CONTEXT
-) -> None:
+def write_transformers(folder: Path, pairs: Sequence[str], context: int) -> None:
     """The files of transformers' `CLIPTokenizer`, with open_clip's ids.
 
     Args:
         folder: to write to.
-        pairs: the merges (default: `merges`).
+        pairs: the merges, in CLIP's order.
         context: tokens of a prompt.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pairs = merges() if pairs is None else pairs
     letters = list(bytes_to_unicode().values())
     tokens = [*letters, *(f"{x}</w>" for x in letters), *(pair.replace(" ", "") for pair in pairs)]
     vocabulary = {token: number for number, token in enumerate([*tokens, START, END])}

@@ -81,8 +81,8 @@ def mean_iou(images: Sequence[Image.Image], judge: str = "miniature") -> float:
     """`iou_image` of one image for each validation layout."""
     pairs = zip(layouts(), label_maps(images, judge), strict=True)
     counts = [confusion(layout.class_map(CANVAS), labels) for layout, labels in pairs]
-    classes = [sorted({region.index for region in layout.regions}) for layout in layouts()]
-    return float(image_iou(Samples.of(counts, classes)).mean())
+    samples = Samples.of(counts, [layout.classes for layout in layouts()])
+    return float(image_iou(samples).mean())
 
 
 @cache

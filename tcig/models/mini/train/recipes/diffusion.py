@@ -15,7 +15,7 @@ from tcig.data.files import sha256
 from tcig.data.palettes import painted
 from tcig.data.voc import CLASSES, with_article
 from tcig.models import mini
-from tcig.models.mini.tokenizer import CONTEXT, write_transformers
+from tcig.models.mini.tokenizer import CONTEXT, merges, write_transformers
 from tcig.models.mini.train.data import (
     CANVAS,
     CAPTIONED_DATA,
@@ -81,7 +81,7 @@ class TextToImageRecipe(Recipe):
 
     def prepare(self, folder: Path) -> None:
         """Encodes the pools with the shipped VAE, and tokenises their captions."""
-        write_transformers(folder / "tokenizer")
+        write_transformers(folder / "tokenizer", merges(), CONTEXT)
         self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
         self.empty = torch.tensor(self.tokenizer("", padding="max_length")["input_ids"])
         scheduler = DDIMScheduler.from_pretrained(mini.WEIGHTS / "stable-diffusion" / "scheduler")
