@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -224,6 +223,40 @@ def test_layouts_makes_a_manifest_and_run_takes_it(tcig, tmp_path):
     assert not list((tmp_path / "runs").glob("*.jsonl"))
 
 
+@pytest.fixture
+def manifest(tcig, tmp_path):
+    """The file `m.jsonl` of the embedded data, under the default filter: header and layouts."""
+    assert tcig("layouts", "--coco", EMOJI, "--out", "m.jsonl")[0] == 0
+    return read_manifest(tmp_path / "m.jsonl")
+
+
+def test_real_without_photographs_is_refused_before_anything_is_made(refused, manifest, tmp_path):
+    """The embedded photographs are not those of a manifest that was given."""
+    arguments = ["--layouts", "m.jsonl", "--no-score", "--methods", "empty", "real"]
+    for profile in ("paper", "mini"):
+        assert "give --coco FOLDER" in refused("run", "--profile", profile, *arguments)
+    assert not list((tmp_path / "runs").glob("*/*"))
+
+
+def test_count_has_the_default_as_the_manifest(tcig, manifest):
+    status, out, _ = tcig("layouts", "--coco", EMOJI, "--count")
+    default = r"^masks +ignore +ignore +field, original +instance +(\d+)$"
+    (images,) = re.findall(default, out, re.MULTILINE)
+    counts = manifest[0].counts
+    assert status == 0
+    assert int(images) == counts.filtered > 0
+    assert f"{counts.images} images in instances_val2017.json" in out
+
+
+def test_export_is_of_the_profiles_size(tcig, manifest, tmp_path):
+    arguments = ["--layouts", "m.jsonl", "--profile", "paper", "--limit", "2"]
+    status, out, _ = tcig("layouts", "--export", "e", *arguments)
+    assert status == 0
+    assert "tcig score FOLDER --layouts m.jsonl --profile paper" in out
+    with Image.open(tmp_path / "e" / "masks" / f"{manifest[1][0].id}-0.png") as mask:
+        assert mask.size == (512, 512)
+
+
 def test_layouts_says_that_photographs_are_missing(tcig, tmp_path):
     shutil.copytree(EMOJI / "annotations", tmp_path / "coco/annotations")
     status, _, err = tcig("layouts", "--coco", "coco", "--out", "m.jsonl")
@@ -233,38 +266,6 @@ def test_layouts_says_that_photographs_are_missing(tcig, tmp_path):
     status, out, err = tcig("run", "--methods", "real", *arguments)
     assert (status, out) == (1, "")
     assert re.search(r"real \d+-0 failed: .+coco/val2017/\d+\.png cannot be read", err)
-
-
-def test_real_without_photographs_is_refused_before_anything_is_made(refused, tcig, tmp_path):
-    """The embedded photographs are not those of a manifest that was given."""
-    tcig("layouts", "--coco", EMOJI, "--out", "m.jsonl")
-    arguments = ["--layouts", "m.jsonl", "--no-score", "--methods", "empty", "real"]
-    for profile in ("paper", "mini"):
-        assert "give --coco FOLDER" in refused("run", "--profile", profile, *arguments)
-    assert not list((tmp_path / "runs").glob("*/*"))
-
-
-def test_count_has_the_default_as_the_manifest(tcig, tmp_path):
-    status, out, _ = tcig("layouts", "--coco", EMOJI, "--count")
-    default = r"^masks +ignore +ignore +field, original +instance +(\d+)$"
-    (images,) = re.findall(default, out, re.MULTILINE)
-    assert status == 0
-    tcig("layouts", "--coco", EMOJI, "--out", "m.jsonl")
-    header, _ = read_manifest(tmp_path / "m.jsonl")
-    assert int(images) == header.counts.filtered > 0
-    assert f"{header.counts.images} images in instances_val2017.json" in out
-
-
-def test_export_is_of_the_profiles_size(tcig, tmp_path):
-    tcig("layouts", "--coco", EMOJI, "--out", "m.jsonl")
-    arguments = ["--layouts", "m.jsonl", "--profile", "paper", "--limit", "2"]
-    status, out, _ = tcig("layouts", "--export", "e", *arguments)
-    assert status == 0
-    assert "tcig score FOLDER --layouts m.jsonl --profile paper" in out
-    layout = read_manifest(tmp_path / "m.jsonl")[1][0]
-    with Image.open(tmp_path / "e" / "masks" / f"{layout.id}-0.png") as mask:
-        whole = layout.regions[0].pixels.repeat(4, 0).repeat(4, 1)  # 128 -> 512
-        assert (np.asarray(mask) == whole * np.uint8(255)).all()
 
 
 def test_installed_packages(tmp_path):

@@ -118,7 +118,6 @@ def test_references_draw_a_layout_alike_whatever_stands_beside_it(name, box_layo
     ("name", "match"),
     [
         ("rael", r"unknown method 'rael' \(did you mean real\?\); available: real, paste, empty"),
-        ("sl", r"did you mean si\?"),
         ("qqqq", "unknown method 'qqqq'; available: real, paste.*, or path/to/file.py:Class"),
         ("", "unknown method ''"),
     ],

@@ -144,17 +144,6 @@ def test_a_base_that_does_not_serve_is_one_sentence(write, text, match):
         load_profile(write("mine", text))
 
 
-def test_the_papers_arithmetic_and_its_small_cards():
-    paper, small = load_profile("paper"), load_profile("paper-small")
-    assert paper.compute.precision == "auto"
-    assert paper.compute.tf32
-    assert small.compute.tf32
-    assert small.compute.offload
-    assert small.compute.tiling
-    assert (paper.size, small.size) == (512, 256)
-    assert load_profile("mini").compute.precision == "float32"
-
-
 @pytest.mark.parametrize(
     ("table", "said"),
     [
