@@ -15,7 +15,6 @@ from tcig.data.build import build_layouts
 from tcig.data.export import export_layouts
 from tcig.data.filters import Filter
 from tcig.data.layout import (
-    Dropped,
     Layout,
     Region,
     hash_order,
@@ -24,7 +23,6 @@ from tcig.data.layout import (
 )
 from tcig.data.masks import encode, load_label_map, resize_nearest
 from tcig.data.seeds import seed_of
-from tcig.data.voc import BY_LABEL
 
 CAT, DOG, COW = (
     thing("cat", (50, 0, 50, 50)),
@@ -48,12 +46,8 @@ def _region(label="cat", **fields):
     return Region(annotation=1, label=label, mask=encode(np.eye(4, dtype=bool)), **fields)
 
 
-def test_prompts_and_maps():
+def test_prompts_have_the_article_of_their_word():
     assert [_region(word).prompt for word in ("cat", "airplane")] == ["a cat", "an airplane"]
-    dropped = Dropped(annotation=2, label="dog", mask=_region().mask, reason="small")
-    layout = _layout(dropped=(dropped,))
-    assert (layout.dropped_map(4) == np.eye(4) * BY_LABEL["dog"].index).all()
-    assert (layout.class_map(4) == np.eye(4) * BY_LABEL["cat"].index).all()
 
 
 def test_hash_order_is_of_the_id_alone():
