@@ -1,4 +1,4 @@
-"""The embedded data: made again byte for byte, exact masks, work for the filter."""
+"""The embedded data: made again byte for byte, exact masks, work for the filter, true captions."""
 
 import random
 from itertools import combinations
@@ -113,6 +113,27 @@ def test_every_class_occurs_and_the_filter_has_work(instances):
     assert ids(max_objects=9) > kept
     assert ids(area_from="pixels") == kept  # the area field is the pixels
     assert ids(area_from="pixels", area_on="square") == kept  # the images are square
+
+
+def test_captions_name_what_is_drawn():
+    numbers = ("no", "one", "two", "three", "four", "five", "six", "seven")
+    plurals = {"sheep": "sheep", "bus": "buses", "couch": "couches", "person": "people"}
+    for index in (40, 5, 3, *range(60, 90)):
+        drawn, areas, places = scene("validation", index), {}, {}
+        for thing in drawn.things:
+            areas[thing.label] = areas.get(thing.label, 0) + thing.mask.sum()
+        full, photo = drawn.captions
+        assert photo.startswith("a photo of ")
+        for label in areas:
+            same = [thing for thing in drawn.things if thing.label == label]
+            number = "many" if any(thing.crowd for thing in same) else numbers[len(same)]
+            name = f"{number} {plurals.get(label, f'{label}s')}"
+            if number == "one":
+                name = f"{'an' if label == 'airplane' else 'a'} {label}"
+            assert name in photo
+            places[label] = full.index(name)
+        ordered = [areas[label] for label in sorted(places, key=places.get)]
+        assert ordered == sorted(areas.values(), reverse=True)
 
 
 def test_glyphs():

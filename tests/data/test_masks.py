@@ -73,6 +73,14 @@ def test_centre_square_leaves_the_odd_pixel_below_and_right(shape, square):
     assert (crop_square(pixels) == pixels[top : top + side, left : left + side]).all()
 
 
+@pytest.mark.parametrize("side", [1, 3, 128, 375, 427, 640])
+def test_resizing_is_pillows(side):
+    pixels = np.arange(side * side, dtype=np.int32).reshape(side, side)
+    for size in (1, 8, 64, 128, 512):
+        pillow = Image.fromarray(pixels).resize((size, size), Image.Resampling.NEAREST)
+        assert (resize_nearest(pixels, size) == np.asarray(pillow)).all()
+
+
 @quick
 @given(st.integers(1, 700), st.integers(1, 700))
 def test_resizing_is_torchs(side, size):
