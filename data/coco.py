@@ -50,10 +50,9 @@ def read_instances(folder: Path, year: int) -> Instances:
     Ids and references of all annotations are checked, masks those of the 20 VOC classes.
 
     Raises:
-        InputError: the file is missing, not JSON or truncated; a part or a field is missing; an id
-            is a duplicate; a category has another id than COCO's; an annotation has an unknown
-            image or category; a polygon has fewer than 3 points; an RLE has another size than its
-            image.
+        InputError: the file is missing or not JSON; a field is missing; an id is a duplicate; a
+            category has another id than COCO's; an annotation has an unknown image or category, or
+            a mask that cannot be its image's.
     """
     path = folder / "annotations" / f"instances_val{year}.json"
     with _no_collection():
@@ -64,18 +63,14 @@ def read_instances(folder: Path, year: int) -> Instances:
         categories = _index(path, content, "categories", {"name"})
         for number, category in categories.items():
             check_category(path, number, category["name"])
-        annotations = _index(
-            path, content, "annotations", {"image_id", "category_id", "area", "segmentation"}
-        )
+        fields = {"image_id", "category_id", "area", "segmentation"}
         objects = defaultdict(list)
-        for number, annotation in annotations.items():
-            image_id, category = annotation["image_id"], annotation["category_id"]
-            if type(category) is not int or category not in categories:
-                raise _refusal(path, number, f"unknown category_id {shown(category)}")
-            image = _image_of(path, annotation, images)
-            if category in BY_COCO_ID:
-                _check_object(path, annotation, image)
-                objects[image_id].append(annotation)
+        for annotation in _index(path, content, "annotations", fields).values():
+            _check_reference(path, annotation, "category_id", categories)
+            _check_reference(path, annotation, "image_id", images)
+            if annotation["category_id"] in BY_COCO_ID:
+                _check_object(path, annotation, images[annotation["image_id"]])
+                objects[annotation["image_id"]].append(annotation)
     return Instances(path, digest, images, dict(objects))
 
 
@@ -91,25 +86,23 @@ def read_captions(folder: Path, year: int) -> Captions:
         images = _index(path, content, "images", set())
         annotations = _index(path, content, "annotations", {"image_id", "caption"})
     texts = defaultdict(list)
-    for number in sorted(annotations):
-        caption = annotations[number]["caption"]
-        _image_of(path, annotations[number], images)
+    for number, annotation in sorted(annotations.items()):
+        caption = annotation["caption"]
+        _check_reference(path, annotation, "image_id", images)
         if not isinstance(caption, str) or not caption.strip() or not encodable(caption):
             raise _refusal(path, number, f"expected a text as its caption, got {shown(caption)}")
-        texts[annotations[number]["image_id"]].append(" ".join(caption.split()))
+        texts[annotation["image_id"]].append(" ".join(caption.split()))
     return Captions(path, digest, dict(texts))
 
 
 @contextmanager
 def _no_collection():
     """Parsing makes millions of objects and no garbage: without this the collector scans them."""
-    enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if enabled:
-            gc.enable()
+        gc.enable()
 
 
 def _read(path: Path) -> tuple[dict, str]:
@@ -121,9 +114,7 @@ def _read(path: Path) -> tuple[dict, str]:
         if not path.exists() and path.with_name(re.sub("20..", year, path.name)).is_file():
             fix = f"the folder has the annotations of {year}: give --year {year}, or add --download"
     data = read_file(path, fix)
-    cut = data.lstrip()[:1] == b"{" and not data.rstrip().endswith(b"}")
-    source = f"{path} is truncated and" if cut else path
-    content = parse_json(data, source, "remove it and fetch it again with --download")
+    content = parse_json(data, path, "remove it and fetch it again with --download")
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, not COCO's object of lists.")
     return content, hashlib.sha256(data).hexdigest()
@@ -136,29 +127,24 @@ def _index(path: Path, content: dict, part: str, fields: set[str]) -> dict[int, 
         raise InputError(f"{path} has no list `{part}`: is it an annotation file of COCO?")
     index: dict[int, dict] = {}
     for place, record in enumerate(records):
-        if not isinstance(record, dict):
-            raise InputError(f"{path}: no. {place} of `{part}` is not an object.")
-        number = record.get("id")
+        number = record.get("id") if isinstance(record, dict) else None
         if type(number) is not int or number < 0:
             raise InputError(
-                f"{path}: expected an integer of at least 0 as the id of no. {place} of `{part}`, "
-                f"got {shown(number)}."
+                f"{path}: expected an object with an integer of at least 0 as its id for no. "
+                f"{place} of `{part}`, got {shown(record)}."
             )
-        if not fields <= record.keys():
-            missing = ", ".join(sorted(fields - record.keys()))
-            raise InputError(f"{path}: id {number} in `{part}` lacks {missing}.")
+        if missing := fields - record.keys():
+            raise InputError(f"{path}: id {number} in `{part}` lacks {', '.join(sorted(missing))}.")
         if number in index:
             raise InputError(f"{path}: duplicate id {number} in `{part}`.")
         index[number] = record
     return index
 
 
-def _image_of(path: Path, annotation: dict, images: dict[int, dict]) -> dict:
-    """The image of an annotation."""
-    number = annotation["image_id"]
-    if type(number) is not int or number not in images:
-        raise _refusal(path, annotation["id"], f"unknown image_id {shown(number)}")
-    return images[number]
+def _check_reference(path: Path, annotation: dict, field: str, known: dict[int, dict]) -> None:
+    number = annotation[field]
+    if type(number) is not int or number not in known:
+        raise _refusal(path, annotation["id"], f"unknown {field} {shown(number)}")
 
 
 def _check_image(path: Path, image: dict) -> None:
@@ -241,8 +227,7 @@ def _check_polygon(polygon: object, height: int, width: int) -> float:
         )
     if len(polygon) < 6 or len(polygon) % 2:
         raise ValueError(
-            f"a polygon has {len(polygon)} coordinates; expected x and y of at least 3 points, an "
-            "even number"
+            f"a polygon has {len(polygon)} coordinates; expected x and y of at least 3 points"
         )
     side = max(height, width)
     try:  # whole lists at once: a loop over a million coordinates would double the reading time

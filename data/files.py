@@ -102,11 +102,7 @@ def read_toml(path: Path, fix: str = "") -> dict[str, Any]:
 
 def encodable(text: str) -> bool:
     """Checks that a text can be written: JSON can hold half of a surrogate pair, no file can."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return text == text.encode(errors="ignore").decode()
 
 
 def write_whole(path: Path, content: bytes | str, durable: bool = True) -> None:
@@ -192,28 +188,28 @@ def sole_writer(folder: Path, shard: Shard | None = None) -> Iterator[None]:
         InputError: another process has locked it, or a shard of another whole.
     """
     with ExitStack() as held:
-        if shard is None:
-            _hold(held, folder / ".lock", fcntl.LOCK_EX, f"{folder} is")
-        else:
-            _hold(held, folder / ".lock", fcntl.LOCK_SH, f"{folder} is")
-            own = folder / f".lock{shard.suffix}"
-            _hold(held, own, fcntl.LOCK_EX, f"{folder}, part {shard.number}/{shard.count}, is")
+        how = fcntl.LOCK_SH if shard else fcntl.LOCK_EX
+        held.enter_context(_lock(folder / ".lock", how, f"{folder}"))
+        if shard:
+            part = f"{folder}, part {shard.number}/{shard.count},"
+            held.enter_context(_lock(folder / f".lock{shard.suffix}", fcntl.LOCK_EX, part))
             for other in folder.glob(".lock.*-of-*"):
                 if not other.name.endswith(f"-of-{shard.count}"):
-                    said = f"{folder} as {other.name.removeprefix('.lock.')} is"
-                    with ExitStack() as tried:
-                        _hold(tried, other, fcntl.LOCK_SH, said)
+                    with _lock(other, how, f"{folder} as {other.name.removeprefix('.lock.')}"):
+                        pass  # no process holds it
         yield
 
 
-def _hold(held: ExitStack, path: Path, how: int, said: str) -> None:
-    lock = held.enter_context(path.open("wb"))
-    try:
-        fcntl.flock(lock, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(f"{said} being written by another process.") from None
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be locked ({error.strerror}), as on some network disks; write to "
-            "another disk."
-        ) from None
+@contextmanager
+def _lock(path: Path, how: int, name: str) -> Iterator[None]:
+    with path.open("wb") as file:
+        try:
+            fcntl.flock(file, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{name} is being written by another process.") from None
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be locked ({error.strerror}), as on some network disks; write to "
+                "another disk."
+            ) from None
+        yield

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from tcig.data.coco import Instances
 from tcig.data.errors import InputError
@@ -68,38 +68,25 @@ class Filter:
         return len(labels) if self.count_by == "instance" else len(set(labels))
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An annotated object of a VOC class and its share of the image's area (0..1)."""
 
     annotation: dict
     label: str
     share: float
 
-    @property
-    def crowd(self) -> bool:
-        """Whether one mask covers a group of objects."""
-        return bool(self.annotation.get("iscrowd"))
-
 
 def candidates(instances: Instances, options: Filter) -> Iterator[tuple[dict, list[Candidate]]]:
     """Each image that has objects of the VOC classes, with these, in the order of the image ids."""
     for number in sorted(instances.objects):
         image = instances.images[number]
-        total = image["width"] * image["height"]
-        if options.area_on == "square":
-            total = min(image["width"], image["height"]) ** 2
-        yield (
-            image,
-            [
-                Candidate(
-                    annotation,
-                    BY_COCO_ID[annotation["category_id"]].label,
-                    _area(annotation, image, options) / total,
-                )
-                for annotation in instances.objects[number]
-            ],
-        )
+        sides = image["width"], image["height"]
+        total = min(sides) ** 2 if options.area_on == "square" else sides[0] * sides[1]
+        objects = []
+        for annotation in instances.objects[number]:
+            label = BY_COCO_ID[annotation["category_id"]].label
+            objects.append(Candidate(annotation, label, _area(annotation, image, options) / total))
+        yield image, objects
 
 
 def _area(annotation: dict, image: dict, options: Filter) -> float:
@@ -123,7 +110,7 @@ def sort_out(objects: list[Candidate], options: Filter) -> tuple[list[Candidate]
     for candidate in objects:
         if candidate.label == PERSON.label:
             dropped["person"].append(candidate)
-        elif candidate.crowd and options.crowd != "count":
+        elif candidate.annotation.get("iscrowd") and options.crowd != "count":
             dropped["crowd"].append(candidate)
         elif candidate.share < options.min_area:
             dropped["small"].append(candidate)
@@ -142,6 +129,14 @@ def passes(kept: list[Candidate], dropped: dict[str, list], options: Filter) -> 
         return False
     count = options.number_of([candidate.label for candidate in kept])
     return options.min_objects <= count <= options.max_objects
+
+
+def choose(instances: Instances, options: Filter) -> list[tuple[dict, list, dict]]:
+    """The images that pass the filter: COCO's record, objects that count, those dropped."""
+    sorted_out = (
+        (image, *sort_out(objects, options)) for image, objects in candidates(instances, options)
+    )
+    return [(image, *parts) for image, *parts in sorted_out if passes(*parts, options)]
 
 
 READINGS = {

@@ -1,42 +1,48 @@
-"""Region, Layout, and the manifest: a typed header and one layout a line, as JSON lines."""
+"""What to draw: layouts of regions, their seeds and photographs, and layouts as plain files."""
 
 import hashlib
-from codecs import BOM_UTF8
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from PIL import Image
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
 from tcig.data.errors import InputError, shown
-from tcig.data.files import parse_json, read_file, write_whole
-from tcig.data.filters import Filter
-from tcig.data.masks import area, check_runs, decode, label_map
-from tcig.data.pictures import check_size
-from tcig.data.records import LayoutId
+from tcig.data.files import write_whole
+from tcig.data.masks import (
+    IMPERFECTIONS,
+    TRUE,
+    area,
+    centre_square,
+    check_runs,
+    decode,
+    encode,
+    encode_label_map,
+    label_map,
+    parse_masks,
+    resize_nearest,
+)
+from tcig.data.pictures import as_annotated, eight_bits, encode_png, open_picture
 from tcig.data.voc import BY_LABEL, with_article
 
-SCHEMA = 1
-"""Version of the manifest's fields; a reader refuses another."""
-
+TASK = "tcig-1"
+"""Version of the benchmark's task; changing it changes every sample."""
+UNFINISHED = ".unfinished-export"
+"""Name of the file in an unfinished export that identifies its layouts and sizes."""
 NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
 PathBelow = Annotated[str, StringConstraints(pattern=f"^({NAME}(/{NAME})*)?$")]
 """A path that stays below its folder, or nothing."""
+LayoutId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]+$")]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Record(BaseModel, frozen=True, extra="forbid"):
+    """A part of a manifest."""
 
 
-class Region(_Record):
+class Region(Record):
     """One object: COCO's annotation id, COCO's word for its class, its mask on the square."""
 
     annotation: int
@@ -65,7 +71,7 @@ class Dropped(Region):
     reason: Literal["person", "crowd", "small", "cut"]
 
 
-class Layout(_Record):
+class Layout(Record):
     """What to draw: a caption and the masks of its objects on a square of `side` pixels.
 
     `id` names files; `image` is the photograph relative to the COCO folder, of which the centre
@@ -85,20 +91,17 @@ class Layout(_Record):
 
     @model_validator(mode="after")
     def _fits(self) -> "Layout":
-        check_size(*(self.size or (self.side, self.side)))
         if self.size and min(self.size) != self.side:
             raise ValueError(f"size {self.size} has another shorter side than {self.side}")
         for region in (*self.regions, *self.dropped):
-            name = f"region {region.annotation}"
-            if not isinstance(region.mask.get("counts"), str):
-                raise ValueError(f"{name} has no compressed RLE")
-            if region.mask.get("size") != [self.side, self.side]:
-                raise ValueError(f"{name} is not of the layout's side")
+            name, mask = f"region {region.annotation}", region.mask
+            if mask.get("size") != [self.side] * 2 or not isinstance(mask.get("counts"), str):
+                raise ValueError(f"{name} has no compressed RLE of side {self.side}")
             try:
-                check_runs(region.mask)
+                check_runs(mask)
             except ValueError as error:
                 raise ValueError(f"{name} has no readable mask: {error}") from None
-            if not area(region.mask):
+            if not area(mask):
                 raise ValueError(f"{name} is empty")
         if not self.regions:
             raise ValueError("a layout needs a region")
@@ -111,47 +114,25 @@ class Layout(_Record):
 
     def class_map(self, size: int) -> np.ndarray:
         """The regions as a label map, (size, size) uint8: the smaller object on top."""
-        return _map(self.regions, size)
+        return _class_map(self.regions, size)
 
     def dropped_map(self, size: int) -> np.ndarray:
         """The dropped objects as a label map, (size, size) uint8."""
-        return _map(self.dropped, size)
+        return _class_map(self.dropped, size)
 
 
-def _map(regions: Sequence[Region], size: int) -> np.ndarray:
+def _class_map(regions: Sequence[Region], size: int) -> np.ndarray:
     masks = [region.pixels for region in regions]
     return label_map(masks, [region.index for region in regions], size)
 
 
-class SourceFile(_Record):
-    """A file that the layouts were made from."""
-
-    file: str
-    sha256: str
-
-
-class Counts(_Record):
-    """What the filter and the square crop left."""
-
-    images: int
-    """In the instances file."""
-    filtered: int
-    """Images that pass the filter."""
-    objects_cut: int
-    """Their objects of which the crop leaves too little."""
-    layouts_cut: int
-    """Their layouts left with too few objects by it."""
-    layouts: int
-
-
-class Header(_Record):
-    """A manifest's first line."""
-
-    kind: Literal["header"] = "header"
-    schema_version: Literal[SCHEMA] = SCHEMA
-    filter: Filter
-    sources: tuple[SourceFile, ...]
-    counts: Counts
+def first_problem(error: ValidationError) -> str:
+    """The first problem of a record, in one line."""
+    problem = error.errors()[0]
+    place = ".".join(map(str, problem["loc"]))
+    value = "" if isinstance(problem["input"], dict) else f", got {shown(problem['input'])}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{place}{': ' if place else ''}{message}{value}"
 
 
 def hash_order(layouts: Sequence[Layout]) -> list[Layout]:
@@ -159,54 +140,88 @@ def hash_order(layouts: Sequence[Layout]) -> list[Layout]:
     return sorted(layouts, key=lambda layout: hashlib.sha256(layout.id.encode()).digest())
 
 
-def write_manifest(path: Path, header: Header, layouts: Sequence[Layout]) -> None:
-    """Writes the header and the layouts in hash order, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [record.model_dump_json() for record in (header, *hash_order(layouts))]
-    write_whole(path, "\n".join(lines) + "\n")
+def seed_of(layout: str, sample: int) -> int:
+    """The seed, 0 .. 2^63 - 1, of sample `sample` of a layout: independent of order and batch."""
+    digest = hashlib.sha256(f"{TASK}/{layout}/{sample}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
-def read_manifest(path: Path) -> tuple[Header, list[Layout]]:
-    """Reads and checks a manifest.
+def imperfect(layouts: Sequence[Layout], masks: str) -> list[Layout]:
+    """The layouts with imperfect masks; `masks` as in `parse_masks`.
+
+    An object's imperfection depends on its annotation alone. An object that would leave the square,
+    or vanish, keeps its mask.
+    """
+    kind, amount = parse_masks(masks)
+    if kind == TRUE:
+        return list(layouts)
+
+    def change(region: Region) -> Region:
+        rng = np.random.default_rng([region.annotation, *kind.encode()])
+        mask = IMPERFECTIONS[kind][0](region.pixels, amount, rng)
+        return region.model_copy(update={"mask": encode(mask)}) if mask.any() else region
+
+    return [
+        layout.model_copy(update={"regions": tuple(map(change, layout.regions))})
+        for layout in layouts
+    ]
+
+
+def open_photograph(layout: Layout, coco: Path, size: int) -> Image.Image:
+    """The centre square of `coco/layout.image`, resized (Lanczos) to `size` x `size` RGB.
 
     Raises:
-        InputError: the file is missing; a line is not JSON or lacks something; another schema
-            version; a duplicate id; no layouts; fewer than the header counts.
+        InputError: it is missing, cannot be read, or is not the annotated one.
     """
-    header, layouts, seen = None, [], set()
-    content = read_file(path, "give a manifest as `tcig layouts` writes it")
-    for number, line in enumerate(content.removeprefix(BOM_UTF8).split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        place = f"{path} line {number}"
-        record = parse_json(line, place, "a manifest is JSON lines as `tcig layouts` writes them")
-        try:
-            if header is None:
-                header = Header.model_validate(record)
-                continue
-            layout = Layout.model_validate(record)
-        except (ValidationError, InputError) as error:
-            problem = _first(error).removesuffix(".")
-            raise InputError(f"{place}: {problem}; make it again with `tcig layouts`.") from None
-        if layout.id in seen:
-            raise InputError(f"{place}: duplicate layout id {layout.id}.")
-        seen.add(layout.id)
-        layouts.append(layout)
-    if header is None or not layouts:
-        raise InputError(f"{path} holds no layouts; make it with `tcig layouts`.")
-    if len(layouts) != header.counts.layouts:
+    path = coco / layout.image
+    fix = f"layout {layout.id} was made from it: fetch it with `tcig layouts --download`"
+    picture = open_picture(path, fix=fix)
+    photograph = as_annotated(picture, layout.size)
+    if photograph is None or min(photograph.size) != layout.side:
+        masks = "{}x{}".format(*layout.size) if layout.size else f"side {layout.side}"
         raise InputError(
-            f"{path} holds {len(layouts)} layouts, its header counts "
-            f"{header.counts.layouts}: it is truncated; make it again."
+            f"{path} is {picture.width}x{picture.height}, layout {layout.id} has masks of {masks}: "
+            "the photograph is not the annotated one."
         )
-    return header, layouts
+    top, left, side = centre_square(photograph.height, photograph.width)
+    square = eight_bits(photograph, path).crop((left, top, left + side, top + side))
+    return square.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
 
 
-def _first(error: Exception) -> str:
-    """The first problem, in one line."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    problem = error.errors()[0]
-    place = ".".join(map(str, problem["loc"])) or "layout"
-    value = "" if isinstance(problem["input"], dict) else f", got {shown(problem['input'])}"
-    return f"{place}: {problem['msg'].removeprefix('Value error, ')}{value}"
+def export_layouts(layouts: Sequence[Layout], folder: Path, size: int, samples: int) -> None:
+    """Writes masks, class maps and one JSON file of prompts, seeds and expected file names.
+
+    `folder/layouts.json` lists the layouts; `folder/masks/LAYOUT-REGION.png` is 255 inside a
+    region and 0 outside, `folder/classes/LAYOUT.png` the class map in the VOC palette, both
+    `size` x `size` by nearest neighbour, as tcig's own methods see them.
+
+    Raises:
+        InputError: the folder holds something else than an unfinished export of the same layouts.
+    """
+    identity = json.dumps([[layout.id for layout in layouts], size, samples]).encode()
+    marker = folder / UNFINISHED
+    resumes = marker.is_file() and marker.read_bytes() == identity
+    if folder.exists() and any(folder.iterdir()) and not resumes:
+        raise InputError(f"{folder} is not empty; export to a new folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(marker, identity)
+    for name in ("masks", "classes"):
+        (folder / name).mkdir(exist_ok=True)
+    records = []
+    for layout in layouts:
+        regions = []
+        for number, region in enumerate(layout.regions):
+            mask = f"masks/{layout.id}-{number}.png"
+            pixels = resize_nearest(region.pixels, size).astype("uint8") * 255
+            write_whole(folder / mask, encode_png(Image.fromarray(pixels)))
+            regions.append({"label": region.label, "prompt": region.prompt, "mask": mask})
+        classes = f"classes/{layout.id}.png"
+        write_whole(folder / classes, encode_label_map(layout.class_map(size)))
+        outputs = [
+            {"sample": n, "seed": seed_of(layout.id, n), "image": f"{layout.id}-{n}.png"}
+            for n in range(samples)
+        ]
+        record = {"id": layout.id, "prompt": layout.caption, "size": size, "classes": classes}
+        records.append(record | {"regions": regions, "outputs": outputs})
+    write_whole(folder / "layouts.json", json.dumps(records, indent=1) + "\n")
+    marker.unlink()

@@ -2,10 +2,11 @@
 
 import io
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tcig.data.errors import InputError, shown
 from tcig.data.files import check_regular, read_file
@@ -61,14 +62,30 @@ def open_picture(path: Path, content: bytes | None = None, fix: str = "") -> Ima
         picture.load()
     except Exception as error:  # Pillow's decoders raise nearly anything on broken bytes
         reason = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, Image.DecompressionBombError):
-            reason = f"it has more than {MAX_PIXELS:,} pixels"
         if reason.startswith("cannot identify image file"):
             reason = "not a picture" if content else "the file is empty"
         raise InputError(
             f"{path} cannot be read as a picture ({reason}){f'; {fix}' if fix else ''}."
         ) from None
     return picture
+
+
+def as_annotated(picture: Image.Image, size: tuple[int, int] | None) -> Image.Image | None:
+    """The picture in the annotation's width and height; turned as its EXIF says only if that fits.
+
+    Args:
+        picture: as stored in its file.
+        size: width and height of the annotation, None if unknown or square.
+
+    Returns:
+        None if it fits neither way.
+    """
+    if size is None or picture.size == size:
+        return picture
+    with suppress(Exception):  # of damaged EXIF
+        turned = ImageOps.exif_transpose(picture)
+        return turned if turned.size == size else None
+    return None
 
 
 def eight_bits(picture: Image.Image, path: Path) -> Image.Image:

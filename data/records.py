@@ -1,4 +1,4 @@
-"""The one store of records: JSON lines under a header, appended one by one, resumed after any kill.
+"""The one store of records (JSON lines under a header, resumed after any kill), and runs' records.
 
 A run, the scores of a judge and the quality metrics each keep a folder of this form:
 
@@ -10,6 +10,7 @@ A kill tears a line, a crash of the machine leaves zeros, another version writes
 line that does not fit the schema is left out, and what it recorded is computed again.
 """
 
+import hashlib
 import json
 import os
 import time
@@ -17,14 +18,18 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Annotated, Generic, TypeVar
+from typing import IO, Annotated, Any, Generic, NotRequired, TypeVar
 
-from pydantic import BaseModel, Field, FiniteFloat, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from tcig.data.errors import InputError
 from tcig.data.files import Shard, read_file, sole_writer, write_whole
+from tcig.data.layout import TASK, LayoutId, first_problem
+from tcig.data.masks import TRUE
 
-LayoutId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]+$")]
+SCHEMA = 4
+"""Version of a run's record; its number is part of the hash that names the run's folder."""
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[FiniteFloat, Field(ge=0)]
 Pair = tuple[str, int]
@@ -105,7 +110,7 @@ class RecordStore(Generic[Header, Record]):
         self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as resources:
             resources.enter_context(sole_writer(self.folder, self._shard))
-            self._mend(keep=self._is_current())  # before the header says that records are its own
+            self._mend()  # before the header says that records are its own
             self.save_header(self.header)
             self._file = resources.enter_context(self.rows.open("ab"))
             self._resources = resources.pop_all()
@@ -115,16 +120,12 @@ class RecordStore(Generic[Header, Record]):
         self._resources.close()
         self._file = None
 
-    def _is_current(self) -> bool:
-        stored = read_header(self.path, type(self.header))
-        return stored is not None and stored.key == self.header.key
-
-    def _mend(self, keep: bool) -> None:
+    def _mend(self) -> None:
         """Rewrites the file with the last record of each whole sample; merges those of shards."""
-        files = record_files(self.folder)
+        stored, files = read_header(self.path, type(self.header)), record_files(self.folder)
         own = [path for path in files if self._shard is None or path == self.rows]
         self.done, kept = {}, {}
-        for path in files if keep else ():
+        for path in files if stored and stored.key == self.header.key else ():
             for record in read_records(path, self._schema):
                 if record.get("error") is None and self._is_whole(record):
                     pair = record["layout"], record["sample"]
@@ -167,3 +168,125 @@ class RecordStore(Generic[Header, Record]):
             raise OSError(error.errno, error.strerror, str(self.rows)) from None
         if record.get("error") is None:
             self.done[record["layout"], record["sample"]] = record.get("image_sha256")
+
+
+class RunSpec(BaseModel, frozen=True):
+    """All that the images of a run depend on; its hash names the run's folder.
+
+    How many layouts and samples were asked for is not part of it. Fields that earlier versions did
+    not record are None.
+    """
+
+    method: str
+    manifest: str
+    """SHA-256 of the manifest."""
+    weights: dict[str, str] = {}
+    """Identities of the method's weights by part."""
+    version: int | None = None
+    """The method's own."""
+    code: str | None = None
+    """SHA-256 of the code of a method from outside, see `tcig.models.plugins`."""
+    options: dict[str, Any] = {}
+    profile: str | None = None
+    size: int | None = None
+    batch: int | None = None
+    """The most samples in a call: rounding, which stage 1 amplifies, depends on it."""
+    device: str | None = None
+    """Kind of device: cuda, mps or cpu."""
+    arithmetic: str | None = None
+    """See `tcig.models.devices.Compute`."""
+    masks: str = TRUE
+    """How the method saw the masks, see `tcig.data.masks`."""
+    seeds: str = TASK
+    """Version of the seeds, see `tcig.data.layout`."""
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON."""
+        fields = self.model_dump() | {"schema_version": SCHEMA}
+        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def folder(self) -> str:
+        """Name of the run's folder: method and hash."""
+        return f"{self.method}-{self.hash[:8]}"
+
+    @property
+    def row(self) -> str:
+        """Name of the row in the table."""
+        return self.method if self.masks == TRUE else f"{self.method} ({self.masks})"
+
+
+class Asked(BaseModel, frozen=True):
+    """How much of a manifest a run was asked for: `limit` None means all layouts."""
+
+    limit: int | None = None
+    samples: int | None = Field(default=None, ge=1)
+
+
+class RunRecord(BaseModel, frozen=True):
+    """The content of `run.json`."""
+
+    spec: RunSpec
+    asked: Asked
+    profile: dict[str, Any]
+    """All settings of the profile, for those who score the images."""
+
+    @property
+    def key(self) -> str:
+        """What the samples depend on."""
+        return self.spec.hash
+
+
+class SampleRecord(TypedDict):
+    """A line of a run's `rows.jsonl`: how a sample was generated, or why it failed."""
+
+    __pydantic_config__ = ConfigDict(extra="allow", strict=True)
+
+    layout: LayoutId
+    sample: Count
+    error: str | None
+    seed: NotRequired[Count]
+    seconds: NotRequired[Seconds | None]
+    """Duration of the call, divided by its samples."""
+    batch: NotRequired[Count]
+    """Samples in the call."""
+    peak_mib: NotRequired[Count | None]
+    peak_device_mib: NotRequired[Count | None]
+    versions: NotRequired[dict[str, str]]
+    device: NotRequired[str | None]
+
+
+SAMPLE_RECORD = TypeAdapter(SampleRecord)
+
+
+def read_run(folder: Path) -> RunRecord | None:
+    """Reads the record of a run's folder; None for any other folder.
+
+    Raises:
+        InputError: its `run.json` is not a run's record.
+    """
+    path = folder / "run.json"
+    if not path.exists():
+        return None
+    try:
+        return RunRecord.model_validate_json(read_file(path), strict=True)
+    except ValidationError as error:
+        raise InputError(
+            f"{path} is not a run's record ({first_problem(error)}): remove it or run again."
+        ) from None
+
+
+def run_rows(folder: Path) -> list[SampleRecord]:
+    """Reads the records of a run and of its shards, one a sample; none of any other folder.
+
+    A sample that one file has as failed and another as generated is generated.
+    """
+    rows: dict[Pair, SampleRecord] = {}
+    for path in record_files(folder):
+        for row in read_records(path, SAMPLE_RECORD):
+            pair = row["layout"], row["sample"]
+            if row["error"] is None or pair not in rows:
+                rows[pair] = row
+    return list(rows.values())

@@ -13,9 +13,8 @@ from tcig.data.files import encodable, read_json
 from tcig.data.layout import Layout, Region
 from tcig.data.masks import decode, encode, to_rle
 from tcig.data.pictures import eight_bits, open_picture
-from tcig.data.voc import BY_COCO_ID, BY_LABEL, COLOURS, LABELS, class_of
+from tcig.data.voc import BY_COCO_ID, BY_LABEL, COLOURS, LABELS, Colour, class_of
 
-Colour = tuple[int, int, int]
 Mask = tuple[str, np.ndarray]
 """A class and its mask, (S, S) bool."""
 BACKGROUND = LABELS[0]
@@ -57,7 +56,7 @@ def drawn_layout(caption: str, masks: Sequence[Path], legend: Mapping[Colour, st
         if len(masks) > 1:
             raise InputError(f"{masks[1]}: only one JSON of masks is taken.")
         objects = _from_json(first)
-    elif len(masks) == 1 and (legend or _class_of_picture(first) is None):
+    elif len(masks) == 1 and (legend or _class_of_picture(first)[0] is None):
         objects = _from_colours(first, legend or PALETTE)
     else:
         objects = [_from_picture(path) for path in masks]
@@ -116,9 +115,9 @@ def _open(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return pixels[..., :3], pixels[..., 3] >= OPAQUE
 
 
-def _check_square(path: Path, width: int, height: int) -> None:
+def _check_square(where: object, width: int, height: int) -> None:
     if width != height:
-        raise InputError(f"{path} is {width}x{height}; expected a square, crop it to one.")
+        raise InputError(f"{where} is {width}x{height}; expected a square, crop it to one.")
 
 
 def _from_colours(path: Path, legend: Mapping[Colour, str]) -> list[Mask]:
@@ -158,39 +157,39 @@ def _from_colours(path: Path, legend: Mapping[Colour, str]) -> list[Mask]:
 
 def _from_picture(path: Path) -> Mask:
     """The one object of a picture: what is opaque or, if all is, what differs from its border."""
-    label = _class_of_picture(path)
+    label, exported = _class_of_picture(path)
     if label is None:
         raise InputError(
             f"{path} is not named after a class, as cat.png or cat-2.png are; available: "
             f"{', '.join(BY_LABEL)}."
         )
     pixels, opaque = _open(path)
-    if _exported_class(path):
+    if exported:
         return label, pixels[..., 0] >= OPAQUE
     return label, opaque if not opaque.all() else _foreground(path, pixels)
 
 
-def _class_of_picture(path: Path) -> str | None:
-    """The class of an exported mask, or the one in a name as `cat`, `cat-2`, `potted_plant`."""
-    stem = path.stem.rstrip("0123456789").rstrip("-_ ") or path.stem
-    label = stem.lower().replace("_", " ").replace("-", " ")
-    return _exported_class(path) or (label if label in BY_LABEL else None)
+def _class_of_picture(path: Path) -> tuple[str | None, bool]:
+    """The class of a picture, and whether `tcig layouts --export` wrote it.
 
-
-def _exported_class(path: Path) -> str | None:
-    """The class of a mask that `tcig layouts --export` wrote, by the layouts.json beside it."""
+    The class of an exported mask is in the layouts.json beside its folder; that of any other
+    picture is in its name, as `cat`, `cat-2`, `potted_plant`.
+    """
     folder = path.absolute().parent
     index = folder.parent / "layouts.json"
-    if folder.name != "masks" or not index.is_file():
-        return None
-    layouts = read_json(index)
-    try:
-        labels = {region["mask"]: region["label"] for x in layouts for region in x["regions"]}
-    except (KeyError, TypeError):
-        raise InputError(
-            f"{index} is not the index of an export; export the layouts again."
-        ) from None
-    return class_of(labels.get(f"masks/{path.name}"))
+    if folder.name == "masks" and index.is_file():
+        try:
+            regions = [region for layout in read_json(index) for region in layout["regions"]]
+            labels = {region["mask"]: region["label"] for region in regions}
+        except (KeyError, TypeError):
+            raise InputError(
+                f"{index} is not the index of an export; export the layouts again."
+            ) from None
+        if label := class_of(labels.get(f"masks/{path.name}")):
+            return label, True
+    stem = path.stem.rstrip("0123456789").rstrip("-_ ") or path.stem
+    label = stem.lower().replace("_", " ").replace("-", " ")
+    return (label if label in BY_LABEL else None), False
 
 
 def _foreground(path: Path, pixels: np.ndarray) -> np.ndarray:
@@ -219,35 +218,13 @@ def _foreground(path: Path, pixels: np.ndarray) -> np.ndarray:
 def _from_json(path: Path) -> list[Mask]:
     """COCO's annotations of one image, or records of `label`, `segmentation` and, of polygons,
     `size` as [height, width]."""
-    content = read_json(path)
-    records, image = content, {}
+    content, image = read_json(path), {}
+    records = content
     if isinstance(content, dict):
         records, image = content.get("annotations", [content]), _image(path, content)
     if not isinstance(records, list) or not records:
         raise InputError(f"{path} has no list of masks, nor `annotations` as COCO's files have.")
-    objects = []
-    for number, record in enumerate(records, start=1):
-        where = f"{path}, mask {number}"
-        if not isinstance(record, dict) or "segmentation" not in record:
-            raise InputError(
-                f"{where}: expected an object with `label` or COCO's `category_id`, and "
-                "`segmentation`, an RLE or polygons with `size`."
-            )
-        label, segmentation = _class_of_record(where, record), record["segmentation"]
-        size = record.get("size")
-        if isinstance(segmentation, dict):
-            size = segmentation.get("size")
-        elif size is None and image and record.get("image_id") == image.get("id"):
-            size = [image.get("height"), image.get("width")]
-        try:
-            if not isinstance(size, list) or len(size) != 2:
-                raise ValueError(f"size {shown(size)}; expected [height, width]")
-            check_segmentation(segmentation, *size)
-        except ValueError as error:
-            raise InputError(f"{where}: {error}.") from None
-        _check_square(path, *size[::-1])
-        objects.append((label, decode(to_rle(segmentation, *size))))
-    return objects
+    return [_from_record(f"{path}, mask {n}", each, image) for n, each in enumerate(records, 1)]
 
 
 def _image(path: Path, content: dict) -> dict:
@@ -261,16 +238,29 @@ def _image(path: Path, content: dict) -> dict:
     return images[0]
 
 
-def _class_of_record(where: str, record: dict) -> str:
-    """The class of a record, by `label` or by COCO's `category_id`."""
-    label, category = record.get("label"), record.get("category_id")
-    if label is not None:
-        if (known := class_of(label)) is None:
-            raise _unknown_class(where, label)
-        return known
-    if type(category) is not int or category not in BY_COCO_ID:
+def _from_record(where: str, record: object, image: dict) -> Mask:
+    """One record's class, by `label` or COCO's `category_id`, and its mask."""
+    if not isinstance(record, dict) or "segmentation" not in record:
         raise InputError(
-            f"{where}: category_id {shown(category)} is not one of the VOC classes in COCO; "
-            f"give `label`, one of {', '.join(BY_LABEL)}."
+            f"{where}: expected an object with `label` or COCO's `category_id`, and "
+            "`segmentation`, an RLE or polygons with `size`."
         )
-    return BY_COCO_ID[category].label
+    category = record.get("category_id")
+    label = record.get("label")
+    if label is None and type(category) is int and category in BY_COCO_ID:
+        label = BY_COCO_ID[category].label
+    if class_of(label) is None:
+        raise _unknown_class(where, f"category_id {category}" if label is None else label)
+    segmentation, size = record["segmentation"], record.get("size")
+    if isinstance(segmentation, dict):
+        size = segmentation.get("size")
+    elif size is None and image and record.get("image_id") == image.get("id"):
+        size = [image.get("height"), image.get("width")]
+    try:
+        if not isinstance(size, list) or len(size) != 2:
+            raise ValueError(f"size {shown(size)}; expected [height, width]")
+        check_segmentation(segmentation, *size)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}.") from None
+    _check_square(where, *size[::-1])
+    return class_of(label), decode(to_rle(segmentation, *size))

@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import constants
 from servers import Hub, Server
 
-from tcig.data import transfer
+from tcig.data import download
 from tcig.data.errors import InputError
 from tcig.data.layout import Layout, Region
 from tcig.data.masks import encode
@@ -27,7 +27,7 @@ def pytest_addoption(parser):
 @pytest.fixture(autouse=True)
 def weights_store(tmp_path, monkeypatch):
     """An empty folder of weights, no hub, and no waiting between retries."""
-    monkeypatch.setattr(transfer, "BACKOFF", 0)
+    monkeypatch.setattr(download, "BACKOFF", 0)
     folder = tmp_path / "weights-store"
     monkeypatch.setenv("TCIG_WEIGHTS", str(folder))
     for variable in ("HF_ENDPOINT", "TCIG_WEIGHTS_MIRROR", "TCIG_COCO_MIRROR"):
@@ -51,7 +51,7 @@ def open_server(monkeypatch):
     """Opens local servers."""
     running = []
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(transfer, "CHUNK", 1024)
+    monkeypatch.setattr(download, "CHUNK", 1024)
 
     def build():
         server = Server()

@@ -123,37 +123,23 @@ def test_the_table_of_the_readme_is_the_committed_result():
         assert cell == f"{iou.mean:.2f} ± {iou.std:.2f}"
 
 
-def test_the_method_of_the_readme_is_scored_beside_the_references(tmp_path, capsys, monkeypatch):
-    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
+def test_the_method_and_the_judge_of_the_readme_are_in_the_table(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("stripes.py").write_text(code)
-    assert main(["check", "stripes.py:Stripes"]) == 0
+    method, judge = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[:2]
+    assert len(judge.splitlines()) <= 20
+    Path("stripes.py").write_text(method)
+    Path("reddish.py").write_text(judge)
+    assert main(["check", "stripes.py:Stripes"]) == main(["check", "reddish.py:Reddish"]) == 0
+    arguments = ["--limit", "3", "--judge", "colours", "reddish.py:Reddish"]
+    assert main(["run", "--methods", "paste", "stripes.py:Stripes", *arguments]) == 0
     capsys.readouterr()
-    methods = ["paste", "stripes.py:Stripes"]
-    assert main(["run", "--methods", *methods, "--limit", "3", "--no-score"]) == 0
-    folders = capsys.readouterr().out.split()
-    for folder in folders:
-        arguments = ["--layouts", "runs/layouts-mini.jsonl", "--judge", "colours"]
-        assert main(["score", folder, *arguments]) == 0
-    capsys.readouterr()
-    assert main(["table", "runs"]) == 0
+    assert main(["table", "runs", "--judge", "colours"]) == 0
     table = capsys.readouterr().out
     assert re.search(r"\| paste \(oracle\) +\| colours +\| yes +\| +3 \| 1\.000 ± 0\.000", table)
     assert re.search(r"\| Stripes +\| colours +\| yes +\| +3 \| 0\.0", table)
-
-
-def test_the_judge_of_the_readme_is_scored_and_shown(tmp_path, capsys, monkeypatch):
-    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1]
-    assert len(code.splitlines()) <= 20
-    monkeypatch.chdir(tmp_path)
-    Path("reddish.py").write_text(code)
-    assert main(["check", "reddish.py:Reddish"]) == 0
-    arguments = ["--limit", "6", "--judge", "colours", "reddish.py:Reddish"]
-    assert main(["run", "--methods", "paste", "empty", *arguments]) == 0
-    capsys.readouterr()
     assert main(["table", "runs", "--judge", "reddish.py:Reddish"]) == 0
     table = capsys.readouterr().out
-    assert re.search(r"\| paste \(oracle\) +\| Reddish +\| yes +\| +6 \| 0\.", table)
+    assert re.search(r"\| paste \(oracle\) +\| Reddish +\| yes +\| +3 \| 0\.", table)
     assert "colours" not in table.split("\n\n")[0]
     assert main(["report", "runs", "--out", "report.html"]) == 0
     assert "Reddish" in Path("report.html").read_text()

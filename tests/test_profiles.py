@@ -42,19 +42,18 @@ class Own(Method):
 
 
 @pytest.mark.parametrize("name", names())
-@pytest.mark.parametrize("row", ROWS)
-def test_every_row_has_its_options_in_every_profile(row, name):
-    if (row, name) in OPEN:
-        with pytest.raises(InputError, match=OPEN[row, name]):
-            choose(row, load_profile(name))
-        return
-    for source in choose(row, load_profile(name)).sources:
-        assert local(source) is not None or source in catalogue()
-
-
-@pytest.mark.parametrize("name", names())
-def test_a_profile_lists_the_rows_that_it_has_the_options_for(name):
-    assert list(load_profile(name).rows) == [row for row in ROWS if (row, name) not in OPEN]
+def test_every_row_has_its_options_and_another_judge_than_its_guides(name):
+    profile = load_profile(name)
+    assert profile.scorer
+    assert list(profile.rows) == [row for row in ROWS if (row, name) not in OPEN]
+    for row in ROWS:
+        if (row, name) in OPEN:
+            with pytest.raises(InputError, match=OPEN[row, name]):
+                choose(row, profile)
+        else:
+            sources = choose(row, profile).sources
+            assert profile.scorer not in sources
+            assert all(local(source) is not None or source in catalogue() for source in sources)
 
 
 def test_what_the_paper_profiles_need():
@@ -92,15 +91,6 @@ def test_what_the_paper_profiles_need():
     assert {kinds[judge] for judge in judges} == {"mask2former", "deeplabv3"}
 
 
-@pytest.mark.parametrize("name", names())
-def test_what_scores_guides_no_row(name):
-    profile = load_profile(name)
-    assert profile.scorer
-    for row in ROWS:
-        if (row, name) not in OPEN:
-            assert profile.scorer not in choose(row, profile).sources
-
-
 @pytest.fixture
 def write(tmp_path):
     def build(name, text):
@@ -124,24 +114,6 @@ def test_a_profile_takes_from_its_base_what_it_does_not_say(write):
     first = base.methods["tcig"]["first"]
     assert nested.methods["tcig"]["first"] == first | {"rate": 0.5}
     assert nested.methods["tcig"]["second"] == base.methods["tcig"]["second"]
-
-
-@pytest.mark.parametrize(
-    ("text", "match"),
-    [
-        ('base = "nothing"', "no profile 'nothing': there are mini, mini-fast, paper"),
-        ('base = "paper-small"', "has a base itself: one is enough"),
-        (
-            'base = "mini"\n[compute]\non = "tpu"',
-            r"compute\.on: Input should be 'auto', 'gpu', 'cuda'",
-        ),
-        ('base = "mini"\n[compute]\nhalf = true', r"compute\.half: Extra inputs"),
-        ('name = "x"', "name is the file's own"),
-    ],
-)
-def test_a_base_that_does_not_serve_is_one_sentence(write, text, match):
-    with pytest.raises(InputError, match=match):
-        load_profile(write("mine", text))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import argparse
 import time
 import zlib
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,23 +24,16 @@ BY_LAYOUT, IGNORED = "by layout", "layouts ignored"
 BOUNDS = (0.93, 0.97)
 
 
-class Shape(NamedTuple):
-    """Of a sample's IoU: mean, standard deviation, share of layouts in which all seeds have 0."""
-
-    mean: float
-    std: float
-    zero: float
-
-
 SHAPES = {
-    "as `text-only`": Shape(0.18, 0.10, 0.04),
-    "as `paste`": Shape(0.11, 0.17, 0.54),
-    "as TCIG published": Shape(0.30, 0.26, 0.20),
-    "as `tcig`": Shape(0.42, 0.18, 0.0),
-    "as `si`": Shape(0.55, 0.12, 0.0),
-    "as `real`": Shape(0.86, 0.09, 0.0),
+    "as `text-only`": (0.18, 0.10, 0.04),
+    "as `paste`": (0.11, 0.17, 0.54),
+    "as TCIG published": (0.30, 0.26, 0.20),
+    "as `tcig`": (0.42, 0.18, 0.0),
+    "as `si`": (0.55, 0.12, 0.0),
+    "as `real`": (0.86, 0.09, 0.0),
 }
-"""After results/mini/table.md (judge `miniature`); the published one's share of zeros is ours."""
+"""Mean and standard deviation of a sample's IoU, and the share of layouts in which all seeds have
+0, after results/mini/table.md (judge `miniature`); the published one's share of zeros is ours."""
 
 
 class Case(NamedTuple):
@@ -58,15 +52,18 @@ def beta(rng: np.random.Generator, mean: np.ndarray, variance: float, size: tupl
     return rng.beta(mean * size_of_both, (1 - mean) * size_of_both, size)
 
 
-def ious(rng: np.random.Generator, n: int, shape: Shape, seeds: int) -> np.ndarray:
+def ious(
+    rng: np.random.Generator, n: int, shape: tuple[float, float, float], seeds: int
+) -> np.ndarray:
     """(n, seeds): half of the variance is over layouts, half over seeds.
 
     A layout is wholly 0 with the shape's probability, else has a mean from a beta distribution, and
     its seeds another about that mean.
     """
-    found, half = 1 - shape.zero, shape.std**2 / 2
-    mean = shape.mean / found
-    over_layouts = (half + shape.mean**2) / found - mean**2
+    overall, std, zero = shape
+    found, half = 1 - zero, std**2 / 2
+    mean = overall / found
+    over_layouts = (half + overall**2) / found - mean**2
     # seeds' betas of one size, so that E[m(1 - m)] / (size + 1) is their variance on average
     size = (mean * (1 - mean) - over_layouts) / (half / found) - 1
     means = np.clip(beta(rng, np.array(mean), over_layouts, (n, 1)), 1e-9, 1 - 1e-9)
@@ -107,26 +104,17 @@ def classes(rng: np.random.Generator, n: int) -> Ratio:
 def cases() -> list[Case]:
     """The shapes with one and four seeds, and the two reductions that are no mean of samples."""
     found = []
-    for name, shape in SHAPES.items():
-        for seeds in (1, 4):
-            found.append(
-                Case(
-                    f"{name}, {seeds} seed{'s' * (seeds > 1)}",
-                    lambda rng, n, a=(shape, seeds): mean_of(ious(rng, n, *a).ravel()),
-                    shape.mean,
-                    seeds,
-                )
-            )
+    for (name, shape), seeds in product(SHAPES.items(), (1, 4)):
+        title = f"{name}, {seeds} seed{'s' * (seeds > 1)}"
+        draw = lambda rng, n, a=(shape, seeds): mean_of(ious(rng, n, *a).ravel())  # noqa: E731
+        found.append(Case(title, draw, shape[0], seeds))
     weights = np.arange(1, 5)
     truth = float(weights @ REGION_MEANS / weights.sum())
     area = AREA * np.exp(AREA_SPREAD**2 / 2) * FREQUENCY
     wrong = (1 - FREQUENCY) * ELSEWHERE * ELSEWHERE_AREA
     pooled = float(np.mean(area * CLASS_MEANS / (area + wrong)))
-    return [
-        *found,
-        Case("`iou_region`, 1 seed", regions, truth),
-        Case("`iou_dataset`, 1 seed", classes, pooled),
-    ]
+    found.append(Case("`iou_region`, 1 seed", regions, truth))
+    return [*found, Case("`iou_dataset`, 1 seed", classes, pooled)]
 
 
 class Coverage(NamedTuple):
@@ -148,9 +136,31 @@ def coverage(case: Case, n: int, repetitions: int) -> dict[str, Coverage]:
     found = {}
     for name, each in ends.items():
         low, high = np.array(each).T
-        held = np.mean((low <= case.truth) & (case.truth <= high))
-        found[name] = Coverage(float(held), float(np.mean(high - low)))
+        held = (low <= case.truth) & (case.truth <= high)
+        found[name] = Coverage(float(held.mean()), float((high - low).mean()))
     return found
+
+
+PAGE = f"""# Coverage of 95% confidence intervals
+
+This page shows how often 95% confidence intervals contain the true value, on simulated
+layouts. Regenerate it with
+`python tests/benchmarks/interval_coverage.py --repetitions {{number}}`.
+
+- `{BY_LAYOUT}` is the interval of all tables.
+- `{IGNORED}` treats the samples of one layout as independent, which is wrong.
+
+The table has these columns and lines:
+
+- Each cell has the per cent of the intervals that contain the true value.
+- The number in brackets is the mean width of the intervals.
+- Each cell has {{number}} repetitions. At 95, its standard error is {{error:.2f}}.
+- The column `values` names the simulated distribution. The script defines it.
+- With 4 seeds, half of the variance is between layouts, the other half between seeds.
+- The last line for a number of layouts has the mean and the largest distance from 95.
+
+| layouts | values | {BY_LAYOUT} | {IGNORED} |
+|---|---|---|---|"""
 
 
 def main() -> None:
@@ -162,24 +172,7 @@ def main() -> None:
     started = time.process_time()
     number = arguments.repetitions
     error = 100 * np.sqrt(0.95 * 0.05 / number)
-    head = ["layouts", "values", BY_LAYOUT, IGNORED]
-    lines = [
-        "# Coverage of 95% confidence intervals\n",
-        "This page shows how often 95% confidence intervals contain the true value, on simulated",
-        "layouts. Regenerate it with",
-        f"`python tests/benchmarks/interval_coverage.py --repetitions {number}`.\n",
-        f"- `{BY_LAYOUT}` is the interval of all tables.",
-        f"- `{IGNORED}` treats the samples of one layout as independent, which is wrong.",
-        "\nThe table has these columns and lines:\n",
-        "- Each cell has the per cent of the intervals that contain the true value.",
-        "- The number in brackets is the mean width of the intervals.",
-        f"- Each cell has {number} repetitions. At 95, its standard error is {error:.2f}.",
-        "- The column `values` names the simulated distribution. The script defines it.",
-        "- With 4 seeds, half of the variance is between layouts, the other half between seeds.",
-        "- The last line for a number of layouts has the mean and the largest distance from 95.\n",
-        f"| {' | '.join(head)} |",
-        "|---" * len(head) + "|",
-    ]
+    lines = [PAGE.format(number=number, error=error)]
     outside = []
     for n in LAYOUTS:
         away = []

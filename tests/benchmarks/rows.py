@@ -14,13 +14,13 @@ weights of `tcig rehearse --profile paper-small --methods si --keep`.
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from itertools import product
 from pathlib import Path
+from statistics import median
 
 from timing import print_table
 
@@ -38,6 +38,16 @@ def run(python: str, row: str, layouts: int, options: list[str]) -> tuple[float,
         return seconds, max(json.loads(line)["peak_mib"] or 0 for line in lines)
 
 
+def options_of(folder: str, profile: str, batch: int | None, workers: int | None) -> list[str]:
+    """The options of `tcig run`; a batch size is in a profile of its own."""
+    options = ["--engine", "ray", "--workers", str(workers), "--threads", "1"] if workers else []
+    if batch:
+        path = Path(folder) / f"{profile}-{batch}.toml"
+        path.write_text(f'base = "{profile}"\nbatch = {batch}\n', encoding="utf-8")
+        profile = str(path)
+    return ["--profile", profile, *options]
+
+
 def main() -> None:
     """Prints a table for each row."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -51,35 +61,28 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=72)
     parser.add_argument("--rounds", type=int, default=1)
     arguments = parser.parse_args()
+    names = ("python", "profile", "batch", "workers")
+    ways = product(arguments.pythons, arguments.profiles, arguments.batches, arguments.workers)
     with tempfile.TemporaryDirectory() as folder:
-        ways = {}
-        for python, profile, batch, workers in product(
-            arguments.pythons, arguments.profiles, arguments.batches, arguments.workers
-        ):
-            options = ["--profile", profile]
-            if batch:
-                path = Path(folder) / f"{profile}-{batch}.toml"
-                path.write_text(f'base = "{profile}"\nbatch = {batch}\n', encoding="utf-8")
-                options = ["--profile", str(path)]
-            if workers:
-                options += ["--engine", "ray", "--workers", str(workers), "--threads", "1"]
-            ways[python, profile, batch or "", workers or ""] = options
+        options = {way: options_of(folder, *way[1:]) for way in ways}
         for row in arguments.rows:
-            seconds, peaks = {way: [] for way in ways}, dict.fromkeys(ways, 0)
+            seconds, peaks = {way: [] for way in options}, {}
             own = [setting for setting in arguments.set if setting.startswith(f"{row}.")]
-            for _, (way, options) in product(range(arguments.rounds), ways.items()):
-                options = [*options, *(["--set", *own] if own else [])]
-                few, _ = run(way[0], row, arguments.few, options)
-                many, peaks[way] = run(way[0], row, arguments.many, options)
+            own = ["--set", *own] if own else []
+            for _, way in product(range(arguments.rounds), options):
+                few, _ = run(way[0], row, arguments.few, options[way] + own)
+                many, peaks[way] = run(way[0], row, arguments.many, options[way] + own)
                 seconds[way].append((many - few) / (arguments.many - arguments.few))
-            first = statistics.median(next(iter(seconds.values())))
-            names = ("python", "profile", "batch", "workers")
+            first = median(next(iter(seconds.values())))
             table = []
             for way, values in seconds.items():
-                median = statistics.median(values)
-                rate = {"s an image": median, "images an hour": round(3600 / median)}
-                rate |= {"times the first": first / median, "peak MiB": peaks[way]}
-                table.append({"row": row} | dict(zip(names, way, strict=True)) | rate)
+                rate = {
+                    "s an image": median(values),
+                    "images an hour": round(3600 / median(values)),
+                }
+                rate |= {"times the first": first / median(values), "peak MiB": peaks[way]}
+                cells = (value or "" for value in way)
+                table.append({"row": row} | dict(zip(names, cells, strict=True)) | rate)
             print_table(table)
 
 

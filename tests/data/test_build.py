@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from coco_folder import runs, thing
 
-from tcig.data.build import build_layouts
 from tcig.data.filters import Filter
+from tcig.data.manifest import build_layouts
 from tcig.data.voc import BY_LABEL
 
 # 200 x 100 pixels: the centre square is columns 50 to 150
@@ -45,29 +45,22 @@ def test_regions_are_the_centre_squares_pixels(coco):
     assert [(r.annotation, r.label, r.reason) for r in layout.dropped] == [(12, "person", "person")]
 
 
-@pytest.mark.parametrize("options", [{}, {"min_cropped_area": 0}])
-def test_an_object_outside_the_square_is_cut(coco, options):
-    counts, layout = built(coco, LEFT, OUTSIDE, MIDDLE, **options)
-    assert fates(layout) == ([0, 2], {})  # nothing of it is on the square
-    assert (counts.filtered, counts.layouts) == (2, 2)
-    assert (counts.objects_cut, counts.layouts_cut) == (1, 0)
-
-
 @pytest.mark.parametrize(
-    ("options", "columns", "stays"),
+    ("shape", "options", "fate"),
     [
-        ({}, (0, 51), False),  # one column of 49 pixels inside
-        ({}, (0, 52), True),
-        ({"min_cropped_area": 0.0049}, (0, 51), True),
-        ({"min_cropped_area": 0.0050}, (0, 51), False),
-        ({"min_cropped_area": 0.02}, (0, 52), False),
+        ((0, 0, 40, 100), {}, ([0, 2], {})),  # nothing of it is on the square
+        ((0, 0, 40, 100), {"min_cropped_area": 0}, ([0, 2], {})),
+        ((0, 50, 51, 49), {}, ([0, 2], {1: "cut"})),  # one column of 49 pixels is
+        ((0, 50, 52, 49), {}, ([0, 1, 2], {})),
+        ((0, 50, 51, 49), {"min_cropped_area": 0.0049}, ([0, 1, 2], {})),
+        ((0, 50, 52, 49), {"min_cropped_area": 0.02}, ([0, 2], {1: "cut"})),
     ],
 )
-def test_an_object_with_little_left_on_the_square_is_cut(coco, options, columns, stays):
-    rest = thing("bird", (*columns[:1], 50, columns[1], 49))
-    counts, layout = built(coco, LEFT, rest, MIDDLE, **options)
-    assert fates(layout) == (([0, 1, 2], {}) if stays else ([0, 2], {1: "cut"}))
-    assert counts.objects_cut == (not stays)
+def test_an_object_with_little_left_on_the_square_is_cut(coco, shape, options, fate):
+    counts, layout = built(coco, LEFT, thing("bird", shape), MIDDLE, **options)
+    assert fates(layout) == fate
+    assert (counts.filtered, counts.layouts, counts.layouts_cut) == (2, 2, 0)
+    assert counts.objects_cut == (1 not in fate[0])
 
 
 @pytest.mark.parametrize(("side", "pixels", "least"), [(100, 50, 0.005), (10, 7, 0.07)])
@@ -96,13 +89,8 @@ def test_an_object_with_exactly_the_least_share_left_stays(coco, side, pixels, l
 def test_a_layout_left_with_too_few_objects_is_dropped(coco, things, options, cut):
     counts, layout = built(coco, *things, **options)
     assert layout is None
-    assert counts.model_dump() == {
-        "images": 2,
-        "filtered": 2,
-        "objects_cut": cut,
-        "layouts_cut": 1,
-        "layouts": 1,
-    }
+    expected = {"images": 2, "filtered": 2, "objects_cut": cut, "layouts_cut": 1, "layouts": 1}
+    assert counts.model_dump() == expected
 
 
 def test_dropped_objects_keep_their_reasons(coco):

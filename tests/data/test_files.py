@@ -1,6 +1,5 @@
 """Files: what is read, written whole, locked, and parsed."""
 
-import json
 import os
 from itertools import chain
 from pathlib import Path
@@ -45,14 +44,12 @@ def test_files_of_many_gigabytes_are_not_read(tmp_path, refused):
         read_file(path)
 
 
-@pytest.mark.parametrize("content", ["text é\n", b"\x00bytes"])
-def test_a_file_is_written_whole(tmp_path, content):
+def test_a_file_is_written_whole(tmp_path):
     path = tmp_path / "file"
-    for _ in range(2):
+    for content in ("text é\n", b"\x00bytes", "abc"):
         write_whole(path, content)
-    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+        assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
     assert list(tmp_path.iterdir()) == [path]
-    path.write_bytes(b"abc")
     assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
@@ -142,8 +139,6 @@ DEEP = ["[" * 200_000, '{"a":' * 200_000, "9" * 5_000, "[" + "1" * 9_999 + "]"]
 def test_other_files_are_not_json(refused, text):
     with refused("the file", "not JSON", "make it again"):
         parse_json(text.encode(), "the file", "make it again")
-    content = [{"a": 1.5, "b": None, "c": "\ud83d\ude00"}, True]
-    assert parse_json(json.dumps(content).encode(), "x") == json.loads(json.dumps(content))
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
-import numpy as np
 import pytest
 from coco_folder import runs, thing
 
-from tcig.data.build import build_layouts, choose
 from tcig.data.coco import read_instances
-from tcig.data.filters import READINGS, Filter, count_table
+from tcig.data.emoji import FOLDER as EMOJI
+from tcig.data.filters import Filter, choose, count_table
+from tcig.data.manifest import build_layouts
 
 CAT, DOG = thing("cat", (0, 0, 50, 25)), thing("dog", (50, 50, 50, 25))
 COW = thing("cow", (50, 0, 50, 25))
@@ -47,29 +47,21 @@ def built(coco, **options):
 def test_real_sample(sample, options, ids):
     header, layouts = build_layouts(sample, Filter(**options))
     assert {int(layout.id) for layout in layouts} == ids
-    assert header.filter == Filter(**options)
-    counts = header.counts
-    assert (counts.images, counts.filtered, counts.layouts) == (50, len(ids), len(ids))
-    assert (counts.objects_cut, counts.layouts_cut) == (0, 0)
-    for layout in layouts:
-        assert (sample / layout.image).is_file()
+    assert (header.counts.images, header.counts.filtered) == (50, len(ids))
+    assert all((sample / layout.image).is_file() for layout in layouts)
 
 
-@pytest.mark.parametrize("base", [Filter(), Filter(min_area=0.01, max_objects=6)])
-def test_count_table_agrees_with_the_layouts(sample, base):
-    instances = read_instances(sample, 2017)
-    rows = count_table(instances, base)
-    assert len(rows) == np.prod([len(values) for values in READINGS.values()]) == 72
-    assert len({tuple(row.values())[:-1] for row in rows}) == 72
+@pytest.mark.parametrize("base", [{}, {"min_area": 0.01, "max_objects": 6}])
+def test_count_table_agrees_with_the_layouts(base):
+    instances = read_instances(EMOJI, 2017)
+    rows = count_table(instances, Filter(**base))
+    assert len({tuple(row.values())[:-1] for row in rows}) == len(rows) == 72
     assert len({row["images"] for row in rows}) > 3
-    for row in rows[:: 7 if base == Filter() else 72]:
-        measured = dict(zip(("area_from", "area_on"), row["area"].split(", "), strict=True))
+    for row in rows:
+        area_from, area_on = row["area"].split(", ")
         readings = {name: row[name] for name in ("reading", "people", "crowd", "count_by")}
-        options = Filter(
-            **readings, **measured, min_area=base.min_area, max_objects=base.max_objects
-        )
+        options = Filter(**readings, **base, area_from=area_from, area_on=area_on)
         assert row["images"] == len(choose(instances, options))
-        assert row["images"] == build_layouts(sample, options)[0].counts.filtered
 
 
 def test_count_table_shows_combinations_that_leave_nothing(two_cats):
@@ -84,11 +76,8 @@ def test_count_table_shows_combinations_that_leave_nothing(two_cats):
         ([CAT, DOG], {}, ([0, 1], {})),
         ([CAT, SMALL, DOG], {}, ([0, 2], {1: "small"})),
         ([CAT, SMALL, DOG], {"reading": "images"}, None),
-        ([CAT, SMALL], {}, None),
         ([CAT, DOG, PERSON], {}, ([0, 1], {2: "person"})),
         ([CAT, DOG, PERSON], {"people": "drop"}, None),
-        ([CAT, DOG, PEOPLE], {"people": "drop"}, None),
-        ([CAT, PERSON], {}, None),
         # a small person is a person, not a small mask; a crowd of people is no crowd of the 19
         ([CAT, DOG, PERSON | {"area": 1}], {"reading": "images"}, ([0, 1], {2: "person"})),
         ([CAT, DOG, PEOPLE], {"crowd": "count"}, ([0, 1], {2: "person"})),
@@ -96,29 +85,23 @@ def test_count_table_shows_combinations_that_leave_nothing(two_cats):
         ([CAT, CROWD, DOG], {}, ([0, 2], {1: "crowd"})),
         ([CAT, CROWD, DOG], {"crowd": "count"}, ([0, 1, 2], {})),
         ([CAT, CROWD, DOG], {"crowd": "drop"}, None),
-        ([CAT, CROWD], {}, None),
-        ([CAT, CROWD], {"crowd": "count"}, ([0, 1], {})),
         ([CAT, DOG, CROWD | {"area": 1}], {"reading": "images"}, ([0, 1], {2: "crowd"})),
         ([CAT, DOG, CROWD | {"area": 1}], {"crowd": "count"}, ([0, 1], {2: "small"})),
         ([CAT, DOG, CROWD | {"area": 1}], {"crowd": "count", "reading": "images"}, None),
         # other categories of COCO are not seen
         ([CAT, DOG, thing("book", (0, 50, 1, 1))], {"reading": "images"}, ([0, 1], {})),
         ([CAT, thing("book", (50, 50, 50, 50))], {}, None),
-        ([CAT, CAT], {}, ([0, 1], {})),
         ([CAT, CAT], {"count_by": "class"}, None),
         ([CAT] * 5, {}, None),
         ([CAT] * 4 + [DOG], {"count_by": "class"}, ([0, 1, 2, 3, 4], {})),
-        ([CAT, DOG, COW, BUS], {"count_by": "class"}, ([0, 1, 2, 3], {})),
         ([CAT, DOG, COW, BUS, BOAT], {"count_by": "class"}, None),
         ([CAT] * 4, {}, ([0, 1, 2, 3], {})),
         ([CAT] * 5, {"max_objects": 5}, ([0, 1, 2, 3, 4], {})),
         ([CAT], {"min_objects": 1}, ([0], {})),
         ([CAT, DOG], {"min_objects": 3}, None),
         ([CAT, DOG, COW], {"min_objects": 3, "max_objects": 3}, ([0, 1, 2], {})),
-        ([], {}, None),
         # what has no pixel on the square is no dropped object
         ([CAT, DOG, thing("bird", EMPTY)], {}, ([0, 1], {})),
-        ([CAT, DOG, thing("person", EMPTY)], {}, ([0, 1], {})),
     ],
 )
 def test_readings(coco, things, options, expected):
@@ -159,33 +142,23 @@ def test_an_object_of_exactly_the_smallest_area_stays(
 )
 def test_area_on_the_original_and_on_the_square(coco, columns, on_original, on_square):
     left, width = columns
-    coco.add(
-        1,
-        thing("cat", (50, 0, 50, 50)),
-        thing("dog", (100, 0, 50, 50)),
-        thing("bird", (left, 50, width, 50)),
-        width=200,
-    )
+    things = (("cat", (50, 0, 50, 50)), ("dog", (100, 0, 50, 50)), ("bird", (left, 50, width, 50)))
+    coco.add(1, *(thing(*each) for each in things), width=200)
     for area_on, fate in (("original", on_original), ("square", on_square)):
         regions, dropped = built(coco, area_from="pixels", area_on=area_on)[1]
         assert (2 in regions, dropped) == (fate == "region", {} if fate == "region" else {2: fate})
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("field", "value"),
     [
-        ({"area_on": "square"}, ["area_on=square", "area_from=pixels"]),
-        ({"min_area": 1.0}, ["min_area"]),
-        ({"min_area": -0.1}, ["min_area"]),
-        ({"min_cropped_area": 1.0}, ["min_cropped_area"]),
-        ({"min_objects": 0}, ["min_objects"]),
-        ({"min_objects": 5}, ["min_objects", "max_objects"]),
-        ({"caption": -1}, ["caption"]),
+        ("area_on", "square"), ("min_area", 1.0), ("min_area", -0.1), ("min_cropped_area", 1.0),
+        ("min_objects", 0), ("min_objects", 5), ("caption", -1),
     ],
-)
-def test_filters_that_make_no_sense_are_refused(refused, options, words):
-    with refused(*words):
-        Filter(**options)
+)  # fmt: skip
+def test_filters_that_make_no_sense_are_refused(refused, field, value):
+    with refused(field):
+        Filter(**{field: value})
 
 
 def test_what_leaves_nothing_is_refused(two_cats, refused):

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import random
+from itertools import count
 
 import numpy as np
 import pandas as pd
@@ -10,19 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tcig.data import export
-from tcig.data.build import build_layouts
-from tcig.data.export import export_layouts
+from tcig.data import layout as layout_module
 from tcig.data.filters import Filter
-from tcig.data.layout import (
-    Layout,
-    Region,
-    hash_order,
-    read_manifest,
-    write_manifest,
-)
+from tcig.data.layout import Layout, Region, export_layouts, hash_order, seed_of
+from tcig.data.manifest import build_layouts, read_manifest, write_manifest
 from tcig.data.masks import encode, load_label_map, resize_nearest
-from tcig.data.seeds import seed_of
 
 CAT, DOG, COW = (
     thing("cat", (50, 0, 50, 50)),
@@ -44,10 +37,6 @@ def manifest(tmp_path_factory):
 
 def _region(label="cat", **fields):
     return Region(annotation=1, label=label, mask=encode(np.eye(4, dtype=bool)), **fields)
-
-
-def test_prompts_have_the_article_of_their_word():
-    assert [_region(word).prompt for word in ("cat", "airplane")] == ["a cat", "an airplane"]
 
 
 def test_hash_order_is_of_the_id_alone():
@@ -106,52 +95,57 @@ MASKS = {
 }
 
 
-def _with_mask(mask):
-    return lambda records: records[3]["regions"][1].update(mask=mask)
+def _header(**fields):
+    return lambda records: records[0].update(fields)
 
 
-SPOILT = {
-    "other version": (lambda r: r[0].update(schema_version=2), 1, ["schema_version"]),
-    "extra field": (lambda r: r[3].update(colour="red"), 4, ["colour"]),
-    "extra field of a region": (lambda r: r[3]["regions"][1].update(x=1), 4, ["regions.1.x"]),
-    "extra field of the filter": (lambda r: r[0]["filter"].update(x=1), 1, ["filter.x"]),
-    "unknown reading": (lambda r: r[0]["filter"].update(reading="all"), 1, ["filter.reading"]),
-    "impossible filter": (lambda r: r[0]["filter"].update(min_area=2), 1, ["min_area"]),
-    "no filter": (lambda r: r[0].pop("filter"), 1, ["filter"]),
-    "no caption": (lambda r: r[3].pop("caption"), 4, ["caption"]),
-    "unknown label": (lambda r: r[3]["regions"][1].update(label="fox"), 4, ["'fox'", "couch"]),
-    "unknown reason": (
-        lambda r: r[3].update(dropped=[r[3]["regions"][0] | {"reason": "x"}]),
-        4,
-        [],
-    ),
-    "no regions": (lambda r: r[3].update(regions=[]), 4, ["region"]),
-    "layout twice": (lambda r: r.insert(3, r[1]), 4, ["duplicate"]),
-    "no header": (lambda r: r.pop(0), 1, ["header"]),
-    "two headers": (lambda r: r.insert(1, r[0]), 2, ["layout"]),
-    "a list": (lambda r: r.__setitem__(3, []), 4, []),
-} | {name: (_with_mask(mask), 4, ["region "]) for name, mask in MASKS.items()}
+def _fields(**fields):
+    return lambda records: records[3].update(fields)
+
+
+def _region_fields(**fields):
+    return lambda records: records[3]["regions"][1].update(fields)
+
+
+def _filter(**fields):
+    return lambda records: records[0]["filter"].update(fields)
+
+
+DROPPED = _region().model_dump() | {"reason": "x"}
 IMAGES = ("../secret.png", "/etc/passwd", "val2017/../../x.png", "a//b.png", "..", "val2017/")
-for _field, _values in (
-    ("image", (*IMAGES, "~/x", "é.png")),
-    ("id", ("a/b", "a-1", "", "é", "1\n")),
-    ("size", ((10**9, 10**9), (20_001, 1), (10_001, 10_001), (0, 0), (-5, -5))),
-):
-    for _value in _values:
-        _spoil = lambda r, field=_field, value=_value: r[3].update({field: value})  # noqa: E731
-        SPOILT[f"{_field} {_value!r}"] = (_spoil, 4, [_field])
+IDS = ("a/b", "a-1", "", "é", "1\n")
+SIZES = ((10**9, 10**9), (20_001, 1), (0, 0), (-5, -5))
+SPOILT = {
+    "other version": (_header(schema_version=2), "line 1: schema_version"),
+    "extra field": (_fields(colour="red"), "line 4: colour"),
+    "extra field of a region": (_region_fields(x=1), "line 4: regions.1.x"),
+    "extra field of the filter": (_filter(x=1), "line 1: filter.x"),
+    "unknown reading": (_filter(reading="all"), "line 1: filter.reading"),
+    "impossible filter": (_filter(min_area=2), "line 1: min_area"),
+    "no filter": (lambda r: r[0].pop("filter"), "line 1: filter"),
+    "no caption": (lambda r: r[3].pop("caption"), "line 4: caption"),
+    "unknown label": (_region_fields(label="fox"), "got 'fox'"),
+    "unknown reason": (_fields(dropped=[DROPPED]), "line 4: dropped.0.reason"),
+    "no regions": (_fields(regions=[]), "line 4: a layout needs a region"),
+    "layout twice": (lambda r: r.insert(3, r[1]), "line 4: duplicate"),
+    "no header": (lambda r: r.pop(0), "line 1: kind"),
+    "two headers": (lambda r: r.insert(1, r[0]), "line 2: kind"),
+    "a list": (lambda r: r.__setitem__(3, []), "line 4: "),
+    **{name: (_region_fields(mask=mask), "line 4: region ") for name, mask in MASKS.items()},
+    **{f"image {x}": (_fields(image=x), "line 4: image") for x in (*IMAGES, "~/x", "é.png")},
+    **{f"id {x!r}": (_fields(id=x), "line 4: id") for x in IDS},
+    **{f"size {x}": (_fields(size=x), "line 4: size") for x in SIZES},
+}
 
 
-@pytest.mark.parametrize(("spoil", "line", "words"), SPOILT.values(), ids=SPOILT)
-def test_bad_manifests_are_refused_by_file_and_line(
-    manifest, tmp_path, refused, spoil, line, words
-):
+@pytest.mark.parametrize(("spoil", "words"), SPOILT.values(), ids=SPOILT)
+def test_bad_manifests_are_refused_by_file_and_line(manifest, tmp_path, refused, spoil, words):
     path = tmp_path / "m.jsonl"
     write_manifest(path, *manifest)
     records = [json.loads(text) for text in path.read_text().splitlines()]
     spoil(records)
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    with refused(path, f"line {line}:", *words):
+    with refused(path, words):
         read_manifest(path)
 
 
@@ -186,37 +180,31 @@ def test_a_square_photograph_has_no_size_in_its_line(manifest, tmp_path):
     assert '"size":[200,100]' in layouts[0].model_dump_json()
     square = layouts[0].model_copy(update={"size": None})
     assert "size" not in json.loads(square.model_dump_json())
-    with pytest.raises(ValueError, match="another shorter side"):
-        Layout.model_validate(layouts[0].model_dump() | {"size": (200, 90)})
 
 
 def test_a_killed_export_goes_on_and_a_finished_one_is_kept(
     manifest, tmp_path, refused, monkeypatch
 ):
     _, layouts = manifest
-    calls, save = 0, export.encode_label_map
+    out, calls, save = tmp_path / "e", count(1), layout_module.encode_label_map
 
-    def dies(*arguments):
-        nonlocal calls
-        calls += 1
-        if calls == 4:
+    def dies(labels):
+        if next(calls) == 4:
             raise KeyboardInterrupt
-        return save(*arguments)
+        return save(labels)
 
-    out = tmp_path / "e"
-    monkeypatch.setattr(export, "encode_label_map", dies)
-    with pytest.raises(KeyboardInterrupt):
-        export_layouts(layouts, out, 16, 1)
-    monkeypatch.setattr(export, "encode_label_map", save)
+    with monkeypatch.context() as patched:
+        patched.setattr(layout_module, "encode_label_map", dies)
+        with pytest.raises(KeyboardInterrupt):
+            export_layouts(layouts, out, 16, 1)
     with refused(out, "not empty"):
         export_layouts(layouts[:2], out, 16, 1)
     export_layouts(layouts, out, 16, 1)
     export_layouts(layouts, tmp_path / "whole", 16, 1)
-    names = [
-        sorted(str(p.relative_to(root)) for p in root.rglob("*"))
-        for root in (out, tmp_path / "whole")
-    ]
-    assert names[0] == names[1]
+    whole = tmp_path / "whole"
+    assert {p.relative_to(out) for p in out.rglob("*")} == {
+        p.relative_to(whole) for p in whole.rglob("*")
+    }
     with refused(out, "not empty"):
         export_layouts(layouts, out, 16, 1)
 

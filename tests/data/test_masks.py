@@ -1,4 +1,4 @@
-"""Masks against pycocotools, Pillow and torch; label maps on disk."""
+"""Masks against pycocotools, Pillow and torch; label maps on disk; palettes."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from tcig.data.masks import (
     resize_nearest,
     to_rle,
 )
-from tcig.data.voc import COLOURS
+from tcig.data.voc import BY_LABEL, CLASSES, COLOURS, PALETTES, painted
 
 quick = settings(max_examples=40, deadline=None, database=None)
 sides = st.integers(1, 24)
@@ -116,13 +116,8 @@ def test_label_map_on_disk(tmp_path):
     with Image.open(path) as image:
         assert image.mode == "P"
         assert (np.asarray(image.convert("RGB")) == np.array(COLOURS)[labels]).all()
-    # the devkit's background, airplane, person and tv
-    assert [COLOURS[n] for n in (0, 1, 15, 20)] == [
-        (0, 0, 0),
-        (128, 0, 0),
-        (192, 128, 128),
-        (0, 64, 128),
-    ]
+    # the devkit's airplane, person and tv
+    assert [COLOURS[n] for n in (1, 15, 20)] == [(128, 0, 0), (192, 128, 128), (0, 64, 128)]
 
 
 def test_other_images_are_not_label_maps(tmp_path, refused):
@@ -140,3 +135,25 @@ def test_other_images_are_not_label_maps(tmp_path, refused):
     path.unlink()
     with refused(path):
         load_label_map(path)
+
+
+@pytest.mark.parametrize("name", PALETTES)
+def test_every_class_has_a_colour_and_only_ade20k_shares_some(name):
+    palette = PALETTES[name]
+    assert palette.keys() == BY_LABEL.keys()
+    assert (0, 0, 0) not in palette.values()
+    shared = [[k for k, v in palette.items() if v == c] for c in sorted(set(palette.values()))]
+    animals = ["bird", "cat", "cow", "dog", "horse", "sheep"]
+    expected = [animals, ["bus", "train"]] if name == "ade20k" else []
+    assert [labels for labels in shared if len(labels) > 1] == expected
+    labels = np.arange(21, dtype=np.uint8).reshape(3, 7)
+    colours = [(0, 0, 0), *(palette[voc.label] for voc in CLASSES)]
+    assert (painted(labels, name) == np.array(colours, np.uint8)[labels]).all()
+
+
+def test_the_colours_of_coco_stuff_deal_the_bits_of_the_id_to_three_channels():
+    """The lowest bit is red's highest, the next green's, blue's, then red's second, and so on."""
+    for voc in CLASSES:
+        bits = f"{voc.coco_id:024b}"[::-1]
+        channels = (bits[start::3] for start in range(3))
+        assert PALETTES["coco-stuff"][voc.label] == tuple(int(c, 2) for c in channels)

@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcig.data.errors import InputError
 from tcig.data.pictures import (
-    check_size,
     eight_bits,
     encode_png,
     open_picture,
@@ -51,16 +49,6 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path, refused, content, said)
         open_picture(path)
 
 
-def test_sizes_have_one_bound():
-    for size in [(1, 1), (20_000, 5_000), (10_000, 10_000)]:
-        check_size(*size)
-    for width in (0, -1, 20_001, 1.0, True, None, "9", 10**5000):
-        with pytest.raises(ValueError, match="expected integers from 1 to 20,000"):
-            check_size(width, 5)
-    with pytest.raises(ValueError, match="at most 100,000,000 pixels"):
-        check_size(10_001, 10_000)
-
-
 @pytest.mark.parametrize("order", ["<u2", ">u2"])
 def test_sixteen_bits_are_scaled(tmp_path, order):
     values = np.array([[0, 257, 128 * 257 + 100, 65535]], order)
@@ -69,31 +57,17 @@ def test_sixteen_bits_are_scaled(tmp_path, order):
     assert np.asarray(eight_bits(open_picture(path), path)).tolist() == [[0, 1, 128, 255]]
 
 
-def test_more_than_sixteen_bits_are_refused(tmp_path, refused):
-    for number, values in enumerate(
-        [np.ones((4, 4), np.float32), np.full((4, 4), 70_000, np.int32)]
-    ):
-        path = tmp_path / f"{number}.tif"
-        Image.fromarray(values).save(path)
-        with refused(path, "16 bits"):
-            eight_bits(open_picture(path), path)
-
-
-def test_content_that_was_read_before_is_not_read_again(tmp_path):
-    content = encode_png(Image.new("L", (3, 3)))
-    assert open_picture(tmp_path / "gone.png", content).size == (3, 3)
-    with pytest.raises(InputError, match="; draw it again"):
-        open_picture(tmp_path / "gone.png", fix="draw it again")
-
-
-def noise(mode="RGB", side=9, **settings):
-    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 4), np.uint8)
-    image = Image.fromarray(pixels if "A" in mode else pixels[..., :3])
-    return encode_png(image.convert(mode), **settings)
+@pytest.mark.parametrize("values", [np.ones((4, 4), np.float32), np.full((4, 4), 70_000, np.int32)])
+def test_more_than_sixteen_bits_are_refused(tmp_path, refused, values):
+    path = tmp_path / "grey.tif"
+    Image.fromarray(values).save(path)
+    with refused(path, "16 bits"):
+        eight_bits(open_picture(path), path)
 
 
 def test_only_a_whole_png_is_whole(tmp_path):
-    content, path = noise(), tmp_path / "image.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
+    content, path = encode_png(Image.fromarray(pixels)), tmp_path / "image.png"
     for place in range(len(content)):
         path.write_bytes(content[:place])
         assert not whole_png(path), place

@@ -5,46 +5,14 @@ import json
 import random
 
 VALUES = (
-    None,
-    True,
-    -1,
-    0,
-    1.5,
-    10**9,
-    10**30,
-    -(10**30),
-    1e308,
-    float("nan"),
-    float("inf"),
-    "",
-    "x",
-    "17",
-    "../../etc/passwd",
-    "/etc/passwd",
-    "\ud800",
-    "a\nb",
-    "é" * 300,
-    [],
-    {},
-    [None],
-    [[]],
-    [[[[]]]],
-    [1e9, -1e9] * 4,
-    {"size": [10**6, 10**6], "counts": "0"},
+    None, True, -1, 0, 1.5, 10**9, 10**30, -(10**30), 1e308, float("nan"), float("inf"), "", "x",
+    "17", "../../etc/passwd", "/etc/passwd", "\ud800", "a\nb", "é" * 300, [], {}, [None], [[]],
+    [[[[]]]], [1e9, -1e9] * 4, {"size": [10**6, 10**6], "counts": "0"},
     {"size": [8, 8], "counts": "````````"},
-)
+)  # fmt: skip
 TEXTS = (
-    "[" * 100_000,
-    "9" * 5_000,
-    '{"a":' * 5_000,
-    "null",
-    "",
-    "\x00",
-    "\ufeff",
-    "NaN",
-    "é",
-    "true",
-)
+    "[" * 100_000, "9" * 5_000, '{"a":' * 5_000, "null", "", "\x00", "\ufeff", "NaN", "é", "true",
+)  # fmt: skip
 
 
 def places(value, path=()):
@@ -80,20 +48,11 @@ def bent_json(value, rng: random.Random) -> bytes:
 
 
 def damaged(content: bytes, rng: random.Random) -> bytes:
-    """Bytes that are cut, flipped, doubled, or replaced."""
-    kind = rng.randrange(6)
-    place = rng.randrange(max(len(content), 1))
-    if kind == 0:
-        return content[:place]
-    if kind == 1:
-        flipped = bytearray(content)
-        for _ in range(rng.randint(1, 20)):
-            flipped[rng.randrange(len(flipped))] = rng.randrange(256)
-        return bytes(flipped)
-    if kind == 2:
-        return content[:place] + rng.randbytes(rng.randint(1, 40)) + content[place:]
-    if kind == 3:
-        return content[:place] + content[place + rng.randint(1, 40) :]
-    if kind == 4:
-        return content[place:] + content[:place]
-    return rng.choice(TEXTS).encode(errors="surrogatepass")
+    """Bytes that are cut, flipped, longer, shorter, turned, or replaced."""
+    place, count = rng.randrange(max(len(content), 1)), rng.randint(1, 40)
+    head, tail, flipped = content[:place], content[place:], bytearray(content)
+    for _ in range(count):
+        flipped[rng.randrange(len(flipped))] = rng.randrange(256)
+    text = rng.choice(TEXTS).encode(errors="surrogatepass")
+    kinds = (head, bytes(flipped), head + rng.randbytes(count) + tail, head + tail[count:])
+    return rng.choice((*kinds, tail + head, text))

@@ -18,10 +18,10 @@ from hostile import VALUES, bent_json, damaged
 from PIL import Image
 
 from tcig import cli
-from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
-from tcig.data.layout import hash_order, write_manifest
+from tcig.data.layout import hash_order
+from tcig.data.manifest import build_layouts, write_manifest
 
 SECONDS = 20
 """After which an input counts as one that hangs."""
@@ -73,27 +73,10 @@ GOOD = {
     "images": "[Image.new('RGB', (self.context.size,) * 2) for _ in layouts]",
 }
 PYTHON = (
-    "None",
-    "1 / 0",
-    "exit(0)",
-    "[1]",
-    "{'a': 1}",
-    "float('nan')",
-    "'x'",
-    "object()",
-    "10 ** 5000",
-    "[].pop()",
-    "(yield)",
-    "lambda: 0",
-    "__import__('os')._exit(0)",
-    "print",
-    "open('/nowhere')",
-    "b'\\xff'",
-    "{None}",
-    "Image.new('RGB', (1, 1))",
-    "[Image.new('RGBA', (32, 32))]",
-    ")",
-)
+    "None", "1 / 0", "exit(0)", "[1]", "{'a': 1}", "float('nan')", "'x'", "object()", "10 ** 5000",
+    "[].pop()", "(yield)", "lambda: 0", "__import__('os')._exit(0)", "print", "open('/nowhere')",
+    "b'\\xff'", "{None}", "Image.new('RGB', (1, 1))", "[Image.new('RGBA', (32, 32))]", ")",
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -148,15 +131,12 @@ def good(tmp_path_factory):
     with contextlib.redirect_stdout(io.StringIO()) as result:
         assert cli.main(["table", str(folder / "runs"), "--format", "json"]) == 0
     (folder / "result.json").write_text(result.getvalue())
-    instances = json.loads((FOLDER / "annotations" / "instances_val2017.json").read_text())
-    ids = {image["id"] for image in instances["images"][:3]}
-    instances["images"] = instances["images"][:3]
-    instances["annotations"] = [a for a in instances["annotations"] if a["image_id"] in ids]
-    captions = json.loads((FOLDER / "annotations" / "captions_val2017.json").read_text())
-    captions["images"] = instances["images"]
-    captions["annotations"] = [a for a in captions["annotations"] if a["image_id"] in ids]
-    (folder / "instances.json").write_text(json.dumps(instances))
-    (folder / "captions.json").write_text(json.dumps(captions))
+    for kind in ("instances", "captions"):
+        content = json.loads((FOLDER / "annotations" / f"{kind}_val2017.json").read_text())
+        content["images"] = content["images"][:3]
+        ids = {image["id"] for image in content["images"]}
+        content["annotations"] = [a for a in content["annotations"] if a["image_id"] in ids]
+        (folder / f"{kind}.json").write_text(json.dumps(content))
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[4:20, 4:20] = (255, 0, 0)
     Image.fromarray(pixels).save(folder / "mask.png")
@@ -211,23 +191,13 @@ def results(good, place, rng):
 
 def profiles(good, place, rng):
     """`tcig run --check`, of a profile."""
-    lines = PROFILE.strip().splitlines()
+    content = damaged(PROFILE.encode(), rng)
     if rng.random() < 0.7:
-        keys = [
-            "size",
-            "base",
-            "judges",
-            "batch",
-            "compute",
-            "compute.on",
-            "methods.text-only.steps",
-        ]
-        value = rng.choice(VALUES)
-        with contextlib.suppress(ValueError, OverflowError):
-            lines.insert(0, f"{rng.choice(keys)} = {json.dumps(value)}")
-        content = "\n".join(lines).encode(errors="surrogatepass")
-    else:
-        content = damaged(PROFILE.encode(), rng)
+        keys = ("size", "base", "judges", "batch", "compute", "compute.on")
+        line = (
+            f"{rng.choice((*keys, 'methods.text-only.steps'))} = {json.dumps(rng.choice(VALUES))}"
+        )
+        content = f"{line}\n{PROFILE}".encode(errors="surrogatepass")
     (place / "p.toml").write_bytes(content)
     run("run", "--check", "--profile", place / "p.toml", "--methods", "text-only")
 
@@ -298,17 +268,9 @@ def photographs(good, place, rng):
 
 
 READERS = (
-    annotations,
-    manifests,
-    records,
-    results,
-    profiles,
-    masks,
-    legends,
-    methods,
-    label_maps,
+    annotations, manifests, records, results, profiles, masks, legends, methods, label_maps,
     photographs,
-)
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
