@@ -18,7 +18,8 @@ from typing_extensions import TypedDict
 
 from tcig.data.errors import InputError
 from tcig.data.files import read_file
-from tcig.data.records import Count, LayoutId, Pair, read_header, read_records
+from tcig.data.layout import LayoutId
+from tcig.data.records import Count, Pair, read_header, read_records
 
 SCHEMA = 2
 

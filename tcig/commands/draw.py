@@ -106,7 +106,7 @@ def _draw_in_stages(
     options: Options, method: "TwoStage", layout: "Layout", tracker: "ProgressTracker"
 ) -> None:
     """Generates stage 1 of all samples, and from each the outputs of stage 2, and saves all."""
-    from tcig.data.seeds import seed_of
+    from tcig.data.layout import seed_of
     from tcig.methods.base import Progress
 
     seeds, images = _seeds(options), options.samples * options.outputs
@@ -122,7 +122,7 @@ def _draw_in_stages(
 
 
 def _seeds(options: Options) -> list[int]:
-    from tcig.data.seeds import seed_of
+    from tcig.data.layout import seed_of
 
     return [seed_of("drawn", options.seed + number) for number in range(options.samples)]
 

@@ -45,7 +45,7 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig report`."""
     options = parse(Options, argv, "report", __doc__)
-    from tcig.data.layout import read_manifest
+    from tcig.data.manifest import read_manifest
     from tcig.eval.report.page import write_report
     from tcig.eval.rows import judged_by, read_rows
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tcig.data.errors import InputError
 from tcig.data.layout import Layout
-from tcig.data.palettes import Palette, painted
+from tcig.data.voc import Palette, painted
 from tcig.methods.base import Progress, Weights, generators
 from tcig.methods.sampling import SamplingMethod, SamplingOptions
 from tcig.models.control import load_control
@@ -45,7 +45,7 @@ class ControlOptions(SamplingOptions):
     control: Annotated[str, Weights("control")] = ""
     """The network: `mini:NAME`, a folder in diffusers' layout, or a hub id."""
     palette: Palette = "voc"
-    """Colours in which the network reads the class map; see `tcig.data.palettes`."""
+    """Colours in which the network reads the class map; see `tcig.data.voc`."""
     scale: float = 1.0
     """Factor on what the network adds to the UNet; 1 is the default of diffusers' pipelines."""
     share: float = 1.0

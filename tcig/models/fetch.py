@@ -4,7 +4,7 @@ Fetched weights lie in the folder `TCIG_WEIGHTS`, by default `tcig/weights` in t
 `lock.json` has the source and revision of each model, and the size and SHA-256 of each file. Copied
 to another machine, it makes that machine fetch the same files or refuse.
 
-`tcig.data.transfer` downloads the files, because huggingface_hub 2.4.0 starts a file again after an
+`tcig.data.download` downloads the files, because huggingface_hub 2.4.0 starts a file again after an
 interruption.
 """
 
@@ -23,9 +23,9 @@ from huggingface_hub import get_token
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from safetensors.torch import save_file
 
+from tcig.data.download import connect, discard, download
 from tcig.data.errors import InputError
 from tcig.data.files import read_file, sha256, write_whole
-from tcig.data.transfer import connect, discard, download
 from tcig.models.catalogue import Entry, catalogue, entry_of
 from tcig.models.sources import MIRROR, Listing, RemoteFile, gated, list_files
 

@@ -4,13 +4,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from tcig.data.build import build_layouts
 from tcig.data.errors import InputError
 from tcig.data.files import Shard, sha256
 from tcig.data.filters import Filter
-from tcig.data.layout import Layout, hash_order, read_manifest, write_manifest
-from tcig.data.perturb import TRUE, imperfect
-from tcig.data.runs import RunSpec
+from tcig.data.layout import Layout, hash_order, imperfect
+from tcig.data.manifest import build_layouts, read_manifest, write_manifest
+from tcig.data.masks import TRUE
+from tcig.data.records import RunSpec
 from tcig.eval.judges import check_judges
 from tcig.methods.base import Method
 from tcig.methods.registry import find_row
@@ -107,7 +107,7 @@ def run_experiment(
         samples: images per layout, each with its own seed.
         limit: number of layouts, the first in the order of a hash of their ids; None: all.
         exclude: ids of layouts to leave out.
-        masks: masks as the methods see them, see `tcig.data.perturb`.
+        masks: masks as the methods see them, see `tcig.data.masks`.
         judges: judges by name, or path/to/file.py:Class; None: the profile's; empty: no scoring.
         out: folder in which the runs' folders are made.
         executor: `Workers`, or a shard of `Serial`; None: this process.

@@ -3,7 +3,7 @@
 import itertools
 from typing import Any, NamedTuple
 
-from tcig.data.perturb import KINDS, TRUE
+from tcig.data.masks import IMPERFECTIONS, TRUE
 from tcig.profiles import Profile
 from tcig.run.spec import choose
 from tcig.run.sweep import Trial
@@ -40,7 +40,7 @@ PRESETS = {
         ("tcig",),
         {"second.strength": (0.05, 0.2, 0.4, 0.6, 0.8)},
         x="second.strength",
-        masks=(TRUE, *KINDS),
+        masks=(TRUE, *IMPERFECTIONS),
         lines=("masks",),
     ),
     "steps": Preset(

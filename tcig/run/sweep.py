@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from tcig.data.perturb import TRUE
-from tcig.data.runs import run_rows
+from tcig.data.masks import TRUE
+from tcig.data.records import run_rows
 from tcig.eval.images import Sizes
 from tcig.eval.measure import Networks, Photographs, measure_folder
 from tcig.eval.rows import read_rows
@@ -31,7 +31,7 @@ class Trial(NamedTuple):
     settings: dict[str, Any]
     """All options that are set."""
     masks: str = TRUE
-    """Masks as the method sees them, see `tcig.data.perturb`."""
+    """Masks as the method sees them, see `tcig.data.masks`."""
 
     @property
     def assignments(self) -> list[str]:

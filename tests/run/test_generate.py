@@ -10,7 +10,7 @@ from toy import rows_of
 from tqdm import tqdm
 
 from tcig.data.errors import InputError
-from tcig.data.seeds import seed_of
+from tcig.data.layout import seed_of
 from tcig.eval.provenance import revision
 from tcig.run.generate import generate
 
