@@ -233,13 +233,7 @@ def _extract(part: Path, names: list[str], url: str) -> None:
             for path, name in unpacked.items():
                 with archive.open(f"annotations/{name}") as member, path.open("wb") as file:
                     shutil.copyfileobj(member, file)  # raises at the end if the CRC is wrong
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        KeyError,
-        RuntimeError,  # a member is encrypted or packed in another way
-    ) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError) as error:
         discard(part)
         raise InputError(f"{url} is broken ({error}): run again or check {MIRROR}.") from error
     for path, name in unpacked.items():

@@ -6,7 +6,6 @@ objects, excluding people, and masks that occupy less than 5% of the image". Wha
 are the fields of `Filter`; their defaults are this project's choice.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
@@ -99,12 +98,14 @@ def _area(annotation: dict, image: dict, options: Filter) -> float:
     return int(crop_square(decode(rle)).sum())
 
 
-def sort_out(objects: list[Candidate], options: Filter) -> tuple[list[Candidate], dict[str, list]]:
+def select(
+    objects: list[Candidate], options: Filter
+) -> tuple[list[Candidate], dict[str, list[Candidate]]] | None:
     """Parts an image's objects into those that count and those that do not, by reason.
 
     Returns:
         The objects that count, in their order, and `{"person": [...], "crowd": [...],
-        "small": [...]}`.
+        "small": [...]}`; None where the image becomes no layout (before the crop).
     """
     kept, dropped = [], {"person": [], "crowd": [], "small": []}
     for candidate in objects:
@@ -116,36 +117,33 @@ def sort_out(objects: list[Candidate], options: Filter) -> tuple[list[Candidate]
             dropped["small"].append(candidate)
         else:
             kept.append(candidate)
-    return kept, dropped
-
-
-def passes(kept: list[Candidate], dropped: dict[str, list], options: Filter) -> bool:
-    """Whether an image whose objects were sorted out becomes a layout (before the crop)."""
+    count = options.number_of([candidate.label for candidate in kept])
     if (
-        (options.people == "drop" and dropped["person"])
+        not options.min_objects <= count <= options.max_objects
+        or (options.people == "drop" and dropped["person"])
         or (options.crowd == "drop" and dropped["crowd"])
         or (options.reading == "images" and dropped["small"])
     ):
-        return False
-    count = options.number_of([candidate.label for candidate in kept])
-    return options.min_objects <= count <= options.max_objects
+        return None
+    return kept, dropped
 
 
 def choose(instances: Instances, options: Filter) -> list[tuple[dict, list, dict]]:
     """The images that pass the filter: COCO's record, objects that count, those dropped."""
-    sorted_out = (
-        (image, *sort_out(objects, options)) for image, objects in candidates(instances, options)
-    )
-    return [(image, *parts) for image, *parts in sorted_out if passes(*parts, options)]
+    return [
+        (image, *parts)
+        for image, objects in candidates(instances, options)
+        if (parts := select(objects, options))
+    ]
 
 
 READINGS = {
     "reading": ("masks", "images"),
     "people": ("ignore", "drop"),
     "crowd": ("ignore", "count", "drop"),
-    "area": (("field", "original"), ("pixels", "original"), ("pixels", "square")),
     "count_by": ("instance", "class"),
 }
+AREAS = (("field", "original"), ("pixels", "original"), ("pixels", "square"))
 
 
 def count_table(instances: Instances, options: Filter) -> list[dict]:
@@ -156,23 +154,15 @@ def count_table(instances: Instances, options: Filter) -> list[dict]:
     Returns:
         A row per combination: the readings and `images`.
     """
-    counts: Counter = Counter()
-    names = [name for name in READINGS if name != "area"]
-    for area_from, area_on in READINGS["area"]:
+    rows = []
+    for area_from, area_on in AREAS:
         measured = replace(options, area_from=area_from, area_on=area_on)
-        variants = [
-            replace(measured, **dict(zip(names, values, strict=True)))
-            for values in product(*(READINGS[name] for name in names))
-        ]
-        for _, objects in candidates(instances, measured):
-            sorted_out = {
-                crowd: sort_out(objects, replace(measured, crowd=crowd))
-                for crowd in READINGS["crowd"]
-            }
-            counts.update(v for v in variants if passes(*sorted_out[v.crowd], v))
-        counts.update(dict.fromkeys(variants, 0))
-    return [
-        {name: getattr(v, name) for name in ("reading", "people", "crowd")}
-        | {"area": f"{v.area_from}, {v.area_on}", "count_by": v.count_by, "images": counts[v]}
-        for v in sorted(counts, key=lambda v: (v.reading != "masks", v.people != "ignore"))
-    ]
+        images = [objects for _, objects in candidates(instances, measured)]
+        for values in product(*READINGS.values()):
+            reading = dict(zip(READINGS, values, strict=True))
+            variant = replace(measured, **reading)
+            count = sum(select(objects, variant) is not None for objects in images)
+            count_by = reading.pop("count_by")
+            last = {"area": f"{area_from}, {area_on}", "count_by": count_by, "images": count}
+            rows.append(reading | last)
+    return sorted(rows, key=lambda row: (row["reading"] != "masks", row["people"] != "ignore"))

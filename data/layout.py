@@ -16,8 +16,8 @@ from tcig.data.masks import (
     IMPERFECTIONS,
     TRUE,
     area,
-    centre_square,
     check_runs,
+    crop_square,
     decode,
     encode,
     encode_label_map,
@@ -183,9 +183,9 @@ def open_photograph(layout: Layout, coco: Path, size: int) -> Image.Image:
             f"{path} is {picture.width}x{picture.height}, layout {layout.id} has masks of {masks}: "
             "the photograph is not the annotated one."
         )
-    top, left, side = centre_square(photograph.height, photograph.width)
-    square = eight_bits(photograph, path).crop((left, top, left + side, top + side))
-    return square.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
+    pixels = np.asarray(eight_bits(photograph, path).convert("RGB"))
+    square = Image.fromarray(crop_square(pixels))
+    return square.resize((size, size), Image.Resampling.LANCZOS)
 
 
 def export_layouts(layouts: Sequence[Layout], folder: Path, size: int, samples: int) -> None:

@@ -127,12 +127,10 @@ def _on_square(candidate: Candidate, width: int, height: int) -> dict:
 
 def _caption(image: int, captions: Captions, number: int) -> str:
     texts = captions.texts.get(image, [])
-    if not texts:
-        raise InputError(f"{captions.path}: image {image} has no caption.")
     if number >= len(texts):
         raise InputError(
-            f"{captions.path}: image {image} has {len(texts)} captions, number {number} (counted "
-            "from 0) is asked for: choose a smaller one."
+            f"{captions.path}: image {image} has {len(texts)} captions, so none has the number "
+            f"{number} (from 0)."
         )
     return texts[number]
 

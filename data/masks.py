@@ -91,15 +91,14 @@ def _runs(counts: str) -> list[int]:
     return runs
 
 
-def centre_square(height: int, width: int) -> tuple[int, int, int]:
-    """The largest centred square as (top, left, side); odd margins leave more below and right."""
-    side = min(height, width)
-    return (height - side) // 2, (width - side) // 2, side
-
-
 def crop_square(pixels: np.ndarray) -> np.ndarray:
-    """The centre square of an (H, W, ...) array, a view."""
-    top, left, side = centre_square(*pixels.shape[:2])
+    """The largest centred square of an (H, W, ...) array, a view.
+
+    Odd margins leave more below and right.
+    """
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
     return pixels[top : top + side, left : left + side]
 
 

@@ -1,6 +1,7 @@
 """The command line: in this process where it can be, in another where imports are the point."""
 
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -110,14 +111,8 @@ def test_options_that_do_not_parse_are_named(tcig, arguments, named):
     ("arguments", "words"),
     [
         (["run", "--methods"], "method"),
-        (
-            ["run", "--methods", "pasta"],
-            r"\(did you mean paste\?\); available: real, paste",
-        ),
-        (
-            ["run", "--methods", "qqqq"],
-            "'qqqq'; available: .*, or path/to/file.py:Class",
-        ),
+        (["run", "--methods", "pasta"], r"\(did you mean paste\?\); available: real, paste"),
+        (["run", "--methods", "qqqq"], "'qqqq'; available: .*, or path/to/file.py:Class"),
         (["run", "--methods", "paste", "--limit", "0"], "--limit"),
         (["run", "--methods", "paste", "--samples", "-1"], "--samples"),
         (["run", "--methods", "paste", "--profile", "minni"], "no profile 'minni': .*mini-fast"),
@@ -208,23 +203,41 @@ def test_real_without_photographs_is_refused_before_anything_is_made(refused, ma
     assert not list((tmp_path / "runs").glob("*/*"))
 
 
-def test_count_has_the_default_as_the_manifest(tcig, manifest):
+def test_count_and_export_agree_with_the_manifest(tcig, manifest, tmp_path):
+    header, layouts = manifest
     status, out, _ = tcig("layouts", "--coco", EMOJI, "--count")
     default = r"^masks +ignore +ignore +field, original +instance +(\d+)$"
-    (images,) = re.findall(default, out, re.MULTILINE)
-    counts = manifest[0].counts
     assert status == 0
-    assert int(images) == counts.filtered > 0
-    assert f"{counts.images} images in instances_val2017.json" in out
-
-
-def test_export_is_of_the_profiles_size(tcig, manifest, tmp_path):
+    assert re.findall(default, out, re.MULTILINE) == [str(header.counts.filtered)]
+    assert f"{header.counts.images} images in instances_val2017.json" in out
     arguments = ["--layouts", "m.jsonl", "--profile", "paper", "--limit", "2"]
     status, out, _ = tcig("layouts", "--export", "e", *arguments)
     assert status == 0
     assert "tcig score FOLDER --layouts m.jsonl --profile paper" in out
-    with Image.open(tmp_path / "e" / "masks" / f"{manifest[1][0].id}-0.png") as mask:
+    with Image.open(tmp_path / "e" / "masks" / f"{layouts[0].id}-0.png") as mask:
         assert mask.size == (512, 512)
+
+
+CHANGES = (
+    (lambda records: None, None),
+    (lambda records: records[1].update(caption="x"), "layout {id} is another"),
+    (lambda records: records[1].update(id="999"), "layout 999 is not given"),
+    (lambda records: records[0]["sources"][0].update(sha256="0"), "is not the file that it was"),
+    (lambda records: records[0]["counts"].update(images=3), "its counts are others"),
+)
+
+
+@pytest.mark.parametrize(("change", "said"), CHANGES)
+def test_a_manifest_is_compared_with_cocos_files(tcig, manifest, tmp_path, change, said):
+    path = tmp_path / "m.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    first = records[1]["id"]
+    change(records)
+    path.write_text("\n".join(map(json.dumps, records)) + "\n")
+    status, out, err = tcig("layouts", "--coco", EMOJI, "--check", path)
+    assert status == (said is not None)
+    assert f"the manifest {'does not hold' if said else 'holds'}" in out
+    assert not said or said.format(id=first) in err
 
 
 def test_layouts_says_that_photographs_are_missing(tcig, tmp_path):

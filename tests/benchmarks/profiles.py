@@ -68,9 +68,7 @@ def flame_graph(drawing: Callable[[int], None], path: Path) -> None:
 def operators(drawing: Callable[[int], None]) -> str:
     """As a Markdown table."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(
-        1
-    )  # parts of a batch come in turn: the profiler sees its own thread alone
+    torch.set_num_threads(1)  # the profiler sees its own thread alone
     with profile(activities=[ProfilerActivity.CPU]) as found:
         drawing(ROUNDS)
     torch.set_num_threads(threads)

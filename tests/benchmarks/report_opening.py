@@ -13,11 +13,11 @@ with an error where the median until the table is above 2 s.
 import argparse
 import os
 import shutil
-import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from PIL import Image
@@ -75,12 +75,12 @@ class First(Judge):
     identity = "first"
 
     def segment(self, images):
-        small = [image.resize((SIDE // 8,) * 2, Image.Resampling.BOX) for image in images]
-        distances = [
-            np.linalg.norm(np.asarray(image, float)[:, :, None] - COLOURS, axis=3)
-            for image in small
-        ]
-        return [resize_nearest(distance.argmin(2), SIDE) for distance in distances]
+        maps = []
+        for image in images:
+            small = np.asarray(image.resize((SIDE // 8,) * 2, Image.Resampling.BOX), float)
+            distances = np.linalg.norm(small[:, :, None] - COLOURS, axis=3)
+            maps.append(resize_nearest(distances.argmin(2), SIDE))
+        return maps
 
 
 class Second(First):
@@ -136,31 +136,28 @@ def main() -> None:
     parser.add_argument("--layouts", type=int, default=500)
     parser.add_argument("--methods", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--runs", type=Path, help="folder to keep the runs in, or of earlier ones")
     options = parser.parse_args()
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     if executable is None:
         sys.exit("chromium is needed")
     with tempfile.TemporaryDirectory() as name:
-        folder = options.runs or Path(name)
-        if not (folder / "layouts.jsonl").exists():
-            folder.mkdir(exist_ok=True)
-            make_runs(folder, options.layouts, options.methods)
-        started = time.perf_counter()
-        report = Path(name) / "report.html"
+        folder = Path(name)
+        make_runs(folder, options.layouts, options.methods)
+        started, report = time.perf_counter(), folder / "report.html"
         if command(["report", str(folder), "--out", str(report)]):
             sys.exit("no report")
         made, size = time.perf_counter() - started, report.stat().st_size / 1e6
         times = [opening(report, executable) for _ in range(options.rounds)]
     shared = {"layouts": options.layouts, "methods": options.methods}
     shared |= {"made in s": round(made), "MB": size}
-    rows = []
-    for until in times[0]:
-        values = [each[until] for each in times]
-        row = {"until": until, "median s": statistics.median(values), "slowest s": max(values)}
-        rows.append(shared | row)
-    print_table(rows)
-    if statistics.median(each["table"] for each in times) > BOUND:
+    values = {until: [each[until] for each in times] for until in times[0]}
+    print_table(
+        [
+            shared | {"until": until, "median s": median(seconds), "slowest s": max(seconds)}
+            for until, seconds in values.items()
+        ]
+    )
+    if median(values["table"]) > BOUND:
         sys.exit(f"the table takes more than {BOUND} s")
 
 

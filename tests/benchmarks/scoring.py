@@ -54,19 +54,17 @@ class Nothing(Method):
 
 def measure(folder: Path, judge: str) -> dict[str, float]:
     """Seconds of a run, unless it is there, and of its scoring and table; peak MiB after each."""
-    manifest, found = folder / "layouts.jsonl", {}
-    started = time.perf_counter()
-    (run,) = tcig.run_experiment(
-        [f"{__file__}:Nothing"], layouts=manifest, judges=[], out=folder / "runs"
-    ).folders
-    found["run, s"], found["run, peak MiB"] = time.perf_counter() - started, peak_mib()
-    started = time.perf_counter()
+    manifest, runs, times = folder / "layouts.jsonl", folder / "runs", [time.perf_counter()]
+    method = f"{__file__}:Nothing"
+    (run,) = tcig.run_experiment([method], layouts=manifest, judges=[], out=runs).folders
+    times.append(time.perf_counter())
+    figures = {"run, s": times[1] - times[0], "run, peak MiB": peak_mib()}
     tcig.score_folder(run, manifest, [judge])
-    found["scoring, s"], found["scoring, peak MiB"] = time.perf_counter() - started, peak_mib()
-    started = time.perf_counter()
+    times.append(time.perf_counter())
+    figures |= {"scoring, s": times[2] - times[1], "scoring, peak MiB": peak_mib()}
     with contextlib.redirect_stdout(io.StringIO()):
         command(["table", str(run)])
-    return found | {"table, s": time.perf_counter() - started}
+    return figures | {"table, s": time.perf_counter() - times[2]}
 
 
 def main() -> None:

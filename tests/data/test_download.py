@@ -149,20 +149,10 @@ def test_retries_end_after_exponential_waits(server, tmp_path, monkeypatch, refu
     assert all(later >= 2 * wait for wait, later in itertools.pairwise(waits))
 
 
-def encrypted(content):
-    """The archive with the flag of an encrypted member set in all headers."""
-    content = bytearray(content)
-    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        place = -1
-        while (place := content.find(signature, place + 1)) >= 0:
-            content[place + offset] |= 1
-    return bytes(content)
-
-
 @pytest.mark.parametrize(
     "breaking",
-    [lambda good: good.replace(INSTANCES, INSTANCES[::-1]), lambda good: good[:-30], encrypted],
-    ids=["member", "directory", "encrypted"],
+    [lambda good: good.replace(INSTANCES, INSTANCES[::-1]), lambda good: good[:-30]],
+    ids=["member", "directory"],
 )
 def test_a_broken_archive_is_discarded_and_fetched_again(server, tmp_path, refused, breaking):
     good = server.files[ZIP]

