@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tcig.data.errors import InputError, shown
-from tcig.data.files import encodable, parse_json, read_file
+from tcig.data.files import InputError, encodable, parse_json, read_file, shown
 from tcig.data.masks import check_runs
 from tcig.data.pictures import check_size
 from tcig.data.voc import BY_COCO_ID, CLASSES, class_of

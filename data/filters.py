@@ -12,7 +12,7 @@ from itertools import product
 from typing import ClassVar, Literal, NamedTuple
 
 from tcig.data.coco import Instances
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.masks import area, crop_square, decode, to_rle
 from tcig.data.voc import BY_COCO_ID, PERSON
 

@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 
-from tcig.data.errors import InputError, shown
-from tcig.data.files import write_whole
+from tcig.data.files import InputError, shown, write_whole
 from tcig.data.masks import (
     IMPERFECTIONS,
     TRUE,

@@ -9,8 +9,7 @@ from pydantic import ValidationError
 from tqdm import tqdm
 
 from tcig.data.coco import Captions, read_captions, read_instances
-from tcig.data.errors import InputError
-from tcig.data.files import parse_json, read_file, write_whole
+from tcig.data.files import InputError, parse_json, read_file, write_whole
 from tcig.data.filters import Candidate, Filter, choose
 from tcig.data.layout import Dropped, Layout, Record, Region, first_problem, hash_order
 from tcig.data.masks import area, crop_square, decode, encode, to_rle

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from scipy.ndimage import distance_transform_edt
 from scipy.ndimage import shift as move
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.pictures import check_size, encode_png, open_picture
 from tcig.data.voc import COLOURS, NUM_LABELS
 

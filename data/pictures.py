@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from tcig.data.errors import InputError, shown
-from tcig.data.files import check_regular, read_file
+from tcig.data.files import InputError, check_regular, read_file, shown
 
 MAX_SIDE = 20_000
 MAX_PIXELS = 10**8

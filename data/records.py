@@ -23,8 +23,7 @@ from typing import IO, Annotated, Any, Generic, NotRequired, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from tcig.data.errors import InputError
-from tcig.data.files import Shard, read_file, sole_writer, write_whole
+from tcig.data.files import InputError, Shard, read_file, sole_writer, write_whole
 from tcig.data.layout import TASK, LayoutId, first_problem
 from tcig.data.masks import TRUE
 

@@ -8,8 +8,7 @@ from PIL import ImageColor
 from scipy.ndimage import binary_dilation, maximum_filter, minimum_filter
 
 from tcig.data.coco import check_category, check_segmentation
-from tcig.data.errors import InputError, shown
-from tcig.data.files import encodable, read_json
+from tcig.data.files import InputError, encodable, read_json, shown
 from tcig.data.layout import Layout, Region
 from tcig.data.masks import decode, encode, to_rle
 from tcig.data.pictures import eight_bits, open_picture

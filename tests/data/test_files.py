@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcig.data.errors import InputError
 from tcig.data.files import (
+    InputError,
     Shard,
     parse_json,
     read_file,

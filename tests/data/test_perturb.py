@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from tcig.data.emoji import FOLDER
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.filters import Filter
 from tcig.data.layout import imperfect
 from tcig.data.manifest import build_layouts

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.layout import export_layouts
 from tcig.data.masks import encode
 from tcig.data.user_masks import drawn_layout, parse_legend
