@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.records import run_rows
 from tcig.eval.iou import NAMES, reduce
 from tcig.eval.provenance import provenance

@@ -10,8 +10,7 @@ from typing import NamedTuple
 from PIL import Image
 from pydantic import ValidationError
 
-from tcig.data.errors import InputError
-from tcig.data.files import encodable, read_file
+from tcig.data.files import InputError, encodable, read_file
 from tcig.data.layout import Layout, hash_order
 from tcig.data.pictures import BIT_DEPTH, open_picture
 from tcig.data.records import Asked, Pair, read_run, run_rows

@@ -19,7 +19,7 @@ from typing import Literal
 from tabulate import tabulate
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 PRINTED = 12
 """Number of combinations that are printed (our choice)."""

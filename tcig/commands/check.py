@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from tcig.commands.parsing import assignment, parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 if TYPE_CHECKING:
     from tcig.run.check import CheckResult

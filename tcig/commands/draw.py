@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcig.commands.parsing import assignment, parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
     options = parse(Options, argv, "draw", __doc__)
     if options.out.suffix != ".png":
         raise InputError(f"--out {options.out}: images are PNG.")
-    from tcig.data.errors import describe
+    from tcig.data.files import describe
     from tcig.data.user_masks import drawn_layout, parse_legend
     from tcig.methods.two_stage.method import TwoStage
     from tcig.models.plugins import source_of

@@ -19,7 +19,7 @@ import tyro
 from tabulate import tabulate
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.filters import Filter
 
 SHOWN = 10

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 if TYPE_CHECKING:
     from tcig.profiles import Profile

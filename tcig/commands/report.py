@@ -17,7 +17,7 @@ from typing import Literal
 import tyro
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 SIDES = (16, 1024)
 """Smallest and largest side of the pictures, in pixels."""

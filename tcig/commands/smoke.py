@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 LAYOUTS = 2
 MARGIN = 0.08

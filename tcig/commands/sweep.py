@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tcig.commands.parsing import assignment, parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.layout import Layout
 from tcig.data.voc import Palette, painted
 from tcig.methods.base import Progress, Weights, generators

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.layout import open_photograph
 from tcig.data.voc import COLOURS
 from tcig.methods.base import Method

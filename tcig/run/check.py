@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from tcig.data.errors import describe
+from tcig.data.files import describe
 from tcig.data.layout import Layout
 from tcig.data.records import RunSpec
 from tcig.methods.base import Method

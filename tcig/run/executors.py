@@ -8,8 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tcig.data.errors import InputError
-from tcig.data.files import Shard
+from tcig.data.files import InputError, Shard
 from tcig.data.records import RunSpec
 from tcig.eval.images import SampleImage, Sizes
 from tcig.eval.judges import judge_name, load_judge

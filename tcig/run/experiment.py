@@ -4,8 +4,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from tcig.data.errors import InputError
-from tcig.data.files import Shard, sha256
+from tcig.data.files import InputError, Shard, sha256
 from tcig.data.filters import Filter
 from tcig.data.layout import Layout, hash_order, imperfect
 from tcig.data.manifest import build_layouts, read_manifest, write_manifest

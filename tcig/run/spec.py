@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from tcig.data.errors import InputError, shown
+from tcig.data.files import InputError, shown
 from tcig.data.layout import Layout
 from tcig.data.masks import TRUE
 from tcig.data.records import RunSpec

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tcig.data.emoji import FOLDER as EMOJI
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order, open_photograph
 from tcig.data.manifest import build_layouts

@@ -6,7 +6,7 @@ import torch
 from fake_gpu import FakeGpu
 
 from tcig.data.emoji import FOLDER
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
 from tcig.data.manifest import build_layouts

@@ -11,7 +11,7 @@ from torch import nn
 
 from tcig import cli
 from tcig.data.emoji import FOLDER
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
 from tcig.data.manifest import build_layouts
