@@ -126,31 +126,25 @@ def _from_colours(path: Path, legend: Mapping[Colour, str]) -> list[Mask]:
     further inside, they are unknown.
     """
     pixels, opaque = _open(path)
-    codes = pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-    shades, counts = np.unique(codes[opaque], return_counts=True)
+    codes = np.where(opaque, pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1]), 0)
+    shades, places, counts = np.unique(codes, return_inverse=True, return_counts=True)
     if len(shades) > MAX_COLOURS:
         raise InputError(
             f"{path} has {len(shades):,} colours, as a photograph; a mask has at most "
             f"{MAX_COLOURS:,}."
         )
-    distance = np.linalg.norm(
-        np.stack([shades >> 16, shades >> 8 & 255, shades & 255], 1)[:, None] - np.array([*legend]),
-        axis=2,
-    )
-    # tables of all colours, as a picture may have millions of pixels
-    known, label_of = np.zeros(1 << 24, bool), np.zeros(1 << 24, np.uint8)
-    known[shades] = distance.min(1) <= NEAR
-    label_of[shades] = np.array([LABELS.index(label) for label in legend.values()])[
-        distance.argmin(1)
-    ]
-    edges = binary_dilation(known[codes] | ~opaque, np.ones((3, 3)), RIM)
-    unknown = np.flatnonzero(np.isin(shades, codes[opaque & ~edges]))
+    colours = np.stack([shades >> 16, shades >> 8 & 255, shades & 255], 1)
+    distance = np.linalg.norm(colours[:, None] - np.array([*legend]), axis=2)
+    known = (distance.min(1) <= NEAR)[places]
+    edges = binary_dilation(known | ~opaque, np.ones((3, 3)), RIM)
+    unknown = np.unique(places[opaque & ~edges])
     if len(unknown):
         worst = unknown[np.argsort(-counts[unknown])][:3]
         names = ", ".join(f"#{shades[n]:06x} ({counts[n]} pixels)" for n in worst)
         entries = ", ".join(f"#{bytes(c).hex()} {label}" for c, label in legend.items())
         raise InputError(f"{path} has colours that the legend lacks: {names}; it has {entries}.")
-    labels = np.where(opaque, label_of[codes], 0)
+    nearest = np.array([LABELS.index(label) for label in legend.values()])[distance.argmin(1)]
+    labels = np.where(opaque, nearest[places], 0)
     return [(LABELS[n], labels == n) for n in np.unique(labels) if n]
 
 
