@@ -37,11 +37,11 @@ PathBelow = Annotated[str, StringConstraints(pattern=f"^({NAME}(/{NAME})*)?$")]
 LayoutId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]+$")]
 
 
-class Record(BaseModel, frozen=True, extra="forbid"):
+class ManifestRecord(BaseModel, frozen=True, extra="forbid"):
     """A part of a manifest."""
 
 
-class Region(Record):
+class Region(ManifestRecord):
     """One object: COCO's annotation id, COCO's word for its class, its mask on the square."""
 
     annotation: int
@@ -70,7 +70,7 @@ class Dropped(Region):
     reason: Literal["person", "crowd", "small", "cut"]
 
 
-class Layout(Record):
+class Layout(ManifestRecord):
     """What to draw: a caption and the masks of its objects on a square of `side` pixels.
 
     `id` names files; `image` is the photograph relative to the COCO folder, of which the centre

@@ -11,21 +11,21 @@ from tqdm import tqdm
 from tcig.data.coco import Captions, read_captions, read_instances
 from tcig.data.files import InputError, parse_json, read_file, write_whole
 from tcig.data.filters import Candidate, Filter, choose
-from tcig.data.layout import Dropped, Layout, Record, Region, first_problem, hash_order
+from tcig.data.layout import Dropped, Layout, ManifestRecord, Region, first_problem, hash_order
 from tcig.data.masks import area, crop_square, decode, encode, to_rle
 
 SCHEMA = 1
 """Version of the manifest's fields; a reader refuses another."""
 
 
-class SourceFile(Record):
+class SourceFile(ManifestRecord):
     """A file that the layouts were made from."""
 
     file: str
     sha256: str
 
 
-class Counts(Record):
+class Counts(ManifestRecord):
     """What the filter and the square crop left."""
 
     images: int
@@ -39,7 +39,7 @@ class Counts(Record):
     layouts: int
 
 
-class Header(Record):
+class Header(ManifestRecord):
     """A manifest's first line."""
 
     kind: Literal["header"] = "header"

@@ -38,35 +38,20 @@ BOUND = 2.0
 # A frame's callbacks run before it is painted: the time is that of the frame after.
 WATCH = """
 window.found = {};
+const mark = (name, there) => {
+  if (!there || name in found) return;
+  found[name] = 0;
+  requestAnimationFrame(() => { found[name] = performance.now(); });
+};
 const look = () => {
-  const seen = {
-    table: document.querySelector(".results tbody tr"),
-    thumbnail: [...document.querySelectorAll("#entries img[src]")].some((i) => i.naturalWidth),
-  };
-  for (const [name, there] of Object.entries(seen)) {
-    if (there && !(name in found)) {
-      found[name] = -1;
-      requestAnimationFrame(() => { found[name] = performance.now(); });
-    }
-  }
-  if (!(found.thumbnail > 0)) requestAnimationFrame(look);
+  const images = [...document.querySelectorAll("#entries img[src]")];
+  mark("table", document.querySelector(".results tbody tr"));
+  mark("the first thumbnail", images.some((image) => image.naturalWidth));
+  requestAnimationFrame(look);
 };
 requestAnimationFrame(look);
 """
-TIMES = """
-() => new Promise((done) => {
-  const wait = () => {
-    if (!(found.thumbnail > 0)) return requestAnimationFrame(wait);
-    const [navigation] = performance.getEntriesByType("navigation");
-    done({
-      table: found.table,
-      "the document's end": navigation.domContentLoadedEventEnd,
-      "the first thumbnail": found.thumbnail,
-    });
-  };
-  wait();
-})
-"""
+END = "performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
 
 
 class First(Judge):
@@ -125,9 +110,10 @@ def opening(page_file: Path, executable: str) -> dict[str, float]:
         page.add_init_script(WATCH)
         page.goto(page_file.as_uri(), wait_until="load", timeout=120_000)
         page.evaluate("scrollTo(0, document.querySelector('#gallery').offsetTop)")
-        times = page.evaluate(TIMES)
+        page.wait_for_function("found['the first thumbnail'] > 0")
+        times = page.evaluate("found") | {"the document's end": page.evaluate(END)}
         browser.close()
-    return {name: value / 1000 for name, value in times.items()}
+    return {name: times[name] / 1000 for name in sorted(times, key=times.get)}
 
 
 def main() -> None:
