@@ -51,6 +51,12 @@ const look = () => {
 };
 requestAnimationFrame(look);
 """
+TIMES = """
+() => new Promise((done) => {
+  const wait = () => found["the first thumbnail"] ? done(found) : requestAnimationFrame(wait);
+  wait();
+})
+"""
 END = "performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
 
 
@@ -110,8 +116,7 @@ def opening(page_file: Path, executable: str) -> dict[str, float]:
         page.add_init_script(WATCH)
         page.goto(page_file.as_uri(), wait_until="load", timeout=120_000)
         page.evaluate("scrollTo(0, document.querySelector('#gallery').offsetTop)")
-        page.wait_for_function("found['the first thumbnail'] > 0")
-        times = page.evaluate("found") | {"the document's end": page.evaluate(END)}
+        times = page.evaluate(TIMES) | {"the document's end": page.evaluate(END)}
         browser.close()
     return {name: times[name] / 1000 for name in sorted(times, key=times.get)}
 
