@@ -56,39 +56,39 @@ def test_every_row_has_its_options_and_another_judge_than_its_guides(name):
             assert all(local(source) is not None or source in catalogue() for source in sources)
 
 
-def test_what_the_paper_profiles_need():
-    two = {"2-base", "2-1-base", "2-inpainting"}
-    steered = {
-        "v1-5",
-        "control_v11p_sd15_seg",
-        "t2iadapter_seg_sd14v1",
-        "gligen-1-4-generation-text-box",
-    }
-    expected = {
-        "paper": two | steered,
-        "paper-small": two | steered,
-        "paper-sd15": {"inpainting"} | steered,
-        "paper-sdxl": two | steered | {"xl-base-1.0"},
-        "paper-if": two | steered | {"IF-I-M-v1.0", "IF-II-M-v1.0"},
-    }
+STEERED = {
+    "v1-5", "control_v11p_sd15_seg", "t2iadapter_seg_sd14v1", "gligen-1-4-generation-text-box",
+}  # fmt: skip
+TWO = STEERED | {"2-base", "2-1-base", "2-inpainting"}
+
+
+@pytest.mark.parametrize(
+    ("name", "endings"),
+    [
+        ("paper", TWO),
+        ("paper-small", TWO),
+        ("paper-sd15", STEERED | {"inpainting"}),
+        ("paper-sdxl", TWO | {"xl-base-1.0"}),
+        ("paper-if", TWO | {"IF-I-M-v1.0", "IF-II-M-v1.0"}),
+    ],
+)
+def test_what_the_paper_profiles_need(name, endings):
     kinds = {entry.name: entry.kind for entry in catalogue().values()}
-    for name, endings in expected.items():
-        found = needs(load_profile(name))
-        pipelines = [each for each in found if kinds[each] == "diffusers"]
-        assert {
-            p.rpartition("/")[2].removeprefix("stable-diffusion-") for p in pipelines
-        } == endings
-        others = [kinds[each] for each in found if kinds[each] != "diffusers"]
-        assert sorted(others) == ["clip", "clip", "deeplabv3", "inception", "mask2former", "vqgan"]
-        drawing = needs(load_profile(name), quality=False)
-        assert set(found) - set(drawing) == {
-            "timm/vit_large_patch14_clip_224.openai",
-            "inception_2015_12_05",
-        }
-    paper = load_profile("paper")
-    assert needs(load_profile("mini")) == needs(load_profile("smoke")) == []
-    judges = needs(paper, choose_rows(paper, ["paste"]), quality=False)
+    sources = needs(load_profile(name))
+    pipelines = {source for source in sources if kinds[source] == "diffusers"}
+    names = {source.rpartition("/")[2].removeprefix("stable-diffusion-") for source in pipelines}
+    assert names == endings
+    others = sorted(kinds[source] for source in sources if source not in pipelines)
+    assert others == ["clip", "clip", "deeplabv3", "inception", "mask2former", "vqgan"]
+    quality = set(sources) - set(needs(load_profile(name), quality=False))
+    assert quality == {"timm/vit_large_patch14_clip_224.openai", "inception_2015_12_05"}
+    rows = choose_rows(load_profile(name), ["paste"])
+    judges = needs(load_profile(name), rows, quality=False)
     assert {kinds[judge] for judge in judges} == {"mask2former", "deeplabv3"}
+
+
+def test_the_miniatures_need_nothing():
+    assert needs(load_profile("mini")) == needs(load_profile("smoke")) == []
 
 
 @pytest.fixture
