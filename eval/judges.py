@@ -26,7 +26,7 @@ from PIL import Image
 
 from tcig.data.errors import InputError, shown
 from tcig.data.voc import COLOURS, NUM_LABELS
-from tcig.eval.score_records import Kind
+from tcig.eval.records import Instance, Kind
 from tcig.models import segmentation
 from tcig.models.devices import PLAIN
 from tcig.models.plugins import PluginError, class_in_file, load_class, refusing, source_of
@@ -34,15 +34,6 @@ from tcig.models.weights import locate
 
 GROUP = "tcig.judges"
 """Entry points by which an installed package adds judges, as `name = "module:Class"`."""
-
-
-@dataclass(frozen=True)
-class Instance:
-    """One object that an instance judge found: class, confidence 0..1, mask as RLE."""
-
-    label: str
-    score: float
-    mask: dict
 
 
 @dataclass(frozen=True)
@@ -97,11 +88,6 @@ class PluginJudge(Judge):
             return check_maps(self.name, maps, images)
 
 
-def guarded(name: str, judge: Judge) -> PluginJudge:
-    """Wraps a judge from outside, once."""
-    return judge if isinstance(judge, PluginJudge) else PluginJudge(name, judge, judge.identity)
-
-
 def check_maps(
     name: str, maps: Sequence[np.ndarray | Segmentation], images: Sequence[Image.Image]
 ) -> list[Segmentation]:
@@ -112,7 +98,7 @@ def check_maps(
             shape.
     """
     where = f"the judge {name}"
-    if isinstance(maps, str | bytes) or not hasattr(maps, "__len__") or len(maps) != len(images):
+    if not hasattr(maps, "__len__") or len(maps) != len(images):
         count = len(maps) if hasattr(maps, "__len__") else f"a {type(maps).__name__}"
         raise PluginError(
             f"{where} gave {count} label maps for {len(images)} images; expected one for each."
@@ -200,10 +186,8 @@ JUDGES = {
     **dict.fromkeys(segmentation.MASK2FORMER, _mask2former),
     "colours": lambda name, path: ColourJudge(),
 }
-WITHOUT_PATH = ("miniature", "guide", "colours")
-"""Judges that have no other weights than their own."""
 SOURCES = {"deeplabv3_resnet101": segmentation.DEEPLABV3} | segmentation.MASK2FORMER
-"""Judge -> the weights that it takes where no path is given."""
+"""Judge -> the weights that it takes where no path is given; others have weights of their own."""
 
 
 def check_judges(specs: Sequence[str]) -> None:
@@ -262,7 +246,7 @@ def _find(spec: str) -> tuple[str, str | None, Path | None]:
         return check_name(name), spec, None
     name, _, path = spec.partition("=")
     if name in JUDGES:
-        if path and name in WITHOUT_PATH:
+        if path and name not in SOURCES:
             raise InputError(f"the judge {name} takes no weights from {path}: leave out ={path}.")
         return name, None, Path(path) if path else None
     installed = {point.name: point.value for point in entry_points(group=GROUP)}

@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
     options = parse(Options, argv, "figures", __doc__)
     from tcig.data.files import sha256
     from tcig.data.layout import hash_order, read_manifest
-    from tcig.eval.grids import samples_figure, systems_figure
+    from tcig.eval.pictures import samples_figure, systems_figure
     from tcig.methods.registry import ROWS
     from tcig.profiles import load_profile
     from tcig.run.experiment import find_manifest
@@ -97,7 +97,7 @@ def main(argv: list[str]) -> int:
 def _stages(path: Path, method, layouts: list) -> None:
     """Samples 0 and 1 of stage 1, each refined twice."""
     from tcig.data.seeds import seed_of
-    from tcig.eval.grids import stages_figure
+    from tcig.eval.pictures import stages_figure
     from tcig.methods.base import Progress
     from tcig.run.generate import ProgressTracker
 
@@ -121,7 +121,7 @@ def _in_twos(values: list) -> list:
 def _course(path: Path, profile, layout) -> None:
     """Stage 1 of one layout, watched, without and with views of its guide."""
     from tcig.eval.judges import load_judge
-    from tcig.eval.plots import course_figure
+    from tcig.eval.pictures import course_figure
     from tcig.run.spec import prepare
 
     name, judge = load_judge(profile.judges[0])

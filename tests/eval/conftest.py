@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from counting import SIZES, Counting
-from looking import Looking
 from PIL import Image
+from stand_ins import SIZES, Counting, Looking
 
 from tcig.data.files import sha256
 from tcig.data.filters import Filter
@@ -155,7 +154,7 @@ def score(layouts, manifest):
 @pytest.fixture
 def scored(paint, layouts, manifest, tmp_path, monkeypatch):
     """Scores a painted folder under one or more judges' names."""
-    monkeypatch.setattr("tcig.eval.score.write_sheet", lambda *arguments: None)
+    monkeypatch.setattr("tcig.eval.pictures.write_sheet", lambda *arguments: None)
 
     def run(what, name, judges=("colours",), manifest=manifest, row=None, limit=None):
         folder = tmp_path / name

@@ -12,13 +12,12 @@ import pytest
 import tcig
 from tcig.cli import main
 from tcig.eval import provenance as made
-from tcig.eval.diff import compare
-from tcig.eval.estimates import result_of
+from tcig.eval.comparison import compare
 from tcig.eval.images import Sizes
 from tcig.eval.iou import NAMES, foreground_iou, image_iou, reduce
 from tcig.eval.judges import ColourJudge
 from tcig.eval.results import Result, dump, read_result
-from tcig.eval.rows import read_rows
+from tcig.eval.rows import read_rows, result_of
 from tcig.eval.score import score_images
 
 ROOT = Path(__file__).parents[2]
@@ -216,11 +215,6 @@ def test_what_differs_in_conditions_is_refused_with_the_reason(other, parts, res
         compare(result, other(result), "iou_image")
 
 
-def test_a_reduction_without_values_is_refused(result, refused):
-    with refused("iou_dataset cannot be compared sample by sample"):
-        compare(result, result, "iou_dataset")
-
-
 def test_what_else_differs_is_noted(result):
     (row,) = result.rows
     spec = row.drawn.spec.model_copy(
@@ -284,6 +278,7 @@ def test_the_command_refuses_in_one_sentence(files, folder, layouts, manifest, p
         ([files[0], files[1], "--judge", "nobody"], "no row of both was scored by 'nobody'"),
         ([files[0], files[1], "--within", "nowhere.csv"], "nowhere.csv holds no tolerances"),
         ([files[0], "nowhere.json"], "nowhere.json cannot be read"),
+        ([*files, "--reduction", "iou_dataset"], "iou_dataset cannot be compared sample by sample"),
     ]:
         assert main(["compare", *arguments]) == 2
         err = capsys.readouterr().err

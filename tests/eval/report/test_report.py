@@ -16,15 +16,14 @@ from report_runs import EVIL, SAMPLES, SIDE, Upper
 from tcig.cli import main
 from tcig.data.files import sha256
 from tcig.data.voc import COLOURS
-from tcig.eval.estimates import build_result, result_of
 from tcig.eval.images import Sizes
 from tcig.eval.iou import reduce
 from tcig.eval.judges import ColourJudge
 from tcig.eval.report.gallery import make_gallery, outline, thumbnail
-from tcig.eval.report.plots import breakdown_plot, interval_plot
+from tcig.eval.report.page import breakdown_plot, interval_plot
 from tcig.eval.report.tables import cut_intervals, make_judges
 from tcig.eval.results import Estimate
-from tcig.eval.rows import read_rows
+from tcig.eval.rows import build_result, read_rows, result_of
 from tcig.eval.score import score_images
 
 
@@ -53,7 +52,7 @@ def gallery(runs, layouts):
 
 def line_of(judges, row, judge):
     lines = next(each for each in judges if each.name == judge).lines
-    return next(line for line in lines if line.row.name == row)
+    return next(line for line in lines if line.result.row == row)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from tcig.data.voc import COLOURS
-from tcig.eval.grids import CELL, GAP, MARGIN, draw_cell, image_grid, write_grid
+from tcig.eval.pictures import CELL, GAP, MARGIN, draw_cell, image_grid, write_grid
 
 
 def test_a_grid_places_rows_and_columns(tmp_path):
