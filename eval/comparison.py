@@ -9,7 +9,17 @@ import pandas as pd
 
 from tcig.data.errors import InputError
 from tcig.eval.judges import JUDGES
-from tcig.eval.results import CEILING, DIGITS, HEADLINE, VALUED, Comparison, Result, ResultRow
+from tcig.eval.records import Score
+from tcig.eval.results import (
+    CEILING,
+    DIGITS,
+    HEADLINE,
+    VALUED,
+    Comparison,
+    Judged,
+    Result,
+    ResultRow,
+)
 from tcig.eval.statistics import (
     Paired,
     holm,
@@ -23,6 +33,22 @@ ALPHA = 0.05
 """Level of significance, for all tests of a judge together."""
 GUIDES = ("guide", "deeplabv3_resnet101")
 """Judges that guide TCIG: their rows stand below those of the independent ones."""
+
+
+def check_alike(scores: Sequence[Judged | Score], fields: Sequence[str]) -> None:
+    """Checks that the scores of each judge have the same conditions.
+
+    Raises:
+        InputError: they differ in one of the fields.
+    """
+    for judge in dict.fromkeys(each.judge for each in scores):
+        for field in fields:
+            values = dict.fromkeys(str(getattr(s, field)) for s in scores if s.judge == judge)
+            if len(values) > 1:
+                raise InputError(
+                    f"the scores of the judge {judge} differ in {field} ({' and '.join(values)}): "
+                    "score all rows alike."
+                )
 
 
 def _paired(first: ResultRow, second: ResultRow) -> Paired:
@@ -226,13 +252,8 @@ def _check_comparable(first: Result, second: Result) -> None:
             f"the results have no judge in common ({', '.join(ours)} and {', '.join(theirs)}): "
             "score one of them by the other's."
         )
-    for judge in common:
-        for field in ("identity", "score_size", "image_size"):
-            one, other = (str(getattr(judged[judge], field)) for judged in (ours, theirs))
-            if one != other:
-                raise InputError(
-                    f"the judge {judge} differs in {field} ({one} and {other}): score both alike."
-                )
+    judged = [side[judge] for judge in common for side in (ours, theirs)]
+    check_alike(judged, ("identity", "score_size", "image_size"))
     one, other = (
         "/".join(sorted({row.judged.ignore for row in result.rows if row.row != CEILING}))
         for result in results

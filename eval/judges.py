@@ -16,7 +16,7 @@ import difflib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -83,34 +83,20 @@ class PluginJudge(Judge):
         Raises:
             PluginError: it raises something, or does not return label maps.
         """
-        with refusing(f"the judge {self.name}", "failed", self._source):
+        where, found = f"the judge {self.name}", []
+        with refusing(where, "failed", self._source):
             maps = self.judge.segment(list(images))
-            return check_maps(self.name, maps, images)
-
-
-def check_maps(
-    name: str, maps: Sequence[np.ndarray | Segmentation], images: Sequence[Image.Image]
-) -> list[Segmentation]:
-    """Checks and returns what a judge gave for images.
-
-    Raises:
-        PluginError: too few or many, or one is not an (H, W) array of integers 0..20 in the image's
-            shape.
-    """
-    where = f"the judge {name}"
-    if not hasattr(maps, "__len__") or len(maps) != len(images):
-        count = len(maps) if hasattr(maps, "__len__") else f"a {type(maps).__name__}"
-        raise PluginError(
-            f"{where} gave {count} label maps for {len(images)} images; expected one for each."
-        )
-    checked = []
-    for found, image in zip(maps, images, strict=True):
-        segmented = isinstance(found, Segmentation)
-        labels = np.asarray(found.labels if segmented else found)
-        check_labels(where, labels, image.size)
-        labels = labels.astype(np.uint8)
-        checked.append(Segmentation(labels, found.instances if segmented else None))
-    return checked
+            if not hasattr(maps, "__len__") or len(maps) != len(images):
+                count = len(maps) if hasattr(maps, "__len__") else f"a {type(maps).__name__}"
+                raise PluginError(
+                    f"{where} gave {count} label maps for {len(images)} images; expected one for "
+                    "each."
+                )
+            for each, image in zip(maps, images, strict=True):
+                each = each if isinstance(each, Segmentation) else Segmentation(np.asarray(each))
+                check_labels(where, each.labels, image.size)
+                found.append(replace(each, labels=each.labels.astype(np.uint8)))
+        return found
 
 
 def check_labels(where: str, labels: np.ndarray, size: tuple[int, int]) -> None:

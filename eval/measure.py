@@ -215,27 +215,14 @@ def _compare_with_judges(
             for layout, sample in tqdm(images.samples, desc=title, disable=None):
                 record = by_pair[layout.id, sample]
                 if "metrics" not in record:
-                    metrics = agreement(layout, store.folder, score, record)
+                    metrics = _agreement(layout, store.folder, score, record)
                     store.add(record | {"metrics": metrics})
 
 
-def agreement(
+def _agreement(
     layout: Layout, scores: Path, score: Score, record: ScoreRecord
 ) -> dict[str, float | None]:
-    """Returns boundary IoU, and for a judge that knows instances DenseDiffusion's IoU both ways.
-
-    Args:
-        layout: of the sample.
-        scores: the folder of the judge's scores.
-        score: their header.
-        record: the sample's.
-
-    Returns:
-        `boundary_iou`, `recall_iou`, `recall_iou_dense`; None where there is nothing to compare.
-
-    Raises:
-        InputError: the label map cannot be read or has another size.
-    """
+    """Returns boundary IoU, and for a judge that knows instances DenseDiffusion's IoU both ways."""
     size, path = score.score_size, label_path(scores, layout.id, record["sample"])
     labels = load_label_map(path)
     if labels.shape != (size, size):

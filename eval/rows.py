@@ -8,7 +8,7 @@ import numpy as np
 
 from tcig.data.errors import InputError
 from tcig.data.runs import RunRecord, read_run, run_rows
-from tcig.eval.comparison import GUIDES, compared
+from tcig.eval.comparison import GUIDES, check_alike, compared
 from tcig.eval.iou import NAMES, Samples, summary, values_of
 from tcig.eval.provenance import provenance
 from tcig.eval.records import (
@@ -109,28 +109,15 @@ def read_rows(folders: Sequence[Path], ignore: Ignore) -> list[Row]:
         for score, records in read_scores(folder):
             for way in ("none", "dropped") if score.row == CEILING else (ignore,):
                 rows.append(Row(folder, score, records, samples_of(records, way), way, run))
-    _check_alike(rows)
-    judges = list(dict.fromkeys(row.judge for row in rows))
-    return sorted(rows, key=lambda row: (row.judge in GUIDES, judges.index(row.judge)))
-
-
-def _check_alike(rows: Sequence[Row]) -> None:
-    """Checks that the rows can stand in one table, see `read_rows`."""
-    for judge in dict.fromkeys(row.judge for row in rows):
-        scores = [row.score for row in rows if row.judge == judge]
-        for field in ("identity", "score_size"):
-            values = dict.fromkeys(str(getattr(score, field)) for score in scores)
-            if len(values) > 1:
-                raise InputError(
-                    f"the rows of the judge {judge} differ in {field} ({' and '.join(values)}): "
-                    "score them again alike."
-                )
+    check_alike([row.score for row in rows], ("identity", "score_size"))
     manifests = {row.score.manifest[:8] for row in rows}
     if len(manifests) > 1:
         raise InputError(
             f"the rows are of different layouts (manifests {', '.join(sorted(manifests))}): a "
             "table compares methods on the same ones."
         )
+    judges = list(dict.fromkeys(row.judge for row in rows))
+    return sorted(rows, key=lambda row: (row.judge in GUIDES, judges.index(row.judge)))
 
 
 def judged_by(rows: Sequence[AnyRow], judge: str) -> list[AnyRow]:

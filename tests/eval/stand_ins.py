@@ -1,21 +1,48 @@
-"""Stand-ins of judges, of a CLIP and of an Inception, that a test can compute; tables read back."""
+"""Painted images, judges, a CLIP and an Inception that a test can compute; tables read back."""
 
 import hashlib
 import re
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from tcig.data.masks import encode
+from tcig.data.voc import COLOURS
 from tcig.eval.images import Sizes
 from tcig.eval.judges import ColourJudge, Judge, Segmentation
 from tcig.eval.records import Instance
 
-SIZES = Sizes(32, 32)
+SIDE = 32
+SIZES = Sizes(SIDE, SIDE)
 WIDTH = 6
 CATS = np.zeros((2, 96, 96), bool)
 CATS[0, 10:50, 10:50] = CATS[1, 60:90, 60:90] = True
+
+
+def noise(seed, size=96):
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def agreement(one, other):
+    return np.mean([np.mean(a.labels == b.labels) for a, b in zip(one, other, strict=True)])
+
+
+def write_images(folder, layouts, damage=0.0, size=SIDE, samples=1):
+    """The truth in flat colours, a share of its pixels damaged; grey for None."""
+    folder.mkdir(parents=True)
+    for layout in layouts:
+        for sample in range(samples):
+            rng = np.random.default_rng([sample, *layout.id.encode()])
+            labels = layout.class_map(size)
+            wrong = rng.random(labels.shape) < (damage or 0)
+            labels = np.where(wrong, rng.choice([0, 8, 12, 20], labels.shape), labels)
+            pixels = np.array(COLOURS, np.uint8)[labels]
+            image = Image.fromarray(np.full_like(pixels, 127) if damage is None else pixels)
+            image.save(folder / f"{layout.id}-{sample}.png")
+    return folder
 
 
 class Counting(Judge):

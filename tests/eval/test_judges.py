@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from stand_ins import agreement, noise
 from torch import nn
 from torchvision.models.segmentation import DeepLabV3_ResNet101_Weights as Entries
 from torchvision.models.segmentation import deeplabv3_resnet101
@@ -21,15 +22,6 @@ from tcig.eval.judges import JUDGES, ColourJudge, SemanticJudge, load_judge
 from tcig.models.fetch import FileRecord, LockEntry, write_lock
 from tcig.models.mini import WEIGHTS
 from tcig.models.segmentation import Network
-
-
-def noise(seed, size=96):
-    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
-
-
-def agreement(one, other):
-    return np.mean([np.mean(a.labels == b.labels) for a, b in zip(one, other, strict=True)])
 
 
 def test_colours_are_read_exactly():

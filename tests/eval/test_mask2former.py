@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from fake_gpu import FakeGpu
-from PIL import Image
 from safetensors.torch import load_file, save_file
+from stand_ins import agreement, noise
 
 from tcig.data.errors import InputError
 from tcig.data.files import sha256
@@ -25,15 +25,6 @@ VOC_WORDS = {
     "tv": "tvmonitor", "dining table": "diningtable", "potted plant": "pottedplant",
 }  # fmt: skip
 PANOPTIC, INSTANCE = MODES = ("mask2former", "mask2former-instance")
-
-
-def noise(seed, size=96):
-    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
-
-
-def agreement(one, other):
-    return np.mean([np.mean(a.labels == b.labels) for a, b in zip(one, other, strict=True)])
 
 
 @pytest.fixture(scope="module")

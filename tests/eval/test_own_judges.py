@@ -11,7 +11,7 @@ from tcig.cli import main
 from tcig.data.errors import InputError
 from tcig.data.voc import COLOURS
 from tcig.eval.images import Sizes
-from tcig.eval.judges import ColourJudge, check_maps, judge_name, load_judge
+from tcig.eval.judges import ColourJudge, judge_name, load_judge
 from tcig.eval.rows import read_rows
 from tcig.eval.score import score_images
 
@@ -92,6 +92,7 @@ def test_a_judge_from_a_file_counts_as_the_built_in_one(paint, score_by, judge_f
         ("labels[0, 0] = 255", "label 255; expected .+ map 255, VOC's unlabelled border, to 0"),
         ("labels[0, 0] = -1", "label -1"),
         ("return 'cat'", "shape"),
+        ("return None", "shape"),
     ],
 )
 def test_what_is_no_label_map_is_refused(paint, score_by, judge_file, body, said):
@@ -103,30 +104,18 @@ def test_what_is_no_label_map_is_refused(paint, score_by, judge_file, body, said
 
 
 def test_the_number_of_maps_and_of_judges_of_a_name_is_checked(paint, score_by, judge_file):
-    text = JUDGE.replace("for image in images]", "for image in images][1:]")
-    status, printed = score_by(paint("truth"), "--judge", judge_file(text=text))
-    assert status == 2
-    assert "gave 5 label maps for 6 images" in printed.err
+    folder = paint("truth")
+    for old, new, said in [
+        ("for image in images]", "for image in images][1:]", "gave 5 label maps for 6 images"),
+        ("return [self", "return 3; [self", "gave a int label maps for 6 images"),
+    ]:
+        status, printed = score_by(folder, "--judge", judge_file(text=JUDGE.replace(old, new)))
+        assert status == 2
+        assert said in printed.err
     both = judge_file(), judge_file(name="other.py")
-    status, printed = score_by(paint("truth", name="b"), "--judge", *both)
+    status, printed = score_by(folder, "--judge", *both)
     assert status == 2
     assert "the judge Look is named twice" in printed.err
-    for maps in (None, 3, iter([])):
-        with pytest.raises(InputError, match="for 1 images"):
-            check_maps("Look", maps, [Image.new("RGB", (8, 8))])
-
-
-def test_what_was_scored_before_a_judge_fails_is_kept(paint, score_by, judge_file, monkeypatch):
-    monkeypatch.setattr("tcig.eval.images.BATCH", 1)
-    folder, count = paint("damaged"), "self.n = getattr(self, 'n', 0) + 1"
-    failing = judge_file(f"{count}\n        if self.n > 4: 1 / 0")
-    assert score_by(folder, "--judge", failing)[0] == 2
-    place = folder / "scores" / "Look"
-    assert 0 < len(counts(place)) < 6
-    whole = paint("damaged", name="whole")
-    for each in (folder, whole):
-        assert score_by(each, "--judge", judge_file())[0] == 0
-    assert counts(place) == counts(whole / "scores" / "Look")
 
 
 @pytest.mark.parametrize(

@@ -198,8 +198,8 @@ def test_rows_of_one_side_are_named(result, tmp_path, capsys):
     [
         (lambda r: r.model_copy(update={"manifest": "f" * 64}), ["different layouts", "ffffffff"]),
         (lambda r: changed(r, judge="mask2former"), ["no judge in common", "mask2former"]),
-        (lambda r: changed(r, identity="other"), ["colours differs in identity", "other"]),
-        (lambda r: changed(r, identity="VOC palette, revision 2"), ["differs in identity"]),
+        (lambda r: changed(r, identity="other"), ["colours differ in identity", "other"]),
+        (lambda r: changed(r, identity="VOC palette, revision 2"), ["differ in identity"]),
         (lambda r: changed(r, score_size=64), ["score_size (32 and 64)"]),
         (lambda r: changed(r, image_size=64), ["image_size (32 and 64)"]),
         (lambda r: changed(r, ignore="dropped"), ["dropped objects count differently"]),
