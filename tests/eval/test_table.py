@@ -76,8 +76,8 @@ def runs(scored, tmp_path, layouts, manifest):
     return tmp_path / "runs"
 
 
-def table(folders, names=(), form="md", ignore="none"):
-    return render(result_of(folders, ignore), names, form)
+def table(folders, names=(), form="md"):
+    return render(result_of(folders, "none"), names, form)
 
 
 def names_of(folders):
@@ -326,10 +326,6 @@ def run(capsys, *arguments):
 
 def test_the_command_prints_the_table(runs, capsys):
     assert run(capsys, runs) == (0, table([runs], MAIN), "")
-    for form in ("csv", "latex"):
-        arguments = ("--format", form, "--ignore", "dropped", "--reductions", *NAMES[::2])
-        folders = [runs / "mine", runs / "real"]
-        assert run(capsys, *folders, *arguments)[1] == table(folders, NAMES[::2], form, "dropped")
     _, out, _ = run(capsys, runs, "--judge", "guide", "--pairs")
     assert {row["judge"] for row in cells(out.split("\n\n")[0])} == {"guide", ""}
     assert "| guide   | tcig - mine | +" in out
