@@ -20,6 +20,7 @@ from tcig.data.layout import Layout
 from tcig.data.masks import resize_nearest
 from tcig.data.pictures import encode_png
 from tcig.data.voc import COLOURS, LABELS
+from tcig.eval.iou import Samples, class_iou, confusion
 
 Cell = Image.Image | Layout | np.ndarray
 """An image, a layout's mask, or a label map, (S, S) integers 0 to 20."""
@@ -106,31 +107,30 @@ def write_grid(
     save_png(path, image_grid(grid, rows, [columns] if columns else []))
 
 
-def write_sheet(
-    path: Path, columns: Sequence[tuple[Layout, Image.Image, np.ndarray, Mapping[int, float]]]
-) -> None:
+def write_sheet(path: Path, samples: Sequence[tuple[Layout, Image.Image, np.ndarray]]) -> None:
     """Writes a contact sheet with a column a sample: image, class map, label map, IoU by class.
 
     Args:
         path: the PNG.
-        columns: layout, image, label map, and IoU of each class of the layout, NaN where the class
-            is wholly covered.
+        samples: layout, image and label map, (S, S) integers 0 to 20.
     """
     font = ImageFont.load_default(12)
     side, line = SHEET_CELL, 15
-    images = [image.resize((side, side), Image.Resampling.LANCZOS) for _, image, _, _ in columns]
-    maps = [layout.class_map(side) for layout, *_ in columns], [labels for *_, labels, _ in columns]
+    images = [image.resize((side, side), Image.Resampling.LANCZOS) for _, image, _ in samples]
+    maps = [layout.class_map(side) for layout, *_ in samples], [labels for *_, labels in samples]
     grid = image_grid([images, *maps], cell=side)
-    lines = 1 + max(len(ious) for *_, ious in columns)
+    lines = 1 + max(len(layout.classes) for layout, *_ in samples)
     sheet = Image.new("RGB", (grid.width, grid.height + lines * line), "white")
     sheet.paste(grid)
     canvas = ImageDraw.Draw(sheet)
-    for column, (layout, *_, ious) in enumerate(columns):
+    for column, (layout, _, labels) in enumerate(samples):
         left, top = column * (side + GAP) + 2, grid.height
         canvas.text((left, top), f"layout {layout.id}", "black", font)
-        for row, (index, iou) in enumerate(ious.items(), start=1):
+        counts = confusion(layout.class_map(len(labels)), labels)
+        (ious,) = class_iou(Samples.of([counts], [layout.classes]))
+        for row, index in enumerate(layout.classes, start=1):
+            iou, y = ious[index], top + row * line
             text = f"{LABELS[index]} {'covered' if np.isnan(iou) else f'{iou:.2f}'}"
-            y = top + row * line
             canvas.text((left + 12, y), text, "black", font)
             canvas.rectangle((left, y + 3, left + 8, y + 11), COLOURS[index])
     save_png(path, sheet)

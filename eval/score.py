@@ -25,7 +25,7 @@ from tcig.eval.images import (
     find_images,
     profile_of,
 )
-from tcig.eval.iou import Samples, class_iou, confusion
+from tcig.eval.iou import confusion
 from tcig.eval.judges import Judge, Segmentation, check_judges, load_judge
 from tcig.eval.records import Kind, Score, ScoreRecord, label_path, open_scores, sparse
 from tcig.models.devices import PLAIN, set_tf32
@@ -240,14 +240,11 @@ def count_batch(
 
 
 def _write_sheet(place: Path, images: ImageFolder) -> None:
-    """Writes the contact sheet of the first samples: image, class map, label map, IoU by class."""
+    """Writes the contact sheet of the first samples."""
     from tcig.eval.pictures import write_sheet  # matplotlib takes half a second to import
 
-    columns = []
+    samples = []
     for layout, sample in images.samples[:SHEET]:
         image = open_picture(images.path((layout.id, sample))).convert("RGB")
-        labels = load_label_map(label_path(place, layout.id, sample))
-        counts = confusion(layout.class_map(len(labels)), labels)
-        (ious,) = class_iou(Samples.of([counts], [layout.classes]))
-        columns.append((layout, image, labels, {index: ious[index] for index in layout.classes}))
-    write_sheet(place / "sheet.png", columns)
+        samples.append((layout, image, load_label_map(label_path(place, layout.id, sample))))
+    write_sheet(place / "sheet.png", samples)
