@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.eval.judges import JUDGES
 from tcig.eval.records import Score
 from tcig.eval.results import (

@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter
 from safetensors import SafetensorError
 from typing_extensions import TypedDict
 
-from tcig.data.errors import InputError
-from tcig.data.files import read_file
+from tcig.data.files import InputError, read_file
+from tcig.data.layout import LayoutId
 from tcig.data.pictures import whole_png
-from tcig.data.records import Count, LayoutId, Pair, RecordStore, read_header, read_records
+from tcig.data.records import Count, Pair, RecordStore, read_header, read_records
 from tcig.data.voc import LABELS
 from tcig.eval.iou import Samples
 

@@ -6,8 +6,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from tcig.data.errors import InputError
-from tcig.data.runs import RunRecord, read_run, run_rows
+from tcig.data.files import InputError
+from tcig.data.records import RunRecord, read_run, run_rows
 from tcig.eval.comparison import GUIDES, check_alike, compared
 from tcig.eval.iou import NAMES, Samples, summary, values_of
 from tcig.eval.provenance import provenance

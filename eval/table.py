@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.eval.comparison import ALPHA
 from tcig.eval.iou import NAMES
 from tcig.eval.results import HEADLINE, ORACLES, Ignore, Result, ResultRow

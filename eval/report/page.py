@@ -21,7 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tcig.data.files import write_whole
-from tcig.data.layout import Header, Layout
+from tcig.data.layout import Layout
+from tcig.data.manifest import Header
 from tcig.data.voc import COLOURS, LABELS
 from tcig.eval.comparison import ALPHA
 from tcig.eval.report.gallery import make_gallery

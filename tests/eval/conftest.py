@@ -10,16 +10,8 @@ from stand_ins import SIDE, SIZES, Counting, Looking, write_images
 
 from tcig.data.files import sha256
 from tcig.data.filters import Filter
-from tcig.data.layout import (
-    Counts,
-    Dropped,
-    Header,
-    Layout,
-    Region,
-    SourceFile,
-    hash_order,
-    write_manifest,
-)
+from tcig.data.layout import Dropped, Layout, Region, hash_order
+from tcig.data.manifest import Counts, Header, SourceFile, write_manifest
 from tcig.data.masks import encode
 from tcig.eval.judges import ColourJudge
 from tcig.eval.score import score_images

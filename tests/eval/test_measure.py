@@ -11,8 +11,8 @@ from PIL import Image
 from stand_ins import CATS, Finding, Looking, looked, read
 
 from tcig.data.files import sha256
+from tcig.data.layout import open_photograph
 from tcig.data.masks import load_label_map
-from tcig.data.photographs import open_photograph
 from tcig.eval import images as images_module
 from tcig.eval.images import Sizes
 from tcig.eval.quality import boundary_iou, bounding_square, kid, recall_iou

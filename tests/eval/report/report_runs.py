@@ -6,7 +6,7 @@ import numpy as np
 from stand_ins import SIDE, SIZES, write_images
 
 from tcig.data.files import sha256
-from tcig.data.layout import write_manifest
+from tcig.data.manifest import write_manifest
 from tcig.eval.judges import ColourJudge, Segmentation
 from tcig.eval.score import score_images
 
