@@ -13,8 +13,8 @@ import pandas as pd
 from tcig.data.layout import Layout
 from tcig.data.masks import resize_nearest
 from tcig.eval.iou import NAMES, reduce
-from tcig.eval.published import cited
-from tcig.eval.score_records import COUNTS, read_scores, samples_of
+from tcig.eval.records import COUNTS, read_scores, samples_of
+from tcig.eval.table import cited
 
 NEAREST = 1000
 """Layouts: MultiDiffusion's "1K diverse samples"."""

@@ -1,11 +1,12 @@
 """The networks behind `tcig.eval.quality`: a CLIP that scores, and the features of KID and FID.
 
-Both in float32, whatever the profile allows the networks that generate.
+All are in float32, whatever the profile allows the networks that generate. An encoder has a `name`,
+the source of its weights; an `identity`: what was measured under another is not reused; a `suffix`
+of the names of KID and FID, none for the published ones; and the `gamma` of KID.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,29 +14,11 @@ from PIL import Image
 from torch import Tensor
 
 from tcig.data.layout import Layout, open_photograph
+from tcig.eval.images import BATCH
 from tcig.models.clip import load_clip
 from tcig.models.devices import PLAIN
 from tcig.models.inception import load_inception
 from tcig.profiles import SCORER
-
-BATCH = 16
-"""Images, or texts, in a call of a network."""
-
-
-class Encoder(Protocol):
-    """Features of images."""
-
-    name: str
-    """The source of its weights."""
-    identity: str
-    """Of its weights: what was measured under another is not reused."""
-    suffix: str
-    """Of the names of KID and FID: none for the published ones."""
-    gamma: float | None
-    """See `tcig.eval.quality.kid`."""
-
-    def images(self, images: Sequence[Image.Image]) -> Tensor:
-        """Features, (N, D) float32 on the processor, of square RGB images."""
 
 
 class ClipEncoder:
@@ -49,7 +32,7 @@ class ClipEncoder:
         self.name, self.identity = source, self.clip.identity
 
     def images(self, images: Sequence[Image.Image]) -> Tensor:
-        """See `Encoder`; resized by CLIP's own bicubic to its side."""
+        """Features, (N, D) float32 on the CPU, of square RGB images, resized as by CLIP."""
         size = (self.clip.size,) * 2
 
         def encode(batch: Sequence[Image.Image]) -> Tensor:
@@ -73,8 +56,11 @@ class InceptionEncoder:
         self.name = source
 
     def images(self, images: Sequence[Image.Image]) -> Tensor:
-        """See `Encoder`; the network resizes them itself."""
+        """Features, (N, D) float32 on the CPU, of square RGB images; the network resizes them."""
         return _encode(images, lambda batch: self.network(_to_pixels(batch))[0])
+
+
+Encoder = ClipEncoder | InceptionEncoder
 
 
 def _to_pixels(images: Sequence[Image.Image]) -> Tensor:

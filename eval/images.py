@@ -1,4 +1,4 @@
-"""Finds, checks and opens the images of a folder that are to be scored."""
+"""Finds, checks and opens the images of a folder that are to be scored, and their label maps."""
 
 import hashlib
 import re
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 from pydantic import ValidationError
 
@@ -14,6 +15,7 @@ from tcig.data.files import InputError, encodable, read_file
 from tcig.data.layout import Layout, hash_order
 from tcig.data.pictures import BIT_DEPTH, open_picture
 from tcig.data.records import Asked, Pair, read_run, run_rows
+from tcig.eval.judges import JUDGES, Segmentation, check_labels, check_name
 from tcig.profiles import Profile, load_profile
 
 NAME = re.compile(r"(?P<layout>[\w.]+)-(?P<sample>0|[1-9]\d*)\.png", re.ASCII)
@@ -206,3 +208,36 @@ def open_image(path: Path, size: int, resize: bool, content: bytes | None = None
         f"{path} is {image.width}x{image.height}, {size}x{size} is expected: give the profile it "
         "was made for, or --resize if it is square."
     )
+
+
+class LabelMaps:
+    """A folder of LAYOUT-SAMPLE.png made elsewhere, in place of a judge: a label 0..20 a pixel.
+
+    It is named after the folder. Its maps are read anew at each scoring.
+    """
+
+    kind = "label maps"
+
+    def __init__(self, folder: Path):
+        if not folder.is_dir():
+            raise InputError(f"{folder} is not a folder of label maps.")
+        self.folder, self.name = folder, check_name(folder.resolve().name)
+        if self.name in JUDGES:
+            raise InputError(
+                f"{folder} is named as tcig's judge {self.name}: rename the folder of label maps."
+            )
+        self.identity = f"label maps {self.name}"
+
+    def read(self, pairs: Sequence[Pair], size: int) -> list[Segmentation]:
+        """Reads the maps of samples, of images of `size` pixels a side.
+
+        Raises:
+            InputError: one is missing, cannot be read or is not a label map.
+        """
+        maps = []
+        for layout, sample in pairs:
+            path = self.folder / f"{layout}-{sample}.png"
+            labels = np.array(open_picture(path, fix="a label map of each image is needed"))
+            check_labels(str(path), labels, (size, size))
+            maps.append(Segmentation(labels.astype(np.uint8)))
+        return maps

@@ -67,13 +67,6 @@ class Reduction(NamedTuple):
     n: int
 
 
-def _reduce(values: np.ndarray) -> Reduction:
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return Reduction(float("nan"), float("nan"), 0)
-    return Reduction(float(values.mean()), float(values.std()), len(values))
-
-
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
@@ -157,7 +150,20 @@ REDUCTIONS = {
 NAMES = tuple(name + suffix for name in REDUCTIONS for suffix in ("", "_with_background"))
 
 
+def values_of(samples: Samples, name: str) -> np.ndarray:
+    """Returns the values that the reduction `name`, one of `NAMES`, takes mean and std of."""
+    plain = name.removesuffix("_with_background")
+    return REDUCTIONS[plain](samples, background=plain != name)
+
+
+def summary(values: np.ndarray) -> Reduction:
+    """Returns the reduction of the values that are not NaN; mean and std are NaN without any."""
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return Reduction(float("nan"), float("nan"), 0)
+    return Reduction(float(values.mean()), float(values.std()), len(values))
+
+
 def reduce(samples: Samples, name: str) -> Reduction:
     """Returns the reduction `name`, one of `NAMES`."""
-    plain = name.removesuffix("_with_background")
-    return _reduce(REDUCTIONS[plain](samples, background=plain != name).ravel())
+    return summary(values_of(samples, name))

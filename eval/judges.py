@@ -16,7 +16,7 @@ import difflib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from PIL import Image
 
 from tcig.data.files import InputError, shown
 from tcig.data.voc import COLOURS, NUM_LABELS
-from tcig.eval.score_records import Kind
+from tcig.eval.records import Instance, Kind
 from tcig.models import segmentation
 from tcig.models.devices import PLAIN
 from tcig.models.plugins import PluginError, class_in_file, load_class, refusing, source_of
@@ -34,15 +34,6 @@ from tcig.models.weights import locate
 
 GROUP = "tcig.judges"
 """Entry points by which an installed package adds judges, as `name = "module:Class"`."""
-
-
-@dataclass(frozen=True)
-class Instance:
-    """One object that an instance judge found: class, confidence 0..1, mask as RLE."""
-
-    label: str
-    score: float
-    mask: dict
 
 
 @dataclass(frozen=True)
@@ -92,39 +83,20 @@ class PluginJudge(Judge):
         Raises:
             PluginError: it raises something, or does not return label maps.
         """
-        with refusing(f"the judge {self.name}", "failed", self._source):
+        where, found = f"the judge {self.name}", []
+        with refusing(where, "failed", self._source):
             maps = self.judge.segment(list(images))
-            return check_maps(self.name, maps, images)
-
-
-def guarded(name: str, judge: Judge) -> PluginJudge:
-    """Wraps a judge from outside, once."""
-    return judge if isinstance(judge, PluginJudge) else PluginJudge(name, judge, judge.identity)
-
-
-def check_maps(
-    name: str, maps: Sequence[np.ndarray | Segmentation], images: Sequence[Image.Image]
-) -> list[Segmentation]:
-    """Checks and returns what a judge gave for images.
-
-    Raises:
-        PluginError: too few or many, or one is not an (H, W) array of integers 0..20 in the image's
-            shape.
-    """
-    where = f"the judge {name}"
-    if isinstance(maps, str | bytes) or not hasattr(maps, "__len__") or len(maps) != len(images):
-        count = len(maps) if hasattr(maps, "__len__") else f"a {type(maps).__name__}"
-        raise PluginError(
-            f"{where} gave {count} label maps for {len(images)} images; expected one for each."
-        )
-    checked = []
-    for found, image in zip(maps, images, strict=True):
-        segmented = isinstance(found, Segmentation)
-        labels = np.asarray(found.labels if segmented else found)
-        check_labels(where, labels, image.size)
-        labels = labels.astype(np.uint8)
-        checked.append(Segmentation(labels, found.instances if segmented else None))
-    return checked
+            if not hasattr(maps, "__len__") or len(maps) != len(images):
+                count = len(maps) if hasattr(maps, "__len__") else f"a {type(maps).__name__}"
+                raise PluginError(
+                    f"{where} gave {count} label maps for {len(images)} images; expected one for "
+                    "each."
+                )
+            for each, image in zip(maps, images, strict=True):
+                each = each if isinstance(each, Segmentation) else Segmentation(np.asarray(each))
+                check_labels(where, each.labels, image.size)
+                found.append(replace(each, labels=each.labels.astype(np.uint8)))
+        return found
 
 
 def check_labels(where: str, labels: np.ndarray, size: tuple[int, int]) -> None:
@@ -200,10 +172,8 @@ JUDGES = {
     **dict.fromkeys(segmentation.MASK2FORMER, _mask2former),
     "colours": lambda name, path: ColourJudge(),
 }
-WITHOUT_PATH = ("miniature", "guide", "colours")
-"""Judges that have no other weights than their own."""
 SOURCES = {"deeplabv3_resnet101": segmentation.DEEPLABV3} | segmentation.MASK2FORMER
-"""Judge -> the weights that it takes where no path is given."""
+"""Judge -> the weights that it takes where no path is given; others have weights of their own."""
 
 
 def check_judges(specs: Sequence[str]) -> None:
@@ -262,7 +232,7 @@ def _find(spec: str) -> tuple[str, str | None, Path | None]:
         return check_name(name), spec, None
     name, _, path = spec.partition("=")
     if name in JUDGES:
-        if path and name in WITHOUT_PATH:
+        if path and name not in SOURCES:
             raise InputError(f"the judge {name} takes no weights from {path}: leave out ={path}.")
         return name, None, Path(path) if path else None
     installed = {point.name: point.value for point in entry_points(group=GROUP)}

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from tcig.data.files import InputError
 from tcig.data.masks import encode
 from tcig.data.voc import BY_LABEL, VOC_WORDS
-from tcig.eval.judges import Instance, Judge, Segmentation
+from tcig.eval.judges import Judge, Segmentation
+from tcig.eval.records import Instance
 from tcig.models import segmentation
 from tcig.models.devices import PLAIN
 
@@ -104,5 +105,6 @@ class Mask2FormerJudge(Judge):
                 continue
             label = self.labels[segment["label_id"]]
             labels[mask] = BY_LABEL[label].index
-            instances.append(Instance(label, round(float(segment["score"]), 6), encode(mask)))
+            score = round(float(segment["score"]), 6)
+            instances.append(Instance(label=label, score=score, mask=encode(mask)))
         return Segmentation(labels, tuple(reversed(instances)))

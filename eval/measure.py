@@ -1,6 +1,6 @@
 """Measures a folder of images beside IoU: what `tcig.eval.quality` defines, sample by sample.
 
-`tcig.eval.quality_records` says what is kept.
+`tcig.eval.records` says what is kept.
 """
 
 import math
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from tcig.data.files import InputError
 from tcig.data.layout import Layout
 from tcig.data.masks import check_runs, decode, load_label_map
-from tcig.data.records import Pair, RecordStore, read_header
+from tcig.data.records import Pair, read_header
 from tcig.eval.features import ClipEncoder, Encoder
 from tcig.eval.images import ImageFolder, SampleImage, Sizes, find_images
 from tcig.eval.quality import (
@@ -28,24 +28,23 @@ from tcig.eval.quality import (
     kid,
     recall_iou,
 )
-from tcig.eval.quality_records import (
-    QUALITY_RECORD,
+from tcig.eval.records import (
     Quality,
     QualityRecord,
-    SetDistance,
-    features_path,
-    read_features,
-)
-from tcig.eval.score_records import (
-    SYNC,
     Score,
     ScoreRecord,
+    SetDistance,
+    features_path,
     label_path,
+    open_quality,
     open_scores,
+    read_features,
     read_scores,
 )
 from tcig.models.devices import set_tf32
 
+UNMEASURED = {"distances": None, "refused": {}, "diversity": {}}
+"""The fields of `Quality` that are of all images at once."""
 Photographs = Callable[[Sequence[Layout]], torch.Tensor]
 """Layouts -> features of their photographs, (N, D), by the encoder `Networks.features`."""
 
@@ -97,44 +96,26 @@ def measure_folder(
         samples=images.pairs,
         compared=photographs is not None,
     )
-    path = folder / "quality" / "quality.json"
-    (path.parent / "features").mkdir(parents=True, exist_ok=True)
-    before = read_header(path, Quality)
-
-    def is_whole(record: QualityRecord) -> bool:
-        pair = record["layout"], record["sample"]
-        return read_features(folder, pair, request.networks) is not None
-
-    set_tf32(False)
-    with RecordStore(path, request, QUALITY_RECORD, is_whole, sync_every=SYNC) as store:
-        measured = 0
-        for record, features in _measure(images, store.done, networks, sizes):
-            content = safetensors.numpy.save(features)
-            store.add(
-                record, {features_path(folder, (record["layout"], record["sample"])): content}
-            )
-            measured += 1
-        _compare_with_judges(images, manifest, store.done)
+    store = open_quality(folder, request)
+    (store.folder / "features").mkdir(parents=True, exist_ok=True)
+    before, quality = read_header(store.path, Quality), None
+    if before and before.distances is not None and before.model_copy(update=UNMEASURED) == request:
         quality = before
-        if measured or before is None or before.distances is None or before.request != request:
-            found = _measure_sets(images, request, networks.features, photographs)
-            quality = request.model_copy(update=found)
+    texts, count = {}, len(images.samples)
+    known, title = len(store.done.keys() & set(images.pairs)), f"{folder.name}, quality"
+    set_tf32(False)
+    with store, tqdm(total=count, initial=known, desc=title, disable=None) as bar:
+        for batch in images.changed(store.done):
+            texts = texts or _encode_texts([layout for layout, _ in images.samples], networks)
+            for record, features in _measure_batch(batch, texts, networks, sizes):
+                path = features_path(folder, (record["layout"], record["sample"]))
+                store.add(record, {path: safetensors.numpy.save(features)})
+            bar.update(len(batch))
+            quality = None
+        _compare_with_judges(images, manifest, store.done)
+        quality = quality or _measure_sets(images, request, networks.features, photographs)
         store.save_header(quality)
     return quality
-
-
-def _measure(
-    images: ImageFolder, known: Mapping[Pair, str | None], networks: Networks, sizes: Sizes
-) -> Iterator[tuple[QualityRecord, dict[str, np.ndarray]]]:
-    """Yields the record and the features of each image that is not known."""
-    texts: dict[str, torch.Tensor] = {}
-    total, number = len(images.samples), len(known.keys() & set(images.pairs))
-    title = f"{images.folder.name}, quality"
-    with tqdm(total=total, initial=number, desc=title, disable=None) as bar:
-        for batch in images.changed(known):
-            texts = texts or _encode_texts([layout for layout, _ in images.samples], networks)
-            yield from _measure_batch(batch, texts, networks, sizes)
-            bar.update(len(batch))
 
 
 def _encode_texts(layouts: Sequence[Layout], networks: Networks) -> dict[str, torch.Tensor]:
@@ -174,28 +155,25 @@ def _measure_batch(
 
 
 def _measure_sets(
-    images: ImageFolder, quality: Quality, encoder: Encoder, photographs: Photographs | None
-) -> dict:
-    """Returns what is of all images at once: the distances and each layout's diversity."""
-    samples = [read_features(images.folder, pair, quality.networks) for pair in quality.samples]
-
-    def stacked(network: str) -> torch.Tensor:
-        return torch.from_numpy(np.stack([features[network] for features in samples]))
-
+    images: ImageFolder, request: Quality, encoder: Encoder, photographs: Photographs | None
+) -> Quality:
+    """Adds what is of all images at once: the distances and each layout's diversity."""
+    samples = [read_features(images.folder, pair, request.networks) for pair in request.samples]
+    scorer, vectors = (
+        torch.from_numpy(np.stack([features[network] for features in samples]))
+        for network in ("scorer", request.networks[-1])
+    )
     layouts = {layout.id: layout for layout, _ in images.samples}
     numbers = {layout: n for n, layout in enumerate(layouts)}
-    owners = np.array([numbers[layout] for layout, _ in quality.samples])
-    scorer = stacked("scorer")
+    owners = np.array([numbers[layout] for layout, _ in request.samples])
     spread = {layout: diversity(scorer[owners == n]) for layout, n in numbers.items()}
     real = photographs(list(layouts.values())) if photographs else None
     distances, refused = {}, {}
     for metric in ("kid",) if encoder.suffix else ("kid", "fid"):  # FID is of Inception alone
         name = metric + encoder.suffix
-        if real is None:
-            refused[name] = "the photographs are needed: give --coco FOLDER."
-            continue
-        vectors = stacked(quality.networks[-1])
         try:
+            if real is None:
+                raise InputError("the photographs are needed: give --coco FOLDER.")
             if metric == "kid":
                 value, std = kid(vectors, owners, real, encoder.gamma)
             else:
@@ -204,11 +182,13 @@ def _measure_sets(
             refused[name] = str(error)
             continue
         distances[name] = SetDistance(value=value, std=std, n=len(vectors), photographs=len(real))
-    return {
-        "distances": distances,
-        "refused": refused,
-        "diversity": {name: None if math.isnan(v) else round(v, 6) for name, v in spread.items()},
-    }
+    found = {"distances": distances, "refused": refused, "diversity": _rounded(spread)}
+    return request.model_copy(update=found)
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Returns values as they are stored: None for NaN, which JSON does not have."""
+    return {name: None if math.isnan(each) else round(each, 6) for name, each in values.items()}
 
 
 def _compare_with_judges(
@@ -235,27 +215,14 @@ def _compare_with_judges(
             for layout, sample in tqdm(images.samples, desc=title, disable=None):
                 record = by_pair[layout.id, sample]
                 if "metrics" not in record:
-                    metrics = agreement(layout, store.folder, score, record)
+                    metrics = _agreement(layout, store.folder, score, record)
                     store.add(record | {"metrics": metrics})
 
 
-def agreement(
+def _agreement(
     layout: Layout, scores: Path, score: Score, record: ScoreRecord
 ) -> dict[str, float | None]:
-    """Returns boundary IoU, and for a judge that knows instances DenseDiffusion's IoU both ways.
-
-    Args:
-        layout: of the sample.
-        scores: the folder of the judge's scores.
-        score: their header.
-        record: the sample's.
-
-    Returns:
-        `boundary_iou`, `recall_iou`, `recall_iou_dense`; None where there is nothing to compare.
-
-    Raises:
-        InputError: the label map cannot be read or has another size.
-    """
+    """Returns boundary IoU, and for a judge that knows instances DenseDiffusion's IoU both ways."""
     size, path = score.score_size, label_path(scores, layout.id, record["sample"])
     labels = load_label_map(path)
     if labels.shape != (size, size):
@@ -266,7 +233,7 @@ def agreement(
         detections = [(each["label"], _mask(scores, each["mask"])) for each in instances]
         metrics["recall_iou"] = recall_iou(objects, detections)
         metrics["recall_iou_dense"] = recall_iou(objects, detections, mended=False)
-    return {name: None if math.isnan(v) else round(v, 6) for name, v in metrics.items()}
+    return _rounded(metrics)
 
 
 def _mask(scores: Path, rle: dict) -> np.ndarray:

@@ -88,13 +88,12 @@ def revision() -> tuple[str | None, bool | None]:
     root = Path(tcig.__file__).parents[1]
     if not (root / ".git").exists():  # a checkout around an installed tcig is not tcig's
         return None, None
+    commands = ["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]
     try:
-        commit = _git(root, "rev-parse", "HEAD").strip()
-        return commit, bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+        commit, changes = (
+            subprocess.run(["git", "-C", root, *each], capture_output=True, text=True, check=True)
+            for each in commands
+        )
+        return commit.stdout.strip(), bool(changes.stdout)
     except (OSError, subprocess.CalledProcessError):
         return None, None
-
-
-def _git(root: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(root), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

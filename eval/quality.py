@@ -1,7 +1,7 @@
 """The quality metrics: each definition is a function of arrays, with its source.
 
 The networks whose features go in are in `tcig.eval.features`, what is kept is
-in `tcig.eval.quality_records`.
+in `tcig.eval.records`.
 """
 
 import math

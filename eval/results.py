@@ -1,19 +1,21 @@
 """A result: every row's estimates, the values that they are of, and where they come from.
 
 One JSON file, whose schema `results/schema.json` holds. It is enough to compare two results by a
-paired test without either's images. `tcig.eval.estimates` makes a result of scored folders, and
-tables, reports and comparisons render it. What is marked as not in the file is None or empty in a
-result that was read back.
+paired test without either's images. `tcig.eval.rows` makes a result of scored folders, and tables,
+reports and comparisons render it. What is marked as not in the file is None or empty in a result
+that was read back.
 """
 
+import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -25,22 +27,33 @@ from pydantic.json_schema import SkipJsonSchema
 from tcig.data.files import InputError, read_json
 from tcig.data.records import Pair, RunSpec
 from tcig.eval.provenance import Provenance
-from tcig.eval.rows import HEADLINE, Ignore, Independence, is_method
 
 SCHEMA = 1
 VALUED = ("iou_image", "iou_foreground")
 """Reductions whose values, one per sample, a result keeps."""
+HEADLINE = "iou_image"
+"""The reduction of tests and shares: it has a value per sample."""
 DIGITS = 6
 """Decimals of a number in the file."""
-
-
-def rounded(value: float | None) -> float | None:
-    """Rounds to `DIGITS`; None for NaN, which JSON does not have."""
-    return None if value is None or np.isnan(value) else round(float(value), DIGITS)
-
-
-Number = Annotated[float | None, PlainSerializer(rounded, when_used="json")]
-"""None where there is none; rounded in the file alone."""
+CEILING = "real"
+"""The photographs' row, shown with the dropped objects counted and ignored: how far the judge can
+agree with the truth."""
+ORACLES = ("paste",)
+"""Rows that read the truth: they check the pipeline and are not methods."""
+FLOOR = "empty"
+"""A grey image."""
+Ignore = Literal["none", "dropped"]
+"""Whether pixels of the objects that the filter dropped count, or not at all."""
+Independence = Literal["independent", "guide", "unknown"]
+"""Whether a judge is independent of what generated the images that it scores."""
+Number = Annotated[
+    float | None,
+    BeforeValidator(lambda value: None if value != value else value),
+    PlainSerializer(
+        lambda value: value if value is None else round(value, DIGITS), when_used="json"
+    ),
+]
+"""None for NaN, which JSON does not have; rounded in the file alone."""
 
 
 class _Record(BaseModel):
@@ -98,9 +111,9 @@ class Drawn(_Record):
 class Comparison(_Record):
     """How a row compares with the others of its judge; None where that is undefined."""
 
-    ceiling_share: float | None = None
+    ceiling_share: Number = None
     """Mean of `iou_image` as a share of the photographs'."""
-    p_best: float | None = None
+    p_best: Number = None
     """Adjusted p of the hypothesis that the method is as good as the best one; 1 for that one."""
     leakage: tuple[float, float, float] | None = None
     """`iou_image` under a judge that guides TCIG minus that of the same images under an independent
@@ -136,7 +149,7 @@ class ResultRow(_Record):
     values: dict[str, list[Number]]
     """By reduction of `VALUED`; None where there is none."""
     suffix: SkipJsonSchema[str] = Field("", exclude=True)
-    """Distinguishes rows of the same name; not in the file."""
+    """Distinguishes rows of the same name: the run's hash, or the folder; not in the file."""
     scorers: SkipJsonSchema[Scorers | None] = Field(None, exclude=True)
     """None without quality; not in the file."""
     stale: SkipJsonSchema[str | None] = Field(None, exclude=True)
@@ -169,12 +182,17 @@ class ResultRow(_Record):
     @property
     def is_method(self) -> bool:
         """Whether it is compared with others: it is not a ceiling, floor or oracle."""
-        return is_method(self.row)
+        return self.row not in (CEILING, FLOOR, *ORACLES)
 
     @property
     def layouts(self) -> list[str]:
         """The layout of each value."""
         return [layout for layout, _ in self.samples]
+
+    @property
+    def samples_hash(self) -> str:
+        """Tells whether two rows have the same samples."""
+        return hashlib.sha256(repr(sorted(self.samples)).encode()).hexdigest()[:8]
 
     def value_of(self, name: str = HEADLINE) -> np.ndarray:
         """Returns the values of a reduction of `VALUED`, (N,), NaN where there is none."""
@@ -191,25 +209,34 @@ class Result(_Record):
     rows: list[ResultRow]
 
     def to_frame(self) -> pd.DataFrame:
-        """Returns a record per row and judge, in the columns of `table.csv`.
+        """Returns all of the result in the columns of `table.csv`, a record per row and judge.
 
-        `row`, `judge`, `ignore`, `n` (samples), `failed`; of each estimate NAME its mean as `NAME`,
-        `NAME_std`, `NAME_n`, and the 95% interval as `NAME_low` and `NAME_high`.
+        Its conditions; `samples`, a hash of which they are; of each estimate NAME its mean as
+        `NAME`, and `NAME_std`, `NAME_n`, `NAME_low`, `NAME_high`; and its comparison with the
+        other rows.
         """
-        records = []
-        for row in self.rows:
-            record = {"row": row.row, "judge": row.judge, "ignore": row.judged.ignore}
-            record |= {"n": len(row.samples), "failed": row.failed}
-            for name, estimate in row.figures.items():
-                record |= columns(name, estimate)
-            records.append(record)
-        return pd.DataFrame(records)
+        frame = pd.DataFrame([self._record(row) for row in self.rows])
+        numbers = ["ceiling_share", "p_best", "leakage", "leakage_low", "leakage_high"]
+        return frame.astype(dict.fromkeys(numbers, float))
 
-
-def columns(name: str, estimate: Estimate) -> dict[str, Any]:
-    """Returns an estimate as columns: its mean as `name`, the rest as `name_std` and so on."""
-    parts = estimate.model_dump()
-    return {name: parts.pop("mean")} | {f"{name}_{key}": value for key, value in parts.items()}
+    def _record(self, row: ResultRow) -> dict[str, Any]:
+        judged, compared = row.judged, row.comparison
+        record = {"row": row.row, "judge": judged.judge, "identity": judged.identity}
+        record |= {"manifest": self.manifest, "image_size": judged.image_size}
+        record |= {"score_size": judged.score_size, "resized": judged.resized}
+        record |= {"samples": row.samples_hash, "ignore": judged.ignore, "n": len(row.samples)}
+        record |= {"failed": row.failed, "guided": judged.guided}
+        record |= {"independence": judged.independence}
+        for name, estimate in row.figures.items():
+            parts = estimate.model_dump()
+            record[name] = parts.pop("mean")
+            record |= {f"{name}_{part}": value for part, value in parts.items()}
+        record |= row.scorers.model_dump() if row.scorers else {}
+        record |= {"stale": row.stale} if row.stale else {}
+        record |= {"told": row.suffix} if any(each.suffix for each in self.rows) else {}
+        record |= {"ceiling_share": compared.ceiling_share, "p_best": compared.p_best}
+        leakage = compared.leakage or (None,) * 3
+        return record | dict(zip(("leakage", "leakage_low", "leakage_high"), leakage, strict=True))
 
 
 def dump(result: Result) -> str:

@@ -1,41 +1,42 @@
-"""The rows of a comparison: scored folders, read and checked against each other."""
+"""Reads scored folders and makes a result of them: every estimate is computed here, once."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from tcig.data.files import InputError
-from tcig.data.records import Pair, RunRecord, read_run
-from tcig.eval.iou import REDUCTIONS, Samples
-from tcig.eval.score_records import Score, read_scores, samples_of
+from tcig.data.records import RunRecord, read_run, run_rows
+from tcig.eval.comparison import GUIDES, check_alike, compared
+from tcig.eval.iou import NAMES, Samples, summary, values_of
+from tcig.eval.provenance import provenance
+from tcig.eval.records import (
+    FolderQuality,
+    Score,
+    ScoreRecord,
+    read_quality,
+    read_scores,
+    samples_of,
+)
+from tcig.eval.results import (
+    CEILING,
+    HEADLINE,
+    VALUED,
+    Drawn,
+    Estimate,
+    Ignore,
+    Independence,
+    Judged,
+    Result,
+    ResultRow,
+    Scorers,
+)
+from tcig.eval.statistics import Ratio, by_layout, interval, mean_of, parts
 
 AnyRow = TypeVar("AnyRow")
-Ignore = Literal["none", "dropped"]
-"""Whether pixels of the objects that the filter dropped count, or not at all."""
-Independence = Literal["independent", "guide", "unknown"]
-"""Whether a judge is independent of what generated the images that it scores."""
-HEADLINE = "iou_image"
-"""The reduction of tests and shares: it has a value per sample."""
-CEILING = "real"
-"""The photographs' row, shown with the dropped objects counted and ignored: how far the judge can
-agree with the truth."""
-ORACLES = ("paste",)
-"""Rows that read the truth: they check the pipeline and are not methods."""
-FLOOR = "empty"
-"""A grey image."""
-OWN = ("tcig-robust", "tcig-robust-stage1", "direct-guidance-robust")
-"""Rows that no paper has: this project's own, marked in the table."""
-GUIDES = ("guide", "deeplabv3_resnet101")
-"""Judges that guide TCIG: their rows stand below those of the independent ones."""
 GUIDE = "guide "
 """Prefix of the names of a run's weights that are guides."""
-
-
-def is_method(row: str) -> bool:
-    """Returns whether a row is compared with others: it is not a ceiling, floor or oracle."""
-    return row not in (CEILING, FLOOR, *ORACLES)
 
 
 class Row(NamedTuple):
@@ -43,37 +44,18 @@ class Row(NamedTuple):
 
     folder: Path
     score: Score
+    records: Sequence[ScoreRecord]
+    """In the order of `score.samples`."""
     samples: Samples
-    """Counts in the order of `score.samples`."""
+    """Their counts."""
     ignore: Ignore
     run: RunRecord | None
     """None for a folder of images from elsewhere."""
-    images: dict[Pair, str]
-    """SHA-256 of each image that was scored."""
-    metrics: list[dict[str, float | None]] | None
-    """What `tcig quality` measured of each sample's label map; None without it."""
-    suffix: str = ""
-    """Distinguishes rows of the same name: the run's hash, or the folder."""
-
-    @property
-    def name(self) -> str:
-        """Name of the row."""
-        return self.score.row
 
     @property
     def judge(self) -> str:
         """Name of the judge."""
         return self.score.judge
-
-    @property
-    def label(self) -> str:
-        """The name, with the suffix."""
-        return f"{self.name} ({self.suffix})" if self.suffix else self.name
-
-    @property
-    def is_method(self) -> bool:
-        """Whether it is compared with others: it is not a ceiling, floor or oracle."""
-        return is_method(self.name)
 
     @property
     def layouts(self) -> list[str]:
@@ -95,14 +77,9 @@ class Row(NamedTuple):
             return "guide"
         return "independent" if not guides or self.score.kind == "built-in" else "unknown"
 
-    @property
-    def guided(self) -> bool:
-        """Whether the judge's own network guided the images."""
-        return self.independence == "guide"
-
     def value_of(self, name: str = HEADLINE) -> np.ndarray:
-        """Returns a reduction's value per sample, (N,), NaN where there is none."""
-        return REDUCTIONS[name](self.samples)
+        """Returns the values of a reduction of `tcig.eval.iou.NAMES`, NaN where there is none."""
+        return values_of(self.samples, name)
 
 
 def read_rows(folders: Sequence[Path], ignore: Ignore) -> list[Row]:
@@ -130,14 +107,15 @@ def read_rows(folders: Sequence[Path], ignore: Ignore) -> list[Row]:
     for folder in scored:
         run = read_run(folder)
         for score, records in read_scores(folder):
-            images = {(each["layout"], each["sample"]): each["image_sha256"] for each in records}
-            metrics = [each["metrics"] for each in records if "metrics" in each]
-            metrics = metrics if len(metrics) == len(records) else None
             for way in ("none", "dropped") if score.row == CEILING else (ignore,):
-                samples = samples_of(records, way)
-                rows.append(Row(folder, score, samples, way, run, images, metrics))
-    check_alike(rows)
-    rows = _with_suffixes(rows)
+                rows.append(Row(folder, score, records, samples_of(records, way), way, run))
+    check_alike([row.score for row in rows], ("identity", "score_size"))
+    manifests = {row.score.manifest[:8] for row in rows}
+    if len(manifests) > 1:
+        raise InputError(
+            f"the rows are of different layouts (manifests {', '.join(sorted(manifests))}): a "
+            "table compares methods on the same ones."
+        )
     judges = list(dict.fromkeys(row.judge for row in rows))
     return sorted(rows, key=lambda row: (row.judge in GUIDES, judges.index(row.judge)))
 
@@ -160,39 +138,128 @@ def judged_by(rows: Sequence[AnyRow], judge: str) -> list[AnyRow]:
     return chosen
 
 
-def _with_suffixes(rows: Sequence[Row]) -> list[Row]:
-    """Adds the run's hash to rows of one name: an edited method, other options."""
+def result_of(folders: Sequence[Path], ignore: Ignore, command: Sequence[str] = ()) -> Result:
+    """Returns the result of scored folders; see `read_rows` for the arguments and errors.
+
+    Args:
+        folders: folders of scored images, or of such folders.
+        ignore: see `read_rows`.
+        command: that makes the result.
+    """
+    return build_result(read_rows(folders, ignore), command)
+
+
+def build_result(rows: Sequence[Row], command: Sequence[str] = ()) -> Result:
+    """Returns the result of rows, in their order."""
+    folders = {row.folder: row for row in rows}  # each is read once for all of its judges
+    drawn = {folder: _drawn(row) for folder, row in folders.items()}
+    quality = {folder: _quality(folder) for folder in folders}
+    results = [
+        ResultRow(
+            row=row.score.row,
+            judged=Judged(
+                **row.score.model_dump(include=Judged.model_fields.keys()),
+                ignore=row.ignore,
+                guided=row.independence == "guide",
+                independence=row.independence,
+            ),
+            drawn=drawn[row.folder],
+            failed=row.score.failed,
+            samples=list(row.score.samples),
+            values={name: row.value_of(name).tolist() for name in VALUED},
+            suffix=suffix,
+            **_estimates(row, *quality[row.folder]),
+        )
+        for row, suffix in zip(rows, _suffixes(rows), strict=True)
+    ]
+    made, manifest = provenance(command), rows[0].score.manifest
+    return Result(made=made, manifest=manifest, rows=compared(results))
+
+
+def _suffixes(rows: Sequence[Row]) -> list[str]:
+    """Returns what tells rows of one name apart: the run's hash, or the folder."""
     folders: dict[str, dict[Path, str]] = {}
     for row in rows:
         short = row.folder.name
         if row.run:
             short = short.removeprefix(f"{row.run.spec.method}-")
-        folders.setdefault(row.name, {})[row.folder] = short
+        folders.setdefault(row.score.row, {})[row.folder] = short
     for named in folders.values():
-        if len(set(named.values())) < len(named):
+        if len(named) == 1:
+            named.update(dict.fromkeys(named, ""))
+        elif len(set(named.values())) < len(named):
             named.update((folder, str(folder)) for folder in named)
-    several = {name: named for name, named in folders.items() if len(named) > 1}
-    return [row._replace(suffix=several.get(row.name, {}).get(row.folder, "")) for row in rows]
+    return [folders[row.score.row][row.folder] for row in rows]
 
 
-def check_alike(rows: Sequence[Row]) -> None:
-    """Checks that the rows can stand in one table.
+def _drawn(row: Row) -> Drawn | None:
+    """Returns how a row's images were generated; None for a folder of images from elsewhere."""
+    if row.run is None:
+        return None
+    records = [each for each in run_rows(row.folder) if not each["error"]]
 
-    Raises:
-        InputError: see `read_rows`.
-    """
-    for judge in dict.fromkeys(row.judge for row in rows):
-        scores = [row.score for row in rows if row.judge == judge]
-        for field in ("identity", "score_size"):
-            values = dict.fromkeys(str(getattr(score, field)) for score in scores)
-            if len(values) > 1:
-                raise InputError(
-                    f"the rows of the judge {judge} differ in {field} ({' and '.join(values)}): "
-                    "score them again alike."
-                )
-    manifests = {row.score.manifest[:8] for row in rows}
-    if len(manifests) > 1:
-        raise InputError(
-            f"the rows are of different layouts (manifests {', '.join(sorted(manifests))}): a "
-            "table compares methods on the same ones."
+    def values(name: str) -> list:
+        return [each[name] for each in records if each.get(name) is not None]
+
+    return Drawn(
+        spec=row.run.spec,
+        packages=records[-1].get("versions", {}) if records else {},
+        devices=sorted(set(filter(None, values("device")))),
+        seconds=round(float(np.mean(values("seconds"))), 4) if values("seconds") else None,
+        peak_mib=max(values("peak_mib"), default=None),
+        peak_device_mib=max(values("peak_device_mib"), default=None),
+    )
+
+
+def _quality(folder: Path) -> tuple[FolderQuality | None, str | None]:
+    """Returns the quality of a folder, or why it cannot be used."""
+    try:
+        return read_quality(folder), None
+    except InputError as error:
+        return None, str(error)
+
+
+def _estimates(row: Row, quality: FolderQuality | None, stale: str | None) -> dict:
+    """Returns a row's `figures`, `scorers` and `stale`."""
+    figures = {
+        name: estimate(row.value_of(name), row.layouts, parts(row.samples, name)) for name in NAMES
+    }
+    if quality is None:
+        return {"figures": figures, "stale": stale}
+    header = quality.quality
+    images = {(each["layout"], each["sample"]): each["image_sha256"] for each in row.records}
+    metrics = [each.get("metrics") for each in row.records]
+    if quality.images != images or header.manifest != row.score.manifest or None in metrics:
+        stale = (
+            f"quality of {row.folder} is not of the images and scores that are there now: "
+            f"run `tcig quality {row.folder} --layouts MANIFEST` again."
         )
+        return {"figures": figures, "stale": stale}
+    for name, (values, layouts) in quality.values.items():
+        figures[name] = estimate(values, layouts)
+    for name in dict.fromkeys(name for each in metrics for name in each):
+        if row.ignore == "none":  # what a judge sees of dropped objects counts there
+            values = np.array([each.get(name) for each in metrics], float)
+            figures[name] = estimate(values, row.layouts)
+    for name, each in header.distances.items():
+        figures[name] = Estimate(mean=each.value, std=each.std, n=each.n, low=None, high=None)
+    scorers = Scorers(
+        scorer=header.scorer_identity,
+        features=header.features_identity,
+        scored_by=header.scorer,
+        seen_by=header.features,
+        clip_guided=bool(row.run) and header.scorer_identity in row.run.spec.weights.values(),
+    )
+    return {"figures": figures, "scorers": scorers}
+
+
+def estimate(values: np.ndarray, layouts: Sequence[str], ratio: Ratio | None = None) -> Estimate:
+    """Returns the estimate of the mean of the values that are not NaN.
+
+    Args:
+        values: (N,), (N, M), or of no sample in particular.
+        layouts: the layout of each sample, N ids.
+        ratio: the samples' parts of the estimate, if it is not the mean of samples' values.
+    """
+    low, high = interval(by_layout(mean_of(values) if ratio is None else ratio, layouts))
+    return Estimate(**summary(values)._asdict(), low=low, high=high)

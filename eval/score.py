@@ -1,13 +1,12 @@
 """Scores a folder of images: segments each again and counts it against its layout.
 
 While the judge works on a batch, the next is opened and the one before is counted and written.
-`tcig.eval.score_records` says what is kept; beside it `sheet.png` shows the first samples.
+`tcig.eval.records` says what is kept; beside it `sheet.png` shows the first samples.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -19,12 +18,17 @@ from tcig.data.layout import Layout
 from tcig.data.manifest import read_manifest
 from tcig.data.masks import encode_label_map, load_label_map, resize_nearest
 from tcig.data.pictures import open_picture
-from tcig.eval.grids import write_sheet
-from tcig.eval.images import ImageFolder, SampleImage, Sizes, find_images, profile_of
-from tcig.eval.iou import Samples, class_iou, confusion
-from tcig.eval.judges import Judge, Segmentation, check_judges, guarded, load_judge
-from tcig.eval.label_maps import LabelMaps
-from tcig.eval.score_records import Kind, Score, ScoreRecord, label_path, open_scores, sparse
+from tcig.eval.images import (
+    ImageFolder,
+    LabelMaps,
+    SampleImage,
+    Sizes,
+    find_images,
+    profile_of,
+)
+from tcig.eval.iou import confusion
+from tcig.eval.judges import Judge, Segmentation, check_judges, load_judge
+from tcig.eval.records import Kind, Score, ScoreRecord, label_path, open_scores, sparse
 from tcig.models.devices import PLAIN, set_tf32
 
 SHEET = 8
@@ -131,8 +135,6 @@ def score_images(
     """
     images = find_images(folder, layouts, manifest, limit)
     name, network = judge
-    if isinstance(network, Judge) and network.kind == "plug-in":
-        network = guarded(name, network)
     score = Score(
         row=row or images.row,
         judge=name,
@@ -233,18 +235,17 @@ def count_batch(
             ignored = image.layout.dropped_map(sizes.score) > 0
             record["confusion_ignoring_dropped"] = sparse(confusion(truth, labels, ignored))
         if found.instances is not None:
-            record["instances"] = [asdict(instance) for instance in found.instances]
+            record["instances"] = list(found.instances)
         judged.append(JudgedSample(record, encode_label_map(labels)))
     return judged
 
 
 def _write_sheet(place: Path, images: ImageFolder) -> None:
-    """Writes the contact sheet of the first samples: image, class map, label map, IoU by class."""
-    columns = []
+    """Writes the contact sheet of the first samples."""
+    from tcig.eval.pictures import write_sheet  # matplotlib takes half a second to import
+
+    samples = []
     for layout, sample in images.samples[:SHEET]:
         image = open_picture(images.path((layout.id, sample))).convert("RGB")
-        labels = load_label_map(label_path(place, layout.id, sample))
-        counts = confusion(layout.class_map(len(labels)), labels)
-        (ious,) = class_iou(Samples.of([counts], [layout.classes]))
-        columns.append((layout, image, labels, {index: ious[index] for index in layout.classes}))
-    write_sheet(place / "sheet.png", columns)
+        samples.append((layout, image, load_label_map(label_path(place, layout.id, sample))))
+    write_sheet(place / "sheet.png", samples)

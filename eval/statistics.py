@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import f, ncf, t
 
-from tcig.eval.iou import REDUCTIONS, Samples, class_counts
+from tcig.eval.iou import Samples, class_counts, values_of
 
 EQUAL = 1e-12
 """Relative tolerance below which two values count as equal: rounding made the rest."""
@@ -19,6 +19,8 @@ EXACT = 16
 """Layouts up to which all 2^n flips are enumerated."""
 FLIPS = 99_999
 """Random flips above that: with the observed one 100,000, so that p has a step of 1e-5."""
+LEVEL, POWER = 0.95, 0.8
+"""Confidence of every interval, and the power for which `layouts_needed` counts."""
 CHUNK = 1 << 22
 """Random signs at a time: 32 MB as floats."""
 
@@ -56,11 +58,10 @@ def parts(samples: Samples, name: str) -> Ratio:
     `iou_dataset` has 21 parts, the classes' intersections and unions; the others are means. It
     takes a class to have pixels in the truth only in layouts that have the class.
     """
-    plain = name.removesuffix("_with_background")
-    if plain == "iou_dataset":
-        intersection, union, counted = class_counts(samples, background=plain != name)
+    if name.startswith("iou_dataset"):
+        intersection, union, counted = class_counts(samples, name.endswith("_with_background"))
         return Ratio(intersection.astype(float), union.astype(float), counted)
-    return mean_of(REDUCTIONS[plain](samples, background=plain != name))
+    return mean_of(values_of(samples, name))
 
 
 def by_layout(ratio: Ratio, layouts: Sequence[str]) -> Ratio:
@@ -80,8 +81,8 @@ def _estimates(numerators: np.ndarray, denominators: np.ndarray, present: np.nda
     return np.divide(ratios.sum(1), number, out=np.full(len(ratios), np.nan), where=number > 0)
 
 
-def interval(ratio: Ratio, level: float = 0.95) -> Interval:
-    """Returns the interval of an estimate whose rows are layouts: `by_layout(parts(...), layouts)`.
+def interval(ratio: Ratio) -> Interval:
+    """Returns the 95% interval of an estimate of layouts: `by_layout(parts(...), layouts)`.
 
     The estimate ± Student's t with n - 1 degrees of freedom times the jackknife's standard error
     (Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 11), which for a mean is the
@@ -92,17 +93,11 @@ def interval(ratio: Ratio, level: float = 0.95) -> Interval:
 
     Args:
         ratio: a row per layout. Those in which nothing counts (all denominators 0) are left out.
-        level: confidence, 0 to 1.
 
     Returns:
         NaN for fewer than two layouts, or where leaving one out leaves nothing; the estimate twice
         where leaving any one out changes nothing, as for equal values.
-
-    Raises:
-        ValueError: a level outside 0 to 1.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"the level must be between 0 and 1, got {level}")
     ratio = Ratio(*(each[ratio.denominators.any(1)] for each in ratio))
     n = len(ratio.numerators)
     totals = [each.sum(0, dtype=float, keepdims=True) for each in ratio]
@@ -113,7 +108,7 @@ def interval(ratio: Ratio, level: float = 0.95) -> Interval:
     if np.ptp(left) <= EQUAL * np.abs(left).max():
         return Interval(estimate, estimate)
     error = np.sqrt((n - 1) / n * np.sum((left.mean() - left) ** 2))
-    tails = np.array([(1 - level) / 2, (1 + level) / 2])
+    tails = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(*(estimate + t.ppf(tails, n - 1) * error).tolist())
 
 
@@ -147,15 +142,12 @@ def paired_test(
     b: np.ndarray,
     layouts_a: Sequence[str],
     layouts_b: Sequence[str],
-    level: float = 0.95,
-    flips: int = FLIPS,
-    seed: int = 0,
 ) -> Paired:
     """Tests whether two rows differ, on the layouts' means.
 
     Under the null hypothesis a layout's difference is as likely to have the other sign: the test
     flips signs independently (Fisher 1935; Good 2005, Permutation, Parametric and Bootstrap Tests
-    of Hypotheses). Exact up to `EXACT` layouts that differ, else (1 + hits) / (1 + flips) (Phipson
+    of Hypotheses). Exact up to `EXACT` layouts that differ, else (1 + hits) / (1 + FLIPS) (Phipson
     & Smyth 2010), which is never 0. `paired_test(b, a, ...)` has the same p.
 
     Args:
@@ -163,9 +155,6 @@ def paired_test(
         b: the same of the other row, (M,).
         layouts_a: their layouts, N ids.
         layouts_b: M ids.
-        level: of `interval` of the differences.
-        flips: number of random flips.
-        seed: of the random flips.
 
     Returns:
         All but `n` NaN without a common layout; the interval NaN with one. `effect` is NaN where
@@ -179,13 +168,13 @@ def paired_test(
         return Paired(*[float("nan")] * 4, n, *[float("nan")] * 2)
     differences = np.where(np.isclose(first, second, EQUAL, 0), 0, first - second)
     mean = float(differences.mean())
-    low, high = interval(mean_of(differences), level)
+    low, high = interval(mean_of(differences))
     effect = mean / float(differences.std(ddof=1)) if high > low else float("nan")
     won = float(np.mean(differences > 0) + np.mean(differences == 0) / 2)
-    return Paired(mean, low, high, sign_flip(differences, flips, seed), n, effect, won)
+    return Paired(mean, low, high, sign_flip(differences), n, effect, won)
 
 
-def sign_flip(differences: np.ndarray, flips: int = FLIPS, seed: int = 0) -> float:
+def sign_flip(differences: np.ndarray) -> float:
     """Returns two-sided p of differences (n,) whose signs may flip, see `paired_test`."""
     differences = differences[differences != 0]  # their signs change no sum
     observed = abs(differences.sum()) - EQUAL * np.abs(differences).sum()
@@ -194,17 +183,17 @@ def sign_flip(differences: np.ndarray, flips: int = FLIPS, seed: int = 0) -> flo
         for each in differences:
             sums = np.concatenate([sums + each, sums - each])
         return float(np.mean(np.abs(sums) >= observed))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     width = -(-len(differences) // 8)
     step = max(1, CHUNK // (8 * width))
     hits = 0
-    for start in range(0, flips, step):
-        rows = min(step, flips - start)
+    for start in range(0, FLIPS, step):
+        rows = min(step, FLIPS - start)
         octets = np.frombuffer(rng.bytes(rows * width), np.uint8).reshape(rows, width)
         flipped = np.unpackbits(octets, axis=1, count=len(differences)).astype(float)
         sums = differences.sum() - 2 * (flipped @ differences)
         hits += int(np.sum(np.abs(sums) >= observed))
-    return (1 + hits) / (1 + flips)
+    return (1 + hits) / (1 + FLIPS)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
@@ -263,33 +252,25 @@ def spread(values: np.ndarray, layouts: Sequence[str]) -> Spread:
     return Spread(*np.sqrt([within, over, (over * squares + within) / n]).tolist())
 
 
-def layouts_needed(
-    difference: float, sd: float, power: float = 0.8, level: float = 0.95
-) -> int | None:
+def layouts_needed(difference: float, sd: float) -> int | None:
     """Returns the fewest layouts with which a paired t test tells two rows apart (Cohen 1988).
 
     Args:
         difference: between the rows' means.
         sd: of the layouts' differences.
-        power: the chance that the test finds the difference, above 1 - level and below 1.
-        level: 1 minus the two-sided test's level of significance.
 
     Returns:
-        At least 2; None where the difference is 0, or either is NaN: no number will do.
-
-    Raises:
-        ValueError: a power or level outside these.
+        At least 2, for a power of 80% of the two-sided test at 5%; None where the difference is 0,
+        or either is NaN: no number will do.
     """
-    if not 0 < level < 1 or not 1 - level < power < 1:
-        raise ValueError(f"no number of layouts for a power of {power} at a level of {level}")
     if not abs(difference) > 0 or np.isnan(sd):
         return None
     if not sd:
         return 2
 
     def enough(n: int) -> bool:  # t^2 is F's of 1 and n - 1; scipy's nct has NaN at shifts of 10
-        limit = f.isf(1 - level, 1, n - 1)
-        return ncf.sf(limit, 1, n - 1, n * (difference / sd) ** 2) >= power
+        limit = f.isf(1 - LEVEL, 1, n - 1)
+        return ncf.sf(limit, 1, n - 1, n * (difference / sd) ** 2) >= POWER
 
     few, many = 1, 2
     while not enough(many):

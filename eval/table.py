@@ -1,25 +1,32 @@
-"""The table: a row per method and judge, measured estimates beside the published ones."""
+"""The table: a row per method and judge, measured estimates beside the published ones.
 
-import hashlib
-import io
+The published figures are cited and never computed here. `results/published.csv` has them:
+MultiDiffusion, Bar-Tal et al. 2023, arXiv 2302.08113, Table 2 (judge Mask2Former); TCIG, arXiv
+2403.01212, Table 1: neither gives its IoU's formula nor what its ± runs over. Beside them, figures
+of other protocols, with which no row measured here is comparable.
+"""
+
+import csv
 import re
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from tcig.eval.estimates import result_of
+from tcig.data.files import InputError
+from tcig.eval.comparison import ALPHA
 from tcig.eval.iou import NAMES
-from tcig.eval.pairs import ALPHA
-from tcig.eval.published import cited
-from tcig.eval.quality_table import DEFINITIONS, quality_cell, quality_notes, stale_of
-from tcig.eval.results import Result, ResultRow, columns
-from tcig.eval.rows import HEADLINE, ORACLES, OWN, Ignore
+from tcig.eval.results import HEADLINE, ORACLES, Ignore, Result, ResultRow
+from tcig.eval.rows import result_of
 
+OWN = ("tcig-robust", "tcig-robust-stage1", "direct-guidance-robust")
+"""Rows that no paper has: this project's own, marked in the table."""
 SHARE, LEAKAGE = "of ceiling", "guide - judge"
 INDEPENDENT = "independent"
 INDEPENDENCE = {"independent": "yes", "guide": "no", "unknown": "unknown"}
-"""`tcig.eval.rows.Independence` -> its word in the table."""
+"""`tcig.eval.results.Independence` -> its word in the table."""
 STD = "± is the standard deviation (divided by n) over the values that the mean is of: "
 NOTES = (
     f"{INDEPENDENT}: whether the judge is none of the guides that the run records; unknown without "
@@ -36,52 +43,72 @@ VALUES = {
     "iou_dataset": "classes, counts pooled over images",
     "iou_foreground": "images, all the layout's classes as one",
 }
+DISTANCES = {"kid": 4, "kid_clip": 4, "fid": 1}
+"""Distances between sets -> decimals shown."""
+DEFINITIONS = {
+    "clip_caption": "CLIPScore (Hessel et al. 2021) of image and caption, 2.5 max(cos, 0), by "
+    "SCORER; ± over images",
+    "clip_region": 'the same of the square about each region and "a {label}", mean over a '
+    "layout's regions, by SCORER; ± over images",
+    "diversity": "1 - cos between the samples of a layout, mean over pairs, by SCORER; ± over "
+    "layouts",
+    "boundary_iou": "Boundary IoU (Cheng et al. 2021) within 2% of the diagonal, mean over a "
+    "layout's classes, dropped objects not ignored; ± over images",
+    "recall_iou": "DenseDiffusion's IoU at 64 px, each object against its class's first unused "
+    "detection, extra detections free, masks thresholded when resized; ± over images",
+    "recall_iou_dense": "the same with masks as its notebook resizes them, not thresholded",
+    "kid": "KID (Binkowski et al. 2018) of images to other layouts' photographs, on FEATURES; ± "
+    "over subsets",
+    "kid_clip": "KID's estimator under (cos + 1)^3 of images to other layouts' photographs, on "
+    "SCORER, not the published KID; ± over subsets",
+    "fid": "FID (Heusel et al. 2017) to the layouts' photographs, on FEATURES",
+}
+"""The quality metrics."""
+NEEDS = {
+    "diversity": "two samples or more of a layout",
+    **dict.fromkeys(("recall_iou", "recall_iou_dense"), "a judge that knows instances"),
+    **dict.fromkeys(("kid", "fid"), "a profile whose features are Inception's, and photographs"),
+    "kid_clip": "a profile whose features are CLIP's, and photographs",
+}
+"""What some metrics need beside images."""
+BY_SCORER = ("clip_caption", "clip_region", "diversity", "kid_clip")
+"""Metrics that the scorer's own guidance would flatter."""
+
+
+class Published(NamedTuple):
+    """One cited figure, its numbers as printed."""
+
+    group: Literal["table", "near"]
+    """Of the two tables that are reproduced, or of another protocol."""
+    row: str
+    """In `table`, as rows are called here."""
+    metric: str
+    mean: str
+    std: str
+    paper: str
+    table: str
+    protocol: str
+    judge: str
+    source: str
+    status: Literal["verified", "secondary", "derived"]
+    """Read in the primary source; only in another; or computed from what that prints."""
+    note: str
+
+
+def published() -> list[Published]:
+    """Returns all figures, in the file's order."""
+    with (files("tcig.results") / "published.csv").open(encoding="utf-8") as file:
+        return [Published(**record) for record in csv.DictReader(file)]
+
+
+def cited() -> list[Published]:
+    """Returns the figures of the two tables that are reproduced."""
+    return [figure for figure in published() if figure.group == "table"]
 
 
 def measured(folders: Sequence[Path], ignore: Ignore) -> pd.DataFrame:
-    """Returns `to_columns` of scored folders; see `tcig.eval.estimates.result_of`."""
-    return to_columns(result_of(folders, ignore))
-
-
-def to_columns(result: Result) -> pd.DataFrame:
-    """Returns all of a result in columns, a record for each row.
-
-    Its conditions; `samples`, a hash of which they are; for every estimate its mean as `NAME`, and
-    `NAME_std`, `NAME_n`, `NAME_low`, `NAME_high`; and its comparison with the other rows.
-    """
-    frame = pd.DataFrame([_record(row, result.manifest) for row in result.rows])
-    if any(row.suffix for row in result.rows):
-        frame["told"] = [row.suffix for row in result.rows]
-    comparisons = [row.comparison for row in result.rows]
-    frame["ceiling_share"] = pd.Series([each.ceiling_share for each in comparisons], dtype=float)
-    frame["p_best"] = pd.Series([each.p_best for each in comparisons], dtype=float)
-    nothing = (None, None, None)
-    leakages = [each.leakage or nothing for each in comparisons]
-    names = ["leakage", "leakage_low", "leakage_high"]
-    return frame.join(pd.DataFrame(leakages, columns=names, dtype=float))
-
-
-def _record(row: ResultRow, manifest: str) -> dict:
-    judged = row.judged
-    record = {"row": row.row, "judge": judged.judge, "identity": judged.identity}
-    record |= {"manifest": manifest, "image_size": judged.image_size}
-    record |= {"score_size": judged.score_size, "resized": judged.resized}
-    record |= {"samples": _samples_hash(row), "ignore": judged.ignore, "n": len(row.samples)}
-    record |= {"failed": row.failed, "guided": judged.guided, "independence": judged.independence}
-    for name in NAMES:
-        record |= columns(name, row.figures[name])
-    record |= {"stale": row.stale} if row.stale else {}
-    if row.scorers:
-        record |= row.scorers.model_dump()
-    for name, estimate in row.figures.items():
-        if name not in NAMES:
-            found = columns(name, estimate)
-            record |= {name: found.pop(name), f"{name}_n": found.pop(f"{name}_n")} | found
-    return record
-
-
-def _samples_hash(row: ResultRow) -> str:
-    return hashlib.sha256(repr(sorted(row.samples)).encode()).hexdigest()[:8]
+    """Returns the columns of scored folders, see `result_of` and `Result.to_frame`."""
+    return result_of(folders, ignore).to_frame()
 
 
 def render(result: Result, names: Sequence[str], form: str) -> str:
@@ -103,16 +130,14 @@ def render(result: Result, names: Sequence[str], form: str) -> str:
 
 
 def _csv(result: Result) -> str:
-    frame = to_columns(result)
+    frame = result.to_frame()
     printed = pd.DataFrame([each._asdict() for each in cited()])
     printed["judge"] = "cited: " + printed["paper"] + " " + printed["table"]
     printed = printed.rename(columns={"mean": "published", "std": "published_std"})
     wanted = ["row", "judge", "published", "published_std"]
     counts = [name for name in frame if name in ("n", "failed") or name.endswith("_n")]
     table = pd.concat([frame.astype(dict.fromkeys(counts, "Int64")), printed[wanted]])
-    buffer = io.StringIO()
-    table.to_csv(buffer, index=False)
-    return buffer.getvalue()
+    return table.to_csv(index=False)
 
 
 def cells(result: Result, names: Sequence[str]) -> list[dict[str, str]]:
@@ -120,40 +145,43 @@ def cells(result: Result, names: Sequence[str]) -> list[dict[str, str]]:
 
     Published rows that nothing was measured for follow with empty cells, once.
     """
-    published = {}
+    papers = {}
     for each in cited():
         column = f"{each.paper} {each.table} (cited)"
-        published.setdefault(column, {})[each.row] = f"{each.mean} ± {each.std}"
+        papers.setdefault(column, {})[each.row] = f"{each.mean} ± {each.std}"
     lines = []
     for row in result.rows:
-        line = {"row": _label(row), "judge": row.judge}
+        notes = ", ".join(remarks(row))
+        line = {"row": f"{row.row} ({notes})" if notes else row.row, "judge": row.judge}
         line[INDEPENDENT] = INDEPENDENCE[row.judged.independence]
-        failed = f" ({row.failed} failed)" if row.failed else ""
-        line["n"] = f"{len(row.samples)}{failed}"
-        for name in names:
-            line[name] = (quality_cell if name in DEFINITIONS else _cell)(row, name)
-        line |= {SHARE: share(row), LEAKAGE: leakage(row)}
-        lines.append(line | {column: rows.get(row.row, "") for column, rows in published.items()})
+        line["n"] = f"{len(row.samples)}" + (f" ({row.failed} failed)" if row.failed else "")
+        line |= {name: _cell(row, name) for name in names}
+        share, leakage = row.comparison.ceiling_share, row.comparison.leakage
+        line[SHARE] = "" if share is None else f"{share:.2f}"
+        line[LEAKAGE] = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*leakage) if leakage else ""
+        lines.append(line | {column: rows.get(row.row, "") for column, rows in papers.items()})
     measured_rows = {row.row for row in result.rows}
     for name in dict.fromkeys(each.row for each in cited()):
         if name not in measured_rows:
             line = {"row": name} | dict.fromkeys(list(lines[0])[1:], "")
-            lines.append(line | {column: rows.get(name, "") for column, rows in published.items()})
+            lines.append(line | {column: rows.get(name, "") for column, rows in papers.items()})
     return lines
 
 
-def _notes(result: Result, names: Sequence[str]) -> list[str]:
-    ious = [name for name in names if name in NAMES]
-    over = "; ".join(f"{n}: {VALUES[n.removesuffix('_with_background')]}" for n in ious)
-    notes = [
-        *([f"{STD}{over}."] if ious else []),
-        *quality_notes(result, [name for name in names if name in DEFINITIONS]),
-        NOTES,
-        "Columns marked (cited) are the papers' own figures, on COCO, by their judge and formula.",
-    ]
-    if len({_samples_hash(row) for row in result.rows}) > 1:
-        notes.append("The rows are not all of the same samples: compare those of the same n alone.")
-    return notes + [f"{text[0].upper()}{text[1:]}" for text in stale_of(result)]
+def _cell(row: ResultRow, name: str) -> str:
+    """Returns `mean ± std [low, high]` of an estimate, a dash where there is none."""
+    if not _has(row, name):
+        return "-"
+    estimate, digits = row.figures[name], DISTANCES.get(name, 3)
+    p = row.comparison.p_best
+    bold = "**" if name == HEADLINE and p is not None and p >= ALPHA else ""
+    guided = row.scorers and row.scorers.clip_guided and name in BY_SCORER
+    parts = f"{bold}{estimate.text(digits)}{bold}", estimate.interval_text(digits)
+    return " ".join(filter(None, (*parts, "(its guide)" if guided else "")))
+
+
+def _has(row: ResultRow, name: str) -> bool:
+    return name in row.figures and row.figures[name].mean is not None
 
 
 def remarks(row: ResultRow) -> list[str]:
@@ -166,36 +194,63 @@ def remarks(row: ResultRow) -> list[str]:
     return notes + (["resized"] if row.judged.resized else [])
 
 
-def written(row: ResultRow, name: str) -> tuple[str, str]:
-    """Returns the mean and deviation of an estimate, and its interval, as text."""
-    return row.figures[name].text(), row.figures[name].interval_text()
+def _notes(result: Result, names: Sequence[str]) -> list[str]:
+    ious = [name for name in names if name in NAMES]
+    over = "; ".join(f"{n}: {VALUES[n.removesuffix('_with_background')]}" for n in ious)
+    notes = [
+        *([f"{STD}{over}."] if ious else []),
+        *quality_notes(result, [name for name in names if name in DEFINITIONS]),
+        NOTES,
+        "Columns marked (cited) are the papers' own figures, on COCO, by their judge and formula.",
+    ]
+    if len({row.samples_hash for row in result.rows}) > 1:
+        notes.append("The rows are not all of the same samples: compare those of the same n alone.")
+    return notes + [f"{text[0].upper()}{text[1:]}" for text in stale_of(result)]
 
 
-def is_best(row: ResultRow) -> bool:
-    """Returns whether a row is the best method under its judge, or not told from it."""
-    p = row.comparison.p_best
-    return p is not None and p >= ALPHA
+def quality_notes(result: Result, names: Sequence[str]) -> list[str]:
+    """Returns a sentence for each quality metric shown."""
+    scorers = [row.scorers for row in result.rows if row.scorers]
+    notes = []
+    for name in names:
+        text = f"{name}: {DEFINITIONS[name]}.".replace("SCORER", scorers[0].scored_by)
+        notes.append(text.replace("FEATURES", scorers[0].seen_by))
+    if any(each.clip_guided for each in scorers) and set(names) & set(BY_SCORER):
+        notes.append("(its guide): by a CLIP that guided or ranked these images themselves.")
+    return notes
 
 
-def share(row: ResultRow) -> str:
-    """Returns the share of the ceiling as text."""
-    value = row.comparison.ceiling_share
-    return "" if value is None else f"{value:.2f}"
+def metrics_of(result: Result) -> list[str]:
+    """Returns the names of `DEFINITIONS` that any row has a value of."""
+    return [name for name in DEFINITIONS if any(_has(row, name) for row in result.rows)]
 
 
-def leakage(row: ResultRow) -> str:
-    """Returns the leakage with its interval as text."""
-    if row.comparison.leakage is None:
-        return ""
-    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*row.comparison.leakage)
+def stale_of(result: Result) -> list[str]:
+    """Returns a sentence for each folder whose quality was measured before it changed."""
+    return list(dict.fromkeys(row.stale for row in result.rows if row.stale))
 
 
-def _label(row: ResultRow) -> str:
-    notes = remarks(row)
-    return f"{row.row} ({', '.join(notes)})" if notes else row.row
+def check_quality(result: Result, names: Sequence[str]) -> None:
+    """Checks that a table can show these metrics of `DEFINITIONS`.
 
-
-def _cell(row: ResultRow, name: str) -> str:
-    text, ends = written(row, name)
-    bold = "**" if name == HEADLINE and is_best(row) and text != "-" else ""
-    return f"{bold}{text}{bold} {ends}".rstrip()
+    Raises:
+        InputError: no row has one, the rows were measured by different networks, or one was
+            measured before its images or scores changed.
+    """
+    if names and (stale := stale_of(result)):
+        raise InputError(stale[0])
+    available = metrics_of(result)
+    scorers = [row.scorers for row in result.rows if row.scorers]
+    for name in names:
+        if name not in available:
+            hint = f"there are {', '.join(available)}" if available else "run `tcig quality` first"
+            needs = f" (it needs {NEEDS[name]})" if name in NEEDS else ""
+            raise InputError(f"no row has {name}{needs}: {hint}.")
+        field = "scorer" if name in BY_SCORER else "features" if name in DISTANCES else None
+        identities = list(dict.fromkeys(getattr(each, field) for each in scorers if field))
+        if len(identities) > 1:
+            shown = " and ".join(identity[:40] for identity in identities)
+            raise InputError(
+                f"the rows' {name} is by different networks ({shown}): run `tcig quality` on them "
+                "alike."
+            )

@@ -262,7 +262,7 @@ def test_installed_packages(tmp_path):
         "assert not taken, taken\n"
         "tests = importlib.util.find_spec('tests')\n"  # torch-fidelity installs its own
         f"assert not tests or {HERE!r} not in list(tests.submodule_search_locations)\n"
-        "from tcig.eval.published import published\n"
+        "from tcig.eval.table import published\n"
         "from tcig.profiles import names\n"
         "from tcig.data.emoji import FOLDER\n"
         "assert published() and names() and list(FOLDER.glob('*/*.json'))\n"

@@ -14,17 +14,16 @@ from tqdm import tqdm
 
 from tcig.data.layout import Layout, hash_order
 from tcig.data.masks import load_label_map, resize_nearest
-from tcig.data.records import run_rows
+from tcig.data.records import Pair, run_rows
 from tcig.data.voc import COLOURS
 from tcig.eval.images import open_image
 from tcig.eval.iou import class_iou, foreground_iou, image_iou
+from tcig.eval.records import label_path
+from tcig.eval.report.tables import Line
 from tcig.eval.rows import Row
-from tcig.eval.score_records import label_path
 
 QUALITY = 80
 """Quality of WebP: Pillow's default."""
-SampleId = tuple[str, int]
-"""Layout id and sample index."""
 
 
 @dataclass
@@ -52,10 +51,10 @@ class Entry(NamedTuple):
         scores = [cell.scores.get(judge) if cell else None for cell in self.cells]
         return [None if each is None else round(float(each[0]), 4) for each in scores]
 
-    def best(self, columns: Sequence[Row], judge: str) -> float | None:
+    def best(self, columns: Sequence[Line], judge: str) -> float | None:
         """The highest `iou_image` among the methods, None with fewer than two of them."""
         pairs = zip(columns, self.scores(judge), strict=True)
-        scores = [score for row, score in pairs if row.is_method and score is not None]
+        scores = [score for line, score in pairs if line.result.is_method and score is not None]
         return max(scores) if len(scores) > 1 else None
 
 
@@ -118,9 +117,9 @@ def _natural(layout: Layout) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", layout.id)]
 
 
-def _scored(rows: Sequence[Row]) -> dict[SampleId, Cell]:
+def _scored(rows: Sequence[Row]) -> dict[Pair, Cell]:
     """A cell for each image, with the scores by all judges."""
-    cells: dict[SampleId, Cell] = {}
+    cells: dict[Pair, Cell] = {}
     for row in rows:
         values = image_iou(row.samples), foreground_iou(row.samples), class_iou(row.samples)
         for key, drawn, image, foreground, classes in zip(
@@ -132,7 +131,7 @@ def _scored(rows: Sequence[Row]) -> dict[SampleId, Cell]:
     return cells
 
 
-def _failures(rows: Sequence[Row], layouts: Sequence[Layout]) -> dict[SampleId, Cell]:
+def _failures(rows: Sequence[Row], layouts: Sequence[Layout]) -> dict[Pair, Cell]:
     """The samples that the scores count as failed: the first ones in the order of generation."""
     errors = {(row["layout"], row["sample"]): row["error"] for row in run_rows(rows[0].folder)}
     cells = {}
@@ -145,7 +144,7 @@ def _failures(rows: Sequence[Row], layouts: Sequence[Layout]) -> dict[SampleId, 
     return cells
 
 
-def _add_pictures(pictures: Pictures, row: Row, cell: Cell, key: SampleId, side: int) -> None:
+def _add_pictures(pictures: Pictures, row: Row, cell: Cell, key: Pair, side: int) -> None:
     path = row.folder / f"{key[0]}-{key[1]}.png"
     image = open_image(path, row.score.image_size, row.score.resized)
     cell.picture = pictures.add(thumbnail(image, side))

@@ -11,12 +11,11 @@ import numpy as np
 
 from tcig.data.layout import Layout
 from tcig.data.voc import NUM_LABELS
+from tcig.eval.comparison import GUIDES
 from tcig.eval.iou import REDUCTIONS, class_iou, image_iou
-from tcig.eval.quality_table import metrics_of
-from tcig.eval.results import Drawn, Estimate, Result, ResultRow
-from tcig.eval.rows import CEILING, GUIDES, HEADLINE, Ignore, Row
-from tcig.eval.statistics import by_layout, interval, mean_of
-from tcig.eval.table import INDEPENDENT, LEAKAGE, SHARE, cells, remarks
+from tcig.eval.results import CEILING, HEADLINE, Drawn, Estimate, Ignore, Result, ResultRow
+from tcig.eval.rows import Row, estimate
+from tcig.eval.table import INDEPENDENT, LEAKAGE, SHARE, cells, metrics_of, remarks
 
 UNIT_METRICS = (*REDUCTIONS, "boundary_iou", "recall_iou", "recall_iou_dense")
 """Metrics with values in [0, 1]: the report cuts their intervals there."""
@@ -30,7 +29,7 @@ SIZE_NAMES = ("<5", "5–10", "10–20", "20–40", "40+")
 def by_class(row: Row) -> list[Estimate]:
     """`iou_region` of each class 0 to 20; the background has no values."""
     values = class_iou(row.samples)
-    return [_estimate(values[:, [index]], row) for index in range(NUM_LABELS)]
+    return [_part(values[:, [index]], row) for index in range(NUM_LABELS)]
 
 
 def by_size(row: Row) -> list[Estimate]:
@@ -42,7 +41,7 @@ def by_size(row: Row) -> list[Estimate]:
     values = class_iou(row.samples)
     bins = np.digitize(row.samples.confusion.sum(2) / row.score.score_size**2, SIZES)
     numbers = range(len(SIZE_NAMES))
-    return [_estimate(np.where(bins == number, values, np.nan), row) for number in numbers]
+    return [_part(np.where(bins == number, values, np.nan), row) for number in numbers]
 
 
 def by_objects(row: Row, objects: Mapping[str, int]) -> list[Estimate]:
@@ -50,43 +49,35 @@ def by_objects(row: Row, objects: Mapping[str, int]) -> list[Estimate]:
     values = image_iou(row.samples)[:, None]
     counts = np.array([objects[layout] for layout in row.layouts])[:, None]
     numbers = sorted(set(objects.values()))
-    return [_estimate(np.where(counts == number, values, np.nan), row) for number in numbers]
+    return [_part(np.where(counts == number, values, np.nan), row) for number in numbers]
 
 
-def _estimate(values: np.ndarray, row: Row) -> Estimate:
+def _part(values: np.ndarray, row: Row) -> Estimate:
     """The estimate of the values, (N, M), that are not NaN."""
-    ratio = mean_of(values)
-    n = int(ratio.denominators.sum())
-    if not n:
-        return Estimate(mean=None, std=None, n=0, low=None, high=None)
-    low, high = (None if np.isnan(end) else end for end in interval(by_layout(ratio, row.layouts)))
-    mean = float(ratio.numerators.sum() / n)
-    return cut(Estimate(mean=mean, std=None, n=n, low=low, high=high))
+    return _cut(estimate(values, row.layouts))
 
 
-def cut(estimate: Estimate) -> Estimate:
+def _cut(each: Estimate) -> Estimate:
     """The estimate of a metric with values in [0, 1], its interval cut there."""
-    if estimate.low is None:
-        return estimate
-    ends = {"low": max(0.0, estimate.low), "high": min(1.0, estimate.high)}
-    return estimate.model_copy(update=ends)
+    if each.low is None:
+        return each
+    return each.model_copy(update={"low": max(0.0, each.low), "high": min(1.0, each.high)})
 
 
 def cut_intervals(result: Result) -> Result:
     """The result with the intervals of `UNIT_METRICS` cut at 0 and 1."""
     rows = []
     for row in result.rows:
-        figures = {name: cut(e) if name in UNIT_METRICS else e for name, e in row.figures.items()}
+        figures = {name: _cut(e) if name in UNIT_METRICS else e for name, e in row.figures.items()}
         rows.append(row.model_copy(update={"figures": figures}))
     return result.model_copy(update={"rows": rows})
 
 
-def describe(estimate: Estimate) -> str:
+def describe(each: Estimate) -> str:
     """The estimate in a few words."""
-    if estimate.mean is None:
+    if each.mean is None:
         return "no value"
-    ends = "" if estimate.low is None else f" [{estimate.low:.2f}, {estimate.high:.2f}]"
-    return f"{estimate.mean:.2f}{ends}, n {estimate.n}"
+    return f"{each.mean:.2f} {each.interval_text(2)}".rstrip() + f", n {each.n}"
 
 
 class Line(NamedTuple):
@@ -106,15 +97,15 @@ class Line(NamedTuple):
     def name(self) -> str:
         """The row's label; the ceiling's second row says how it treats dropped objects."""
         if self.row.ignore == self.ignore:
-            return self.row.label
+            return self.result.label
         treatment = "counted" if self.row.ignore == "none" else "ignored"
-        return f"{self.row.label}, dropped objects {treatment}"
+        return f"{self.result.label}, dropped objects {treatment}"
 
     @property
     def tags(self) -> list[str]:
         """Remarks shown beside the name."""
         tags = remarks(self.result)
-        return tags + (["ceiling"] if self.row.name == CEILING else [])
+        return tags + (["ceiling"] if self.result.row == CEILING else [])
 
     @property
     def headline(self) -> Estimate:
@@ -155,7 +146,7 @@ class Judge(NamedTuple):
     @property
     def ceiling(self) -> Estimate | None:
         """The photographs' estimate, with dropped objects treated as in the other rows."""
-        rows = (line for line in self.lines if line.row.name == CEILING)
+        rows = (line for line in self.lines if line.result.row == CEILING)
         return next((line.headline for line in rows if line.row.ignore == line.ignore), None)
 
 

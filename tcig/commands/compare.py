@@ -49,9 +49,9 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig compare`; 1 if a row is beyond its tolerance."""
     options = parse(Options, argv, "compare", __doc__)
-    from tcig.eval.diff import alone, compare
-    from tcig.eval.estimates import result_of
+    from tcig.eval.comparison import alone, compare
     from tcig.eval.results import read_result
+    from tcig.eval.rows import result_of
 
     def result(path: Path):
         if path.is_dir():

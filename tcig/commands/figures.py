@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
     from tcig.data.files import sha256
     from tcig.data.layout import hash_order
     from tcig.data.manifest import read_manifest
-    from tcig.eval.grids import samples_figure, systems_figure
+    from tcig.eval.pictures import samples_figure, systems_figure
     from tcig.methods.registry import ROWS
     from tcig.profiles import load_profile
     from tcig.run.experiment import find_manifest
@@ -98,7 +98,7 @@ def main(argv: list[str]) -> int:
 def _stages(path: Path, method, layouts: list) -> None:
     """Samples 0 and 1 of stage 1, each refined twice."""
     from tcig.data.layout import seed_of
-    from tcig.eval.grids import stages_figure
+    from tcig.eval.pictures import stages_figure
     from tcig.methods.base import Progress
     from tcig.run.generate import ProgressTracker
 
@@ -122,7 +122,7 @@ def _in_twos(values: list) -> list:
 def _course(path: Path, profile, layout) -> None:
     """Stage 1 of one layout, watched, without and with views of its guide."""
     from tcig.eval.judges import load_judge
-    from tcig.eval.plots import course_figure
+    from tcig.eval.pictures import course_figure
     from tcig.run.spec import prepare
 
     name, judge = load_judge(profile.judges[0])

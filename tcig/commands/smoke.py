@@ -84,8 +84,8 @@ def _read_iou(runs: list[Path], manifest: Path, out: Path) -> dict[str, float]:
     from tcig.data.files import write_whole
     from tcig.data.layout import hash_order
     from tcig.data.manifest import read_manifest
-    from tcig.eval.estimates import result_of
-    from tcig.eval.grids import systems_figure
+    from tcig.eval.pictures import systems_figure
+    from tcig.eval.rows import result_of
     from tcig.eval.table import render
     from tcig.run.store import image_of
 

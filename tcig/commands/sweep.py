@@ -105,8 +105,8 @@ def _sweep_row(options: Options) -> "pd.DataFrame":
 def _sweep_preset(options: Options) -> "pd.DataFrame":
     """Tests a claim of the paper on the reported layouts, and draws its figure."""
     from tcig.data.files import write_whole
-    from tcig.eval.plots import curves_figure
-    from tcig.eval.rows import GUIDES
+    from tcig.eval.comparison import GUIDES
+    from tcig.eval.pictures import curves_figure
     from tcig.methods.settings import parse_settings
     from tcig.profiles import load_profile
     from tcig.run.experiment import find_manifest, read_data

@@ -53,13 +53,11 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig table`."""
     options = parse(Options, argv, "table", __doc__)
-    from tcig.eval import pairs
-    from tcig.eval.estimates import result_of
+    from tcig.eval.comparison import render_pairs
     from tcig.eval.iou import NAMES
-    from tcig.eval.quality_table import DEFINITIONS, check_quality
     from tcig.eval.results import dump
-    from tcig.eval.rows import judged_by
-    from tcig.eval.table import render
+    from tcig.eval.rows import judged_by, result_of
+    from tcig.eval.table import DEFINITIONS, check_quality, render
 
     known = (*NAMES, *DEFINITIONS)
     unknown = [name for name in options.reductions if name not in known]
@@ -84,7 +82,7 @@ def main(argv: list[str]) -> int:
     check_quality(result, [name for name in names if name in DEFINITIONS])
     print(render(result, names, options.format), end="")
     if options.pairs:
-        print("\n" + pairs.render(result.rows), end="")
+        print("\n" + render_pairs(result.rows), end="")
     return 0
 
 
@@ -104,7 +102,7 @@ def _check_combination(options: Options) -> None:
 def _write_all(result: "Result", options: Options) -> None:
     """Writes every form of the table, and the result."""
     from tcig.data.files import write_whole
-    from tcig.eval import pairs
+    from tcig.eval.comparison import render_pairs
     from tcig.eval.results import dump
     from tcig.eval.table import render
 
@@ -114,7 +112,7 @@ def _write_all(result: "Result", options: Options) -> None:
     }
     if names := _quality_columns(result):
         files["quality.md"] = render(result, names, "md")
-    files["pairs.md"] = f"{render(result, ('iou_image',), 'md')}\n{pairs.render(result.rows)}"
+    files["pairs.md"] = f"{render(result, ('iou_image',), 'md')}\n{render_pairs(result.rows)}"
     files["result.json"] = dump(result)
     options.out.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
@@ -124,7 +122,7 @@ def _write_all(result: "Result", options: Options) -> None:
 
 def _quality_columns(result: "Result") -> tuple[str, ...]:
     """Returns the columns of `--quality`; none where nothing was measured."""
-    from tcig.eval.quality_table import DEFINITIONS, check_quality, metrics_of, stale_of
+    from tcig.eval.table import DEFINITIONS, check_quality, metrics_of, stale_of
 
     check_quality(result, DEFINITIONS if stale_of(result) else metrics_of(result))
     metrics = metrics_of(result)

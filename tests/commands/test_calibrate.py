@@ -11,7 +11,7 @@ from tcig.data.emoji import FOLDER as EMOJI
 from tcig.data.voc import BY_LABEL
 from tcig.eval.calibrate import calibration, ceiling, nearest_subsets
 from tcig.eval.judges import JUDGES, SOURCES, ColourJudge
-from tcig.eval.score_records import Score, sparse
+from tcig.eval.records import Score, sparse
 
 READINGS = {"masks", "images", "masks, people dropped", "images, people dropped"}
 CAT, DOG = (BY_LABEL[label].index for label in ("cat", "dog"))

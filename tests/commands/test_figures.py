@@ -8,8 +8,7 @@ from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
 from tcig.data.manifest import build_layouts
-from tcig.eval.grids import stages_figure
-from tcig.eval.plots import course_figure
+from tcig.eval.pictures import course_figure, stages_figure
 
 RED = """
 from PIL import Image

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tcig.cli import main
 from tcig.data.emoji import FOLDER as EMOJI
-from tcig.eval.quality_records import read_quality
+from tcig.eval.records import read_quality
 
 LAYOUTS = 10
 

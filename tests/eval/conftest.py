@@ -5,23 +5,19 @@ import json
 import numpy as np
 import pytest
 import torch
-from counting import SIZES, Counting
-from looking import Looking
 from PIL import Image
+from stand_ins import SIDE, SIZES, Counting, Looking, write_images
 
 from tcig.data.files import sha256
 from tcig.data.filters import Filter
 from tcig.data.layout import Dropped, Layout, Region, hash_order
 from tcig.data.manifest import Counts, Header, SourceFile, write_manifest
 from tcig.data.masks import encode
-from tcig.data.voc import COLOURS
-from tcig.eval.images import Sizes
 from tcig.eval.judges import ColourJudge
 from tcig.eval.score import score_images
 
 torch.set_num_threads(1)
 
-SIDE = 32
 OBJECTS = {  # id: regions and dropped objects as (label, top, left, bottom, right)
     "1": ([("cat", 2, 2, 14, 14), ("dog", 16, 16, 30, 30)], []),
     "2.b": ([("cat", 0, 0, 10, 10), ("cat", 20, 20, 30, 30)], []),
@@ -91,25 +87,10 @@ def manifest(manifest_file):
 @pytest.fixture
 def paint(layouts, tmp_path):
     """Writes a folder of images: the truth in flat colours, grey, or `damaged` truth."""
-
-    def draw(layout, sample, what, size):
-        labels = layout.class_map(size)
-        if what == "grey":
-            return np.full((size, size, 3), 127, np.uint8)
-        if what == "damaged":
-            rng = np.random.default_rng([sample, *layout.id.encode()])
-            wrong = rng.random(labels.shape) < 0.3
-            labels = np.where(wrong, rng.choice([0, 8, 12, 20], labels.shape), labels)
-        return np.array(COLOURS, np.uint8)[labels]
+    damage = {"truth": 0.0, "damaged": 0.3, "grey": None}
 
     def write(what="truth", name="mine", size=SIDE, samples=1):
-        folder = tmp_path / name
-        folder.mkdir(parents=True)
-        for layout in layouts:
-            for sample in range(samples):
-                pixels = draw(layout, sample, what, size)
-                Image.fromarray(pixels).save(folder / f"{layout.id}-{sample}.png")
-        return folder
+        return write_images(tmp_path / name, layouts, damage[what], size, samples)
 
     return write
 
@@ -147,7 +128,7 @@ def score(layouts, manifest):
 @pytest.fixture
 def scored(paint, layouts, manifest, tmp_path, monkeypatch):
     """Scores a painted folder under one or more judges' names."""
-    monkeypatch.setattr("tcig.eval.score.write_sheet", lambda *arguments: None)
+    monkeypatch.setattr("tcig.eval.pictures.write_sheet", lambda *arguments: None)
 
     def run(what, name, judges=("colours",), manifest=manifest, row=None, limit=None):
         folder = tmp_path / name
@@ -155,7 +136,7 @@ def scored(paint, layouts, manifest, tmp_path, monkeypatch):
             paint(what, name=name)
         for judge in judges:
             judge = (judge, ColourJudge())
-            score_images(folder, layouts, manifest, judge, Sizes(32, 32), row, limit)
+            score_images(folder, layouts, manifest, judge, SIZES, row, limit)
         return folder
 
     return run

@@ -5,12 +5,11 @@ import pytest
 import torch
 
 from tcig.data.emoji import FOLDER as EMOJI
-from tcig.data.files import InputError
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order, open_photograph
 from tcig.data.manifest import build_layouts
 from tcig.eval import features as module
-from tcig.eval.features import ClipEncoder, InceptionEncoder, load_features, photograph_features
+from tcig.eval.features import ClipEncoder, load_features, photograph_features
 from tcig.models.clip import load_clip
 from tcig.models.inception import FILE
 from tcig.models.random_weights import write_random_weights
@@ -42,43 +41,31 @@ def inception(tmp_path_factory):
     return folder
 
 
-def test_images_at_clips_own_side_are_taken_as_they_are(scorer, images):
-    pixels = torch.stack([torch.from_numpy(np.array(i)).movedim(-1, 0) / 255 for i in images])
-    with torch.inference_mode():
-        expected = load_clip("mini:clip-score").encode_images(pixels)
+def pixels_of(images):
+    return torch.stack([torch.from_numpy(np.array(image)).movedim(-1, 0) for image in images])
+
+
+@torch.inference_mode()
+def test_images_at_clips_own_side_are_taken_as_they_are_in_any_batches(scorer, images, monkeypatch):
+    expected = load_clip("mini:clip-score").encode_images(pixels_of(images) / 255)
     torch.testing.assert_close(scorer.images(images), expected, rtol=0, atol=1e-6)
-    torch.testing.assert_close(scorer.images(images).norm(dim=1), torch.ones(5))
-
-
-@pytest.mark.parametrize("kind", ["clip", "inception"])
-def test_batches_change_nothing(scorer, images, inception, monkeypatch, kind):
-    encoder = scorer if kind == "clip" else InceptionEncoder(str(inception))
-    together = encoder.images(images)
+    torch.testing.assert_close(expected.norm(dim=1), torch.ones(5))
     monkeypatch.setattr(module, "BATCH", 2)
-    apart = encoder.images(images)
-    torch.testing.assert_close(apart, together, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(together[0], together[1], rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(scorer.images(images), expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(expected[0], expected[1], rtol=1e-2, atol=1e-3)
 
 
-def test_inception_sees_the_pixels_themselves(images, inception):
-    encoder = InceptionEncoder(str(inception))
-    pixels = torch.stack([torch.from_numpy(np.array(image)).movedim(-1, 0) for image in images])
-    (expected,) = encoder.network(pixels)
+def test_inception_sees_the_pixels_themselves_in_any_batches(
+    scorer, images, inception, monkeypatch
+):
+    assert load_features("scorer", scorer) is scorer
+    encoder = load_features(str(inception), scorer)
+    assert (encoder.name, encoder.suffix, encoder.gamma) == (str(inception), "", None)
+    (expected,) = encoder.network(pixels_of(images))
+    monkeypatch.setattr(module, "BATCH", 2)
     torch.testing.assert_close(encoder.images(images), expected, rtol=1e-4, atol=1e-5)
     assert expected.max() > 0.05
-    assert (encoder.suffix, encoder.gamma) == ("", None)
-
-
-def test_features_are_the_scorers_or_another_networks(scorer, inception):
-    assert load_features("scorer", scorer) is scorer
-    found = load_features(str(inception), scorer)
-    assert (found.name, found.suffix) == (str(inception), "")
-    (inception / FILE).rename(inception / "moved")
-    try:
-        with pytest.raises(InputError, match="cannot be read as weights"):
-            load_features(str(inception), scorer)
-    finally:
-        (inception / "moved").rename(inception / FILE)
+    assert not torch.allclose(expected[0], expected[1], rtol=1e-2, atol=1e-3)
 
 
 def test_photographs_are_looked_at_once(scorer, layouts, images):

@@ -7,18 +7,17 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from looking import Looking, looked, read
 from PIL import Image
+from stand_ins import CATS, Finding, Looking, looked, read
 
-from tcig.data.files import sha256, sole_writer
+from tcig.data.files import sha256
 from tcig.data.layout import open_photograph
-from tcig.data.masks import encode, load_label_map
+from tcig.data.masks import load_label_map
 from tcig.eval import images as images_module
-from tcig.eval.estimates import result_of
 from tcig.eval.images import Sizes
-from tcig.eval.judges import Instance, Judge, Segmentation
 from tcig.eval.quality import boundary_iou, bounding_square, kid, recall_iou
-from tcig.eval.quality_records import read_quality
+from tcig.eval.records import read_quality
+from tcig.eval.rows import result_of
 from tcig.eval.score import score_images
 
 CROPS = 15
@@ -68,22 +67,7 @@ def test_clip_scores_are_those_of_the_caption_and_of_each_region(paint, measure,
     values = read_quality(folder).values["clip_region"]
     means = [np.mean(records[layout.id, 0]["clip_regions"]) for layout in layouts]
     np.testing.assert_allclose(values.values, means)
-    assert values.layouts.tolist() == [layout.id for layout in layouts]
-
-
-CATS = np.zeros((2, 96, 96), bool)
-CATS[0, 10:50, 10:50] = CATS[1, 60:90, 60:90] = True
-
-
-class Finding(Judge):
-    """Two cats, at its own output size, the second of them where layout 2.b has its second."""
-
-    kind, identity = "built-in", "finding"
-
-    def segment(self, images):
-        labels = (CATS.any(0) * 8).astype(np.uint8)
-        instances = tuple(Instance("cat", 0.9 - n / 9, encode(m)) for n, m in enumerate(CATS))
-        return [Segmentation(labels, instances) for _ in images]
+    assert values.layouts == [layout.id for layout in layouts]
 
 
 def test_label_maps_and_instances_are_compared_judge_by_judge(
@@ -135,7 +119,7 @@ def test_diversity_is_of_the_samples_of_a_layout(paint, measure, layouts):
     folder = paint("damaged", samples=3)
     measure(folder)
     found = read_quality(folder).values["diversity"]
-    assert found.layouts.tolist() == [layout.id for layout in layouts]
+    assert found.layouts == [layout.id for layout in layouts]
     for layout, value in zip(layouts, found.values, strict=True):
         a, b, c = (looked(opened(folder, layout, n)) for n in range(3))
         assert value == pytest.approx(1 - float(a @ b + a @ c + b @ c) / 3, abs=2e-6)
@@ -158,6 +142,7 @@ def test_without_photographs_only_the_distance_is_left_out(paint, measure):
 def test_nothing_is_measured_twice(paint, score, measure):
     folder = paint("damaged")
     score(folder)
+    assert read_quality(folder) is None
     found, asked = measure(folder)
     assert asked == 6 + CROPS + 6
     before = stored(folder)
@@ -213,12 +198,7 @@ def test_what_changed_is_measured_again(paint, measure, change, asked):
 def test_other_networks_measure_all_again(paint, measure, other):
     folder = paint("damaged")
     measure(folder)
-    found, asked = measure(folder, **other)
-    assert asked >= 6 + CROPS
-    kept = stored(folder)
-    shutil.rmtree(folder / "quality")
-    assert measure(folder, **other)[0] == found
-    assert kept == stored(folder)
+    assert measure(folder, **other)[1] >= 6 + CROPS
 
 
 def test_another_judgement_is_compared_without_the_networks(paint, score, measure):
@@ -232,8 +212,7 @@ def test_another_judgement_is_compared_without_the_networks(paint, score, measur
     assert set(metrics_of(folder).values()) == {None}
 
 
-@pytest.mark.parametrize("after", [0, 7, 12, 19])
-@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize(("after", "own"), [(0, False), (7, True), (12, False), (19, True)])
 def test_an_interrupted_measuring_is_resumed(
     paint, score, measure, monkeypatch, refused, after, own
 ):
@@ -253,19 +232,6 @@ def test_an_interrupted_measuring_is_resumed(
     done = failing.asked * 6 // (6 + CROPS) // 2 * 2  # whole batches before the stop
     assert 6 + CROPS - failing.asked <= asked <= (6 + CROPS) * (1 - done / 6) + 6 + 2 * 3
     assert stored(folder) == stored(whole)
-
-
-@pytest.mark.parametrize("damage", [b"no image", None, (31, 31)])
-def test_an_unusable_image_is_named(paint, measure, refused, damage):
-    folder = paint("damaged")
-    path = folder / "6-0.png"
-    path.unlink()
-    if isinstance(damage, bytes):
-        path.write_bytes(damage)
-    elif damage:
-        Image.new("RGB", damage).save(path)
-    with refused(path):
-        measure(folder)
 
 
 def test_scores_of_other_images_are_refused(paint, score, measure, refused):
@@ -303,14 +269,6 @@ def test_a_photograph_that_is_missing_is_named_and_the_rest_kept(
     with refused(folder / "quality", "unfinished"):
         read_quality(folder)
     assert measure(folder, coco=None)[1] == 0
-
-
-def test_a_folder_that_another_process_measures_is_refused(paint, measure, refused):
-    folder = paint("damaged")
-    assert read_quality(folder) is None
-    measure(folder)
-    with sole_writer(folder / "quality"), refused(folder / "quality", "another process"):
-        measure(folder)
 
 
 def test_a_layout_without_a_pixel_to_compare_is_nan(paint, measure, score, monkeypatch):

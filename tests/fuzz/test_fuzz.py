@@ -275,7 +275,7 @@ READERS = (
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
 def test_malformed_inputs_get_a_sentence(reader, good, tmp_path, request, monkeypatch):
-    monkeypatch.setattr("tcig.eval.score.write_sheet", lambda *arguments: None)
+    monkeypatch.setattr("tcig.eval.pictures.write_sheet", lambda *arguments: None)
     monkeypatch.setattr("os.fsync", lambda number: None)
     count = -(-request.config.getoption("--fuzz") // len(READERS))
     STATUSES.clear()

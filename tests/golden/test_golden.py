@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from tcig.methods import blended, multidiffusion
 from tcig.methods.multidiffusion import Regions
 from tcig.methods.two_stage import stage1
-from tcig.methods.two_stage.cutouts import Augmentations, augment, color_jitter, erase, warp
+from tcig.methods.two_stage.cutouts import Augmentations, augment, color_jitter, erase
 from tcig.methods.two_stage.stage1 import optimise, spherical_distance, synthesise
+from tcig.methods.views import warp
 from tcig.models.clip import load_clip
 from tcig.models.diffusion import load_diffusion, plan
 from tcig.models.vqgan import load_vqgan

@@ -9,8 +9,8 @@ from tcig.data.filters import Filter
 from tcig.data.layout import Layout, Region
 from tcig.data.manifest import Counts, Header, write_manifest
 from tcig.data.masks import encode
+from tcig.data.records import RunSpec
 from tcig.methods.base import Context, Method, NoOptions
-from tcig.run.spec import RunSpec
 from tcig.run.store import RunStore
 
 SIZE = 16

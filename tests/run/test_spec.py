@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from tcig.data.files import sha256
 from tcig.data.layout import seed_of
+from tcig.data.records import RunSpec
 from tcig.profiles import load_profile
-from tcig.run.spec import RunSpec, choose, prepare
+from tcig.run.spec import choose, prepare
 
 M = "ab" * 32
 SPEC = RunSpec(

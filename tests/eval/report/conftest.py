@@ -27,7 +27,7 @@ def browser():
 @pytest.fixture
 def opened(browser):
     """Opens a file; no page may complain, or ask for anything but the file."""
-    contexts, complaints = [], []
+    contexts, complaints, requests = [], [], []
 
     def build(path, **settings):
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}} | settings)
@@ -36,14 +36,7 @@ def opened(browser):
         page = context.new_page()
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                None
-                if request.url == path.as_uri() or request.url.startswith("data:")
-                else complaints.append(request.url)
-            ),
-        )
+        page.on("request", lambda request: requests.append((request.url, path.as_uri())))
         page.goto(path.as_uri())
         return page
 
@@ -51,6 +44,7 @@ def opened(browser):
     for context in contexts:
         context.close()
     assert complaints == []
+    assert all(url == own or url.startswith("data:") for url, own in requests), requests
 
 
 @pytest.fixture(scope="session")

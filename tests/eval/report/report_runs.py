@@ -3,17 +3,15 @@
 import json
 
 import numpy as np
-from PIL import Image
+from stand_ins import SIDE, SIZES, write_images
 
 from tcig.data.files import sha256
 from tcig.data.manifest import write_manifest
-from tcig.data.voc import COLOURS
-from tcig.eval.images import Sizes
 from tcig.eval.judges import ColourJudge, Segmentation
 from tcig.eval.score import score_images
 
 EVIL = "</script><img src=x onerror=\"window.evil=1\"><!-- 'a' & \u2028 {{ 7 * 7 }}"
-SAMPLES, SIDE = 3, 32
+SAMPLES = 3
 
 
 class Upper(ColourJudge):
@@ -30,29 +28,15 @@ class Upper(ColourJudge):
 JUDGES = {"miniature": ColourJudge(), "guide": Upper()}
 
 
-def paint(folder, layouts, share, samples=SAMPLES):
-    """Images in the truth's colours, but for a `share` of their pixels in one of four."""
-    folder.mkdir(parents=True)
-    for layout in layouts:
-        for sample in range(samples):
-            rng = np.random.default_rng([sample, *layout.id.encode()])
-            labels = layout.class_map(SIDE)
-            wrong = rng.random(labels.shape) < share
-            labels = np.where(wrong, rng.choice([0, 8, 12, 20], labels.shape), labels)
-            image = Image.fromarray(np.array(COLOURS, np.uint8)[labels])
-            image.save(folder / f"{layout.id}-{sample}.png")
-    return folder
-
-
 def make_runs(folder, layouts, header):
     """The manifest, whose first caption is hostile; `real`; a run of `tcig` that its judge guided
     and that failed once; `mine` from elsewhere, of a hostile name, and with a sample less."""
     captioned = [layouts[0].model_copy(update={"caption": EVIL}), *layouts[1:]]
     write_manifest(folder / "layouts.jsonl", header, captioned)
     manifest = sha256(folder / "layouts.jsonl")
-    paint(folder / "real", layouts, 0.02)
-    paint(folder / "mine", layouts, 0.6, samples=2)
-    run = paint(folder / "tcig", layouts, 0.3)
+    write_images(folder / "real", layouts, 0.02, samples=SAMPLES)
+    write_images(folder / "mine", layouts, 0.6, samples=2)
+    run = write_images(folder / "tcig", layouts, 0.3, samples=SAMPLES)
     (run / f"{layouts[1].id}-2.png").unlink()
     spec = {"method": "tcig", "manifest": manifest, "size": SIDE, "options": {"name": EVIL}}
     spec["weights"] = {"guide x": Upper.identity}
@@ -67,5 +51,5 @@ def make_runs(folder, layouts, header):
     for place in ("real", "tcig", "mine"):
         for judge in JUDGES.items():
             row = EVIL if place == "mine" else None
-            score_images(folder / place, layouts, manifest, judge, Sizes(SIDE, SIDE), row)
+            score_images(folder / place, layouts, manifest, judge, SIZES, row)
     return folder

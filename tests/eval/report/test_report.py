@@ -11,20 +11,19 @@ import numpy as np
 import pytest
 from matplotlib.path import Path as Shape
 from PIL import Image
-from report_runs import EVIL, SAMPLES, SIDE, Upper
+from report_runs import EVIL, SAMPLES, Upper
+from stand_ins import SIDE, SIZES, write_images
 
 from tcig.cli import main
 from tcig.data.files import sha256
 from tcig.data.voc import COLOURS
-from tcig.eval.estimates import build_result, result_of
-from tcig.eval.images import Sizes
 from tcig.eval.iou import reduce
 from tcig.eval.judges import ColourJudge
 from tcig.eval.report.gallery import make_gallery, outline, thumbnail
-from tcig.eval.report.plots import breakdown_plot, interval_plot
+from tcig.eval.report.page import breakdown_plot, interval_plot
 from tcig.eval.report.tables import cut_intervals, make_judges
 from tcig.eval.results import Estimate
-from tcig.eval.rows import read_rows
+from tcig.eval.rows import build_result, read_rows, result_of
 from tcig.eval.score import score_images
 
 
@@ -53,7 +52,7 @@ def gallery(runs, layouts):
 
 def line_of(judges, row, judge):
     lines = next(each for each in judges if each.name == judge).lines
-    return next(line for line in lines if line.row.name == row)
+    return next(line for line in lines if line.result.row == row)
 
 
 @pytest.mark.parametrize(
@@ -93,13 +92,12 @@ def test_sizes_and_object_numbers_are_the_layouts(judges, gallery, layouts):
 
 def test_intervals_of_iou_are_cut_at_0_and_1(runs, layouts, tmp_path):
     """One image of two is right: the interval by the normal distribution leaves [0, 1]."""
-    folder = tmp_path / "half"
-    folder.mkdir()
+    folder = write_images(tmp_path / "half", layouts)
     for number, layout in enumerate(layouts):
-        labels = layout.class_map(SIDE) * (number % 3 == 0)
-        Image.fromarray(np.array(COLOURS, np.uint8)[labels]).save(folder / f"{layout.id}-0.png")
+        if number % 3:
+            Image.new("RGB", (SIDE, SIDE)).save(folder / f"{layout.id}-0.png")
     manifest = sha256(runs / "layouts.jsonl")
-    score_images(folder, layouts, manifest, ("miniature", ColourJudge()), Sizes(SIDE, SIDE))
+    score_images(folder, layouts, manifest, ("miniature", ColourJudge()), SIZES)
     assert result_of([folder], "none").rows[0].figures["iou_image"].low < 0
     (judge,) = judges_of([folder], layouts)
     (line,) = judge.lines
@@ -143,7 +141,7 @@ def test_only_the_failures_of_what_was_scored_are_shown(runs, layouts, tmp_path)
     lost = [f'{{"layout": "{each.id}", "sample": 0, "error": "no"}}\n' for each in layouts[2:]]
     (folder / "rows.jsonl").write_text("".join(lost))
     manifest, judge = sha256(runs / "layouts.jsonl"), ("miniature", ColourJudge())
-    score_images(folder, layouts, manifest, judge, Sizes(SIDE, SIDE), limit=3)
+    score_images(folder, layouts, manifest, judge, SIZES, limit=3)
     entries, _ = make_gallery(columns_of([folder]), layouts, SIDE)
     assert [entry.layout.id for entry in entries if entry.cells[0].error] == [layouts[2].id]
 

@@ -28,9 +28,9 @@ from tcig.data.layout import Layout
 from tcig.data.manifest import build_layouts
 from tcig.data.masks import resize_nearest
 from tcig.data.voc import BY_LABEL, CLASSES, painted, with_article
-from tcig.eval.grids import write_grid
 from tcig.eval.iou import Samples, confusion, image_iou
 from tcig.eval.judges import load_judge
+from tcig.eval.pictures import write_grid
 from tcig.models import mini
 from tcig.models.clip import load_clip
 from tcig.models.diffusion import to_images

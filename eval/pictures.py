@@ -1,21 +1,26 @@
-"""Pictures for readers, drawn with Pillow: grids of images and masks after the papers' figures.
+"""Pictures for readers: grids of images and masks after the papers' figures, and curves.
 
-Every grid is drawn by `image_grid`. A mask is a layout: its class colours with the names of its
-regions.
+Pillow draws every grid, in `image_grid`; a mask is a layout: its class colours with the names of
+its regions. Matplotlib draws metrics against options, and courses of stage 1.
 """
 
 import io
+import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from tcig.data.files import write_whole
 from tcig.data.layout import Layout
 from tcig.data.masks import resize_nearest
+from tcig.data.pictures import encode_png
 from tcig.data.voc import COLOURS, LABELS
+from tcig.eval.iou import Samples, class_iou, confusion
 
 Cell = Image.Image | Layout | np.ndarray
 """An image, a layout's mask, or a label map, (S, S) integers 0 to 20."""
@@ -23,6 +28,10 @@ CELL, GAP, MARGIN = 96, 3, 100
 """Side of a cell, gap between cells, and width of the rows' names, pixels."""
 FIGURE_CELL, SHEET_CELL = 240, 160
 """Sides of a cell in the papers' figures and in a contact sheet, pixels."""
+LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Okabe & Ito 2008: distinguishable by the colour-blind."""
+WIDTH, HEIGHT = 4.6, 3.4
+"""Size of a panel of curves, inches."""
 
 
 def image_grid(
@@ -98,31 +107,30 @@ def write_grid(
     save_png(path, image_grid(grid, rows, [columns] if columns else []))
 
 
-def write_sheet(
-    path: Path, columns: Sequence[tuple[Layout, Image.Image, np.ndarray, Mapping[int, float]]]
-) -> None:
+def write_sheet(path: Path, samples: Sequence[tuple[Layout, Image.Image, np.ndarray]]) -> None:
     """Writes a contact sheet with a column a sample: image, class map, label map, IoU by class.
 
     Args:
         path: the PNG.
-        columns: layout, image, label map, and IoU of each class of the layout, NaN where the class
-            is wholly covered.
+        samples: layout, image and label map, (S, S) integers 0 to 20.
     """
     font = ImageFont.load_default(12)
     side, line = SHEET_CELL, 15
-    images = [image.resize((side, side), Image.Resampling.LANCZOS) for _, image, _, _ in columns]
-    maps = [layout.class_map(side) for layout, *_ in columns], [labels for *_, labels, _ in columns]
+    images = [image.resize((side, side), Image.Resampling.LANCZOS) for _, image, _ in samples]
+    maps = [layout.class_map(side) for layout, *_ in samples], [labels for *_, labels in samples]
     grid = image_grid([images, *maps], cell=side)
-    lines = 1 + max(len(ious) for *_, ious in columns)
+    lines = 1 + max(len(layout.classes) for layout, *_ in samples)
     sheet = Image.new("RGB", (grid.width, grid.height + lines * line), "white")
     sheet.paste(grid)
     canvas = ImageDraw.Draw(sheet)
-    for column, (layout, *_, ious) in enumerate(columns):
+    for column, (layout, _, labels) in enumerate(samples):
         left, top = column * (side + GAP) + 2, grid.height
         canvas.text((left, top), f"layout {layout.id}", "black", font)
-        for row, (index, iou) in enumerate(ious.items(), start=1):
+        counts = confusion(layout.class_map(len(labels)), labels)
+        (ious,) = class_iou(Samples.of([counts], [layout.classes]))
+        for row, index in enumerate(layout.classes, start=1):
+            iou, y = ious[index], top + row * line
             text = f"{LABELS[index]} {'covered' if np.isnan(iou) else f'{iou:.2f}'}"
-            y = top + row * line
             canvas.text((left + 12, y), text, "black", font)
             canvas.rectangle((left, y + 3, left + 8, y + 11), COLOURS[index])
     save_png(path, sheet)
@@ -182,7 +190,103 @@ def stages_figure(
 
 def save_png(path: Path, image: Image.Image) -> None:
     """Writes an image as PNG, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, encode_png(image, optimize=True))
+
+
+def course_figure(
+    path: Path,
+    layout: Layout,
+    courses: Mapping[str, tuple[Mapping[int, Image.Image], Mapping[str, Mapping[int, float]]]],
+) -> None:
+    """Draws courses of stage 1 side by side: images at some iterations, losses and IoUs.
+
+    Args:
+        path: the PNG.
+        layout: what was generated.
+        courses: by title, images by iteration, and curves by name: values by iteration. `IoU...`
+            has an axis of its own, 0 to 1; few values are marked.
+    """
+    frames = {title: list(images.values()) for title, (images, _) in courses.items()}
+    above = [["mask"] + [f"iteration {n}" for n in images] for images, _ in courses.values()]
+    grids = [
+        image_grid([[layout, *frames[title]]], (), [names], cell=FIGURE_CELL)
+        for title, names in zip(frames, above, strict=True)
+    ]
+    size = (max(grid.width for grid in grids) / 160 * len(courses), grids[0].height / 160 + 3)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(2, len(courses), squeeze=False, height_ratios=[1, 1.5])
+    for (title, (images, curves)), grid, (top, losses) in zip(
+        courses.items(), grids, axes.T, strict=True
+    ):
+        top.imshow(grid)
+        top.set_axis_off()
+        top.set_title(title, fontsize=9)
+        share = losses.twinx()
+        for number, (name, values) in enumerate(curves.items()):
+            axis = share if name.startswith("IoU") else losses
+            marker = "o" if len(values) <= len(images) else None
+            axis.plot(*zip(*values.items(), strict=True), f"C{number}", label=name, marker=marker)
+        share.set(ylim=(0, 1), ylabel="IoU")
+        losses.set(xlabel="iteration", ylabel="weighted loss", xlim=(0, None), ylim=(0, None))
+        lines = losses.lines + share.lines
+        losses.legend(lines, [line.get_label() for line in lines], ncols=len(lines), fontsize=7)
+    figure.suptitle(f'"{layout.caption}"', fontsize=9)
+    _save_figure(path, figure, dpi=160)
+
+
+def curves_figure(
+    path: Path,
+    frame: pd.DataFrame,
+    x: str,
+    lines: Sequence[str],
+    metrics: Sequence[str],
+    title: str,
+    panels: str | None = None,
+) -> None:
+    """Draws metrics against an option, a line for each condition, with its interval.
+
+    Args:
+        path: the PNG.
+        frame: a record for each point: `x`, `line`, and of each metric its value, and where there
+            is one its 95% interval as `METRIC_low`, `METRIC_high`.
+        x: the column across; texts stand side by side, positive numbers over a factor of 20 on a
+            logarithmic scale.
+        lines: the columns that distinguish lines.
+        metrics: the columns up; all panels of one have the same scale.
+        title: of the figure.
+        panels: a column; each of its values has a row of panels.
+    """
+    parts = list(frame.groupby(panels, sort=False)) if panels else [("", frame)]
+    size = (WIDTH * len(metrics), HEIGHT * len(parts))
+    figure = Figure(figsize=size)
+    axes = figure.subplots(len(parts), len(metrics), squeeze=False, sharey="col")
+    for (part, metric), axis in zip(itertools.product(parts, metrics), axes.flat, strict=True):
+        name, records = part
+        conditions = records.groupby(list(lines), sort=False)
+        for (values, points), colour in zip(
+            conditions, itertools.cycle(LINE_COLOURS), strict=False
+        ):
+            points = points.dropna(subset=[metric])
+            named = [f"{c} {v}" for c, v in zip(lines, values, strict=True)]
+            label = values[0] if len(lines) == 1 else ", ".join(named)
+            axis.plot(points[x], points[metric], "o-", color=colour, label=label, markersize=4)
+            if f"{metric}_low" in points:
+                ends = points[f"{metric}_low"].astype(float), points[f"{metric}_high"].astype(float)
+                axis.fill_between(points[x], *ends, color=colour, alpha=0.12, linewidth=0)
+        if pd.api.types.is_numeric_dtype(frame[x]) and frame[x].max() > 20 * frame[x].min() > 0:
+            axis.set_xscale("log")
+        axis.set_xlabel(x)
+        axis.set_title(f"{name}: {metric}" if name else metric, fontsize=9)
+        axis.grid(alpha=0.25)
+    axes[-1][-1].legend(fontsize=7, frameon=False)
+    figure.suptitle(title, fontsize=9)
+    figure.tight_layout()
+    _save_figure(path, figure, dpi=120)
+
+
+def _save_figure(path: Path, figure: Figure, dpi: int) -> None:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, buffer.getvalue())

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from tcig.data.voc import COLOURS
-from tcig.eval.grids import CELL, GAP, MARGIN, draw_cell, image_grid, write_grid
+from tcig.eval.pictures import CELL, GAP, MARGIN, draw_cell, write_grid
 
 
 def test_a_grid_places_rows_and_columns(tmp_path):
@@ -33,13 +33,3 @@ def test_masks_have_class_colours_and_names(layouts):
         shown = (cell[labels == index] == COLOURS[index]).all(-1)
         assert 0.2 < shown.mean() < 1, "under the name"
     np.testing.assert_array_equal(np.asarray(draw_cell(labels, 64)), np.array(COLOURS)[labels])
-
-
-def test_long_titles_wrap_and_captions_stand_below():
-    image = Image.new("RGB", (8, 8), "red")
-    heights = [
-        image_grid([[image]], titles=titles, captions=captions).height
-        for titles, captions in (([], []), ([["a"]], []), ([["long " * 9]], []), ([], ["caption"]))
-    ]
-    assert heights[0] < heights[1] < heights[2]
-    assert heights[0] < heights[3]
