@@ -80,8 +80,8 @@ def main(argv: list[str]) -> int:
     options = parse(Options, argv, "run", __doc__)
     from tcig.data.files import Shard
     from tcig.profiles import load_profile
-    from tcig.run.executors import Serial, Workers
-    from tcig.run.experiment import check_methods, run_experiment
+    from tcig.run.experiment import Serial, check_methods, run_experiment
+    from tcig.run.workers import Workers
 
     if options.engine == "ray":
         executor = Workers(options.workers, options.threads, options.address)

@@ -3,7 +3,6 @@
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from itertools import chain
 
 from tqdm import tqdm
 
@@ -19,25 +18,13 @@ def list_samples(layouts: Sequence[Layout], count: int) -> list[Sample]:
     return [(layout, sample) for layout in layouts for sample in range(count)]
 
 
-def pending_batches(
-    samples: Sequence[Sample], store: RunStore, size: int, shard: Shard | None = None
-) -> list[Sequence[Sample]]:
-    """Returns the samples that the store lacks, in batches of at most `size`.
-
-    A shard has every n-th batch of all samples, whatever other shards have done by now. Without
-    shards the missing samples form new batches. In an empty store these are the same.
-    """
-    if shard is None:
-        return _split(_missing(samples, store), size)
-    missing = (_missing(batch, store) for batch in shard.of(_split(samples, size)))
-    return [batch for batch in missing if batch]
-
-
-def _split(samples: Sequence[Sample], size: int) -> list[Sequence[Sample]]:
+def split_batches(samples: Sequence[Sample], size: int) -> list[Sequence[Sample]]:
+    """Returns samples in batches of at most `size`."""
     return [samples[first : first + size] for first in range(0, len(samples), size)]
 
 
-def _missing(samples: Sequence[Sample], store: RunStore) -> list[Sample]:
+def missing_samples(samples: Sequence[Sample], store: RunStore) -> list[Sample]:
+    """Returns the samples that the store lacks."""
     return [pair for pair in samples if (pair[0].id, pair[1]) not in store.done]
 
 
@@ -112,6 +99,9 @@ def generate(
 ) -> int:
     """Generates the samples that the store lacks, in this process.
 
+    A shard has every n-th batch of all samples, whatever other shards have done by now. Without
+    shards the missing samples form new batches. In an empty store these are the same.
+
     Args:
         method: the method.
         layouts: layouts, in this order.
@@ -126,15 +116,15 @@ def generate(
     Raises:
         OSError: the store cannot be written; what it holds stays good.
     """
-    wanted = list_samples(layouts, samples)
-    pending = pending_batches(wanted, store, batch, shard)
-    total = len(list(chain(*shard.of(_split(wanted, batch)))) if shard else wanted)
+    parts = [list_samples(layouts, samples)]  # cut into batches as large as memory allows
+    if shard:
+        parts = shard.of(split_batches(parts[0], batch))
+    total = sum(map(len, parts))
+    parts = [missing_samples(part, store) for part in parts]
     generator = BatchGenerator(method, batch)
     with ProgressTracker(total, store.spec.method) as tracker:
-        tracker.skip(total - sum(map(len, pending)))
-        if shard is None:  # memory may allow smaller batches only: cut these from all samples
-            pending = [list(chain(*pending))]
-        for part in pending:
+        tracker.skip(total - sum(map(len, parts)))
+        for part in parts:
             for sample in generator.generate(part, tracker.advance):
                 tracker.commit(store, sample)
     return tracker.count_failures(store, total)

@@ -56,17 +56,6 @@ def test_hash_and_folder_are_of_the_canonical_json_of_every_field():
     assert len(hashes | {SPEC.hash}) == len(CHANGES) + 1
 
 
-def test_prepare_of_a_method_that_ships(tmp_path):
-    mini = load_profile("mini")
-    spec, method = prepare("paste", mini, None, M)
-    own = {"method": "paste", "version": 1, "options": {}, "weights": {}, "profile": "mini"}
-    machine = {"size": 64, "batch": 8, "device": "cpu", "arithmetic": "float32"}
-    assert spec == SPEC.model_copy(update=own | machine)
-    assert (method.context.size, method.context.coco) == (64, None)
-    assert prepare("paste", mini, tmp_path, M)[1].context.coco == tmp_path
-    assert prepare("paste", mini, tmp_path, M)[0] == spec
-
-
 METHOD = """
 from dataclasses import dataclass
 from tcig.methods.base import Method
