@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 import tyro
 from tabulate import tabulate
 
 from tcig.commands.parsing import parse
 from tcig.data.errors import InputError
+from tcig.data.files import write_whole
 
 MARGIN = 0.01
 """Of a tolerance, beyond the farther end of the difference's 95% interval; ours."""
@@ -96,10 +98,6 @@ def main(argv: list[str]) -> int:
 
 def _measure(path: Path, lines: list) -> None:
     """Stores tolerances: of each row the largest over its lines."""
-    import pandas as pd
-
-    from tcig.data.files import write_whole
-
     found = {}
     for line in lines:
         farthest = max(abs(line.paired.low), abs(line.paired.high))
@@ -109,8 +107,6 @@ def _measure(path: Path, lines: list) -> None:
 
 
 def _tolerances(path: Path) -> dict[str, float]:
-    import pandas as pd
-
     try:
         frame = pd.read_csv(path)
         return dict(zip(frame["row"], frame["tolerance"].astype(float), strict=True))

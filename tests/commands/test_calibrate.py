@@ -51,11 +51,8 @@ def photographs(tmp_path):
     return build
 
 
-def test_the_ceiling_is_multidiffusions():
-    assert ceiling() == (0.43, 0.09)
-
-
 def test_what_lands_on_the_published_figure_comes_first(photographs):
+    assert ceiling() == (0.43, 0.09), "MultiDiffusion, Table 2"
     folder = photographs(0.34, 0.52, 0.90, 0.90)  # the first two: 0.43 ± 0.09
     frame = calibration(folder, {"masks": {"0", "1", "2", "3"}, "images": {"0", "1"}})
     best = frame.iloc[0]
@@ -66,8 +63,6 @@ def test_what_lands_on_the_published_figure_comes_first(photographs):
     landing = frame[frame["lands"]]
     assert set(landing["reading"]) == {"images"}
     assert set(landing["reduction"]) == {"iou_image", "iou_region", "iou_foreground"}
-    everything = frame[(frame["reading"] == "masks") & (frame["reduction"] == "iou_image")]
-    assert everything["mean"].tolist() == pytest.approx([0.665] * 2)
     assert frame["distance"].is_monotonic_increasing
 
 
