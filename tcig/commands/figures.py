@@ -65,8 +65,8 @@ def main(argv: list[str]) -> int:
     from tcig.methods.registry import ROWS
     from tcig.profiles import load_profile
     from tcig.run.experiment import find_manifest
+    from tcig.run.generate import find_runs, image_of
     from tcig.run.spec import prepare
-    from tcig.run.store import find_runs, image_of
 
     profile = load_profile(options.profile)
     profile.compute.check_named()

@@ -86,7 +86,7 @@ def _read_iou(runs: list[Path], manifest: Path, out: Path) -> dict[str, float]:
     from tcig.eval.estimates import result_of
     from tcig.eval.grids import systems_figure
     from tcig.eval.table import render
-    from tcig.run.store import image_of
+    from tcig.run.generate import image_of
 
     out.mkdir(parents=True, exist_ok=True)
     result = result_of(runs, "none")

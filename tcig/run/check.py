@@ -39,8 +39,6 @@ BATCH = (
 )
 Arrays = list[np.ndarray]
 """Images or label maps, integers."""
-Finding = tuple[Literal["ok", "note", "FAIL"], str]
-"""A verdict, and what was observed and, if it is wrong, how to fix it."""
 
 
 class CheckResult(NamedTuple):
@@ -50,6 +48,7 @@ class CheckResult(NamedTuple):
     """The property."""
     verdict: Literal["ok", "note", "FAIL"]
     message: str
+    """What was observed and, if it is wrong, how to fix it."""
 
 
 def check_method(
@@ -58,9 +57,7 @@ def check_method(
     layouts: Sequence[Layout],
     caught: Sequence[warnings.WarningMessage],
 ) -> Iterator[CheckResult]:
-    """Checks a method on two layouts or more.
-
-    A method whose first call fails is not checked further.
+    """Checks a method on two layouts or more. A call that fails ends the checks.
 
     Args:
         method: a method that is set up.
@@ -76,7 +73,14 @@ def check_method(
             check_images(images, len(seeds), method.context.size)
         return [np.asarray(image).astype(int) for image in images]
 
-    yield _run("record", lambda: _check_record(spec, method))
+    if spec.code and not spec.weights and type(method).weights is Method.weights:
+        message = (
+            "names no weights: if it loads any, return their identities from `weights`, or a run "
+            "with other weights counts as the same"
+        )
+        yield CheckResult("record", "note", message)
+    else:
+        yield CheckResult("record", "ok", "options and weights are in the run's record")
     images = yield from _check_calls(
         "draws",
         generate,
@@ -87,18 +91,32 @@ def check_method(
         tolerance=MAX_GREY_LEVELS,
         exact=method.context.compute.device.type == "cpu",
     )
-    if images:
-        numbers = range(len(layouts))
-        yield _run("seeds", lambda: _check_seeds(images, generate(numbers, first_seed=1101)))
-        yield _run("failures", lambda: _check_failures(images))
+    if images is None:
+        return
+    others = generate(range(len(layouts)), first_seed=1101)
+    if same := sum(map(np.array_equal, images, others)):
+        message = (
+            f"{same} of {len(images)} images are the same under another seed: more samples of a "
+            "layout will tell nothing new"
+        )
+        yield CheckResult("seeds", "note", message)
+    else:
+        yield CheckResult("seeds", "ok", "another seed is another image")
+    if flat := sum(int(np.ptp(image) == 0) for image in images):
+        message = (
+            f"{flat} of {len(images)} images are of one grey: if that stands for a failure, raise "
+            "an exception, which is counted and tried again, instead of returning a blank"
+        )
+        yield CheckResult("failures", "FAIL", message)
+    else:
+        yield CheckResult("failures", "ok", "no blank images")
+    yield _check_different("images", images)
 
 
 def check_judge(
     judge: Judge, images: Sequence[Image.Image], caught: Sequence[warnings.WarningMessage]
 ) -> Iterator[CheckResult]:
-    """Checks a judge on two images or more.
-
-    A judge whose first call fails is not checked further.
+    """Checks a judge on two images or more. A call that fails ends the checks.
 
     Args:
         judge: a judge that is set up.
@@ -119,19 +137,34 @@ def check_judge(
         tolerance=MAX_PIXELS,
         exact=PLAIN.device.type == "cpu",
     )
-    if maps:
-        grey = Image.new("RGB", images[0].size, (127, 127, 127))
-        yield _run("sizes", lambda: _check_sizes(segment, images))
-        yield _run("empty", lambda: _check_empty(*segment([grey])))
-        yield _run("maps", lambda: _check_maps(maps))
-
-
-def _run(name: str, check: Callable[[], Finding]) -> CheckResult:
-    """Runs a check; an exception is a failure."""
+    if maps is None:
+        return
+    side = images[0].width
+    for size in (side // 2, side + side // 2 + 1):
+        try:
+            labels = segment([image.resize((size, size)) for image in images])
+        except Exception as error:
+            yield CheckResult("sizes", "FAIL", f"images of {size}x{size}: {describe(error, '')}")
+            return
+    native = labels[0].shape[0]
+    if native != size:
+        message = f"maps of {native}x{native} for images of {size}x{size} are resized by nearest"
+        yield CheckResult("sizes", "note", message)
+    else:
+        yield CheckResult("sizes", "ok", "maps have the size of their images, whatever it is")
     try:
-        return CheckResult(name, *check())
+        (labels,) = segment([Image.new("RGB", images[0].size, (127, 127, 127))])
     except Exception as error:
-        return CheckResult(name, "FAIL", f"failed where it had not before: {describe(error, '')}")
+        yield CheckResult("empty", "FAIL", describe(error, ""))
+        return
+    if classes := [LABELS[index] for index in np.unique(labels) if index]:
+        yield CheckResult("empty", "note", f"sees {', '.join(classes)} in a grey image")
+    else:
+        yield CheckResult("empty", "ok", "sees nothing in a grey image")
+    if any(labels.any() for labels in maps):
+        yield _check_different("maps", maps)
+    else:
+        yield CheckResult("maps", "note", "sees no object in any of the images")
 
 
 def _check_calls(
@@ -160,31 +193,34 @@ def _check_calls(
     Returns:
         The outputs of the first call; None if it failed.
     """
-
-    def compare(batches: Sequence[Sequence[int]], advice: str, tolerance: float) -> Finding:
-        largest = max(
-            distance(first[number], output)
-            for batch in batches
-            for number, output in zip(batch, call(batch), strict=True)
-        )
-        if largest > tolerance:
-            return "FAIL", f"{unit.format(largest)} apart: {advice}"
-        return "ok", f"the same within {unit.format(largest)}" if largest else "the same exactly"
-
-    numbers, states, started = range(count), _generator_states(), time.perf_counter()
+    numbers, before, started = range(count), _generator_states(), time.perf_counter()
+    name = verb
     try:
         first = call(numbers)
+        height, width = first[0].shape[:2]
+        seconds = (time.perf_counter() - started) / count
+        message = f"{count} of {width}x{height}, {seconds:.2g} s each with set-up"
+        yield CheckResult(verb, "ok", message)
+        yield _check_process(caught)
+        yield _check_generators(before)
+        for name, batches, advice, allowed in (
+            ("deterministic", [numbers], AGAIN, 0 if exact else tolerance),
+            ("order", [numbers[::-1]], ORDER, tolerance),
+            ("batch", [[number] for number in numbers], BATCH, tolerance),
+        ):
+            largest = max(
+                distance(first[number], output)
+                for batch in batches
+                for number, output in zip(batch, call(batch), strict=True)
+            )
+            apart = unit.format(largest)
+            if largest > allowed:
+                yield CheckResult(name, "FAIL", f"{apart} apart: {advice}")
+            else:
+                yield CheckResult(name, "ok", f"the same within {apart}")
     except Exception as error:
-        yield CheckResult(verb, "FAIL", describe(error, ""))
+        yield CheckResult(name, "FAIL", describe(error, ""))
         return None
-    seconds = (time.perf_counter() - started) / count
-    height, width = first[0].shape[:2]
-    yield CheckResult(verb, "ok", f"{count} of {width}x{height}, {seconds:.2g} s each with set-up")
-    yield _run("process", lambda: _check_process(caught))
-    yield _run("generators", lambda: _check_generators(states))
-    yield _run("deterministic", lambda: compare([numbers], AGAIN, 0 if exact else tolerance))
-    yield _run("order", lambda: compare([numbers[::-1]], ORDER, tolerance))
-    yield _run("batch", lambda: compare([[n] for n in numbers], BATCH, tolerance))
     return first
 
 
@@ -197,89 +233,32 @@ def _generator_states() -> dict[str, bytes]:
     }
 
 
-def _check_process(caught: Sequence[warnings.WarningMessage]) -> Finding:
+def _check_process(caught: Sequence[warnings.WarningMessage]) -> CheckResult:
     """Checks that the process was left as it was, from the import on."""
     changes = [str(each.message) for each in caught if issubclass(each.category, StateWarning)]
     if changes:
-        text = " ".join(dict.fromkeys(changes))
-        return "FAIL", f"{text} take such settings back before you return, or do without them"
-    return "ok", "leaves torch, warnings and the working directory alone"
+        message = f"{' '.join(dict.fromkeys(changes))} take such settings back before you return"
+        return CheckResult("process", "FAIL", message)
+    return CheckResult("process", "ok", "leaves torch, warnings and the working directory alone")
 
 
-def _check_generators(before: dict[str, bytes]) -> Finding:
+def _check_generators(before: dict[str, bytes]) -> CheckResult:
     """Checks that the shared generators were left alone, then moves them as any code may."""
     used = [name for name, state in _generator_states().items() if state != before[name]]
     torch.rand(7)
     np.random.random(5)
     random.random()
     if used:
-        return "FAIL", (
+        message = (
             f"draws from {' and '.join(used)} global generator, which other code moves: make one "
             "of your own, of the sample's seed"
         )
-    return "ok", "draws from no generator that other code shares"
+        return CheckResult("generators", "FAIL", message)
+    return CheckResult("generators", "ok", "draws from no generator that other code shares")
 
 
-def _check_record(spec: RunSpec, method: Method) -> Finding:
-    """Checks that the run can be told from others."""
-    if spec.code and not spec.weights and type(method).weights is Method.weights:
-        return "note", (
-            "names no weights: if it loads any, return their identities from `weights`, or a run "
-            "with other weights counts as the same"
-        )
-    return "ok", "options and weights are in the run's record"
-
-
-def _check_seeds(images: Arrays, others: Arrays) -> Finding:
-    """Checks that images depend on their seeds."""
-    if same := sum(map(np.array_equal, images, others)):
-        return "note", (
-            f"{same} of {len(images)} images are the same under another seed: more samples of a "
-            "layout will tell nothing new"
-        )
-    return "ok", "another seed is another image"
-
-
-def _check_failures(images: Arrays) -> Finding:
-    """Checks that no image may stand for a failure."""
-    if flat := sum(int(np.ptp(image) == 0) for image in images):
-        return "FAIL", (
-            f"{flat} of {len(images)} images are of one grey: if that stands for a failure, raise "
-            "an exception, which is counted and tried again, instead of returning a blank"
-        )
-    if all(np.array_equal(images[0], image) for image in images[1:]):
-        return "FAIL", "every layout got the same image: what it reads of the layout is lost"
-    return "ok", "no blank images, and each layout has its own"
-
-
-def _check_sizes(
-    segment: Callable[[Sequence[Image.Image]], Arrays], images: Sequence[Image.Image]
-) -> Finding:
-    """Checks that a judge takes images of other sizes, as profiles have."""
-    side = images[0].width
-    for size in (side // 2, side + side // 2 + 1):
-        labels = segment([image.resize((size, size)) for image in images])
-    native = labels[0].shape[0]
-    if native != size:
-        return (
-            "note",
-            f"maps of {native}x{native} for images of {size}x{size} are resized by nearest",
-        )
-    return "ok", "maps have the size of their images, whatever it is"
-
-
-def _check_empty(labels: np.ndarray) -> Finding:
-    """Checks what a judge sees in an empty image."""
-    classes = [LABELS[index] for index in np.unique(labels) if index]
-    if classes:
-        return "note", f"sees {', '.join(classes)} in a grey image"
-    return "ok", "sees nothing in a grey image"
-
-
-def _check_maps(maps: Arrays) -> Finding:
-    """Checks that label maps depend on their images."""
-    if not any(labels.any() for labels in maps):
-        return "note", "sees no object in any of the images"
-    if all(np.array_equal(maps[0], labels) for labels in maps[1:]):
-        return "FAIL", "every image got the same label map: what it reads of the image is lost"
-    return "ok", "each has its own"
+def _check_different(name: str, outputs: Arrays) -> CheckResult:
+    """Checks that outputs depend on their inputs."""
+    if all(np.array_equal(outputs[0], output) for output in outputs[1:]):
+        return CheckResult(name, "FAIL", f"the {name} are all the same: what it reads is lost")
+    return CheckResult(name, "ok", "each has its own")

@@ -21,9 +21,8 @@ from tcig.models.kept import release
 from tcig.models.plugins import PluginError
 from tcig.models.weights import locate
 from tcig.profiles import Profile, load_profile
-from tcig.run.generate import generate
+from tcig.run.generate import RunStore, generate
 from tcig.run.spec import Chosen, choose_rows, set_up
-from tcig.run.store import RunStore
 
 if TYPE_CHECKING:
     from tcig.run.workers import Workers

@@ -25,7 +25,6 @@ from tcig.run.batches import BatchGenerator, GeneratedSample, Sample, failed_rec
 from tcig.run.experiment import Experiment, Outcome
 from tcig.run.generate import ProgressTracker, list_samples, missing_samples, split_batches
 from tcig.run.spec import choose_rows
-from tcig.run.store import RunStore
 
 ATTEMPTS = 2
 """Attempts before a task is assumed to crash its worker (our choice)."""
@@ -168,7 +167,7 @@ class Workers:
         rows = [row.row for row in experiment.rows]
         samples = list_samples(experiment.data.drawn, experiment.samples)
         tasks = deque(("set_up", index) for index in range(len(rows)))
-        stores: dict[str, RunStore] = {}
+        stores = {}
         total = len(rows) * len(samples)
         with ExitStack() as stack, ProgressTracker(total, ", ".join(rows)) as tracker:
             for (method, index, *arguments), result in self._results(tasks):

@@ -56,14 +56,6 @@ WRONG = [
         "        return [picture(self.context, rng) for s in seeds]",
         {"order": "a generator for each sample", "batch": "what stands beside it"},
     ),
-    (
-        METHOD,
-        "images = np.stack([np.asarray(picture(self.context, np.random.default_rng(s)))"
-        " for s in seeds]) / 255.0\n"
-        "        images = images / images.max(axis=0).clip(0.1)\n"
-        "        return [Image.fromarray((i.clip(0, 1) * 255).astype(np.uint8)) for i in images]",
-        {"batch": "what stands beside it"},
-    ),
     (METHOD, "return [Image.new('RGB', (size, size)) for s in seeds]", {"failures": "of one grey"}),
     (METHOD, "return [Image.new('RGB', (9, 9)) for s in seeds]", {"draws": "9x9"}),
     (
@@ -81,7 +73,6 @@ WRONG = [
         "return [self.label(i) * np.random.default_rng().integers(2) for i in images]",
         {"deterministic": "the second time"},
     ),
-    (JUDGE, "np.random.random(); " + GOOD_JUDGE, {"generators": "numpy's global"}),
     (
         JUDGE,
         "return [self.label(i) * (n == 0) for n, i in enumerate(images)]",
@@ -100,8 +91,7 @@ WRONG = [
         "maps = [self.label(i) for i in images]; assert all(m.any() for m in maps); return maps",
         {"empty": "AssertionError"},
     ),
-    (JUDGE, "return [np.where(self.label(i), 8, 255) for i in images]", {"segments": "255"}),
-    (JUDGE, "return [np.full((i.height, i.width), 8) for i in images]", {"maps": "the same label"}),
+    (JUDGE, "return [np.full((i.height, i.width), 8) for i in images]", {"maps": "all the same"}),
 ]
 
 
@@ -123,7 +113,11 @@ def check(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "body", "names"),
     [
-        (METHOD, GOOD_METHOD, "record draws process generators deterministic order batch seeds"),
+        (
+            METHOD,
+            GOOD_METHOD,
+            "record draws process generators deterministic order batch seeds failures",
+        ),
         (JUDGE, GOOD_JUDGE, "segments process generators deterministic order batch sizes empty"),
     ],
     ids=["method", "judge"],
@@ -154,10 +148,9 @@ def test_what_is_odd_and_allowed_is_noted(check):
     assert (status, results["sizes"][0]) == (0, "note")
 
 
-def test_what_a_judge_does_on_import_is_found(check):
-    status, results, out = check(JUDGE, GOOD_JUDGE, "torch.set_num_threads(3)")
-    assert status == 1
-    assert "torch's threads" in results["process"][1], out
+def test_what_a_file_does_on_import_is_found(check):
+    status, results, _ = check(JUDGE, GOOD_JUDGE, "torch.set_num_threads(3)")
+    assert (status, "torch's threads" in results["process"][1]) == (1, True)
 
 
 def test_a_built_in_judge_conforms(capsys):

@@ -12,8 +12,7 @@ from tqdm import tqdm
 from tcig.data.files import sha256
 from tcig.data.seeds import seed_of
 from tcig.eval.provenance import revision
-from tcig.run.generate import generate
-from tcig.run.store import RunStore
+from tcig.run.generate import RunStore, generate
 
 
 def test_a_folder_tells_what_was_made(open_store, noise, layouts, spec):
