@@ -100,12 +100,9 @@ def make_manifest(coco: Path, chosen: Filter, out: Path, download: bool) -> None
     )
     absent = [layout for layout in layouts if not (coco / layout.image).exists()]
     if absent and download:
-        wanted = {layout.image for layout in absent}
-        images = [
-            (image["file_name"], image["width"], image["height"])
-            for image in read_instances(coco, chosen.year).images.values()
-            if f"val{chosen.year}/{image['file_name']}" in wanted
-        ]
+        names = [layout.image.removeprefix(f"val{chosen.year}/") for layout in absent]
+        sizes = [layout.size or (layout.side, layout.side) for layout in absent]
+        images = [(name, *size) for name, size in zip(names, sizes, strict=True)]
         fetch_images(coco, chosen.year, images)
     elif absent:
         print(

@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
     total = images * len(rows)
     lines, known, unknown = [], sum(judging.values()) * total, []
     for row in rows:
-        cost, seconds = row.cost(layouts), seconds_per_image(row, profile, options.out)
+        cost, seconds = row.cost(layouts), _seconds_per_image(row, profile, options.out)
         lines.append(
             {
                 "row": row.row,
@@ -108,16 +108,11 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
 
 
-def seconds_per_image(row, profile, out: Path) -> float | None:
+def _seconds_per_image(row, profile, out: Path) -> float | None:
     """Returns the mean seconds per image of a row in the runs in `out` and `out/pilot`, if any.
 
     Only runs count whose images would take as long: of the same row, options, size, batch,
     arithmetic and device, whatever their layouts and weights.
-
-    Args:
-        row: the row with its options, see `tcig.run.spec.Chosen`.
-        profile: its profile.
-        out: folder of runs.
     """
     from tcig.methods.settings import recorded
     from tcig.models.devices import name_of
@@ -153,7 +148,7 @@ def _run_pilot(options: Options, profile, rows: Sequence) -> dict[str, float]:
     lacking = {
         row.row: name
         for name, row in zip(options.methods or profile.rows, rows, strict=True)
-        if seconds_per_image(row, profile, options.out) is None
+        if _seconds_per_image(row, profile, options.out) is None
     }
     if not lacking:
         return {}

@@ -55,14 +55,9 @@ def serial(generate_rows, tmp_path_factory):
     return contents(generate_rows(tmp_path_factory.mktemp("serial")))
 
 
-def test_what_is_compared_is_there(serial):
+def test_three_shards_put_together_are_the_same(generate_rows, serial, tmp_path):
     assert len([name for name in serial if re.fullmatch(r"si-\w+/\w+-0.png", name)]) == 20
     assert len([name for name in serial if "labels/" in name]) == 20 * 2 * 2
-    (name,) = (name for name in serial if re.fullmatch(r"si-\w+/rows.jsonl", name))
-    assert sorted(json.loads(row)["batch"] for row in serial[name]) == [4] * 4 + [8] * 16
-
-
-def test_three_shards_put_together_are_the_same(generate_rows, serial, tmp_path):
     for shard in ("2/3", "3/3", "1/3"):
         generate_rows(tmp_path, "--shard", shard)
     (rows,) = tmp_path.glob("si-*/rows.2-of-3.jsonl")
@@ -143,7 +138,7 @@ def kill_cluster(pid):
 
 
 def test_a_killed_cluster_and_samples_on_which_workers_die_lose_no_other(toy_run, unbroken):
-    """Layout 16 kills its worker once, 2 loses it the GPU once, 7 kills it whenever it is drawn."""
+    """Layout 2 loses its worker the GPU once, and 7 kills it whenever it is drawn."""
     pytest.importorskip("ray")
     toy_run.act("time.sleep(1)")
     soon = {"RAY_health_check_period_ms": "300", "RAY_health_check_failure_threshold": "2"}
@@ -161,15 +156,13 @@ def test_a_killed_cluster_and_samples_on_which_workers_die_lose_no_other(toy_run
     finished = toy_run.images()
     assert 0 < len(finished) < 30
     toy_run.act("""
-first = [i for i in ids if i in ("16", "2") and not (FOLDER / i).exists()]
-if first:
-    (FOLDER / first[0]).touch()
-    if first[0] == "2":
-        raise RuntimeError("CUDA error: device-side assert triggered")
-if first or "7" in ids:
+if "2" in ids and not (FOLDER / "lost").exists():
+    (FOLDER / "lost").touch()
+    raise RuntimeError("CUDA error: device-side assert triggered")
+if "7" in ids:
     os.kill(os.getpid(), signal.SIGKILL)
 """)
-    assert not finished.keys() & {"16-0.png", "2-0.png", "7-0.png"}, "late in the order"
+    assert not finished.keys() & {"2-0.png", "7-0.png"}, "late in the order"
     status, err = toy_run.finish(*RAY, "--samples", 1)
     assert status == 1, err
     assert "Toy 7-0 failed: its process died 2 times, as one does that is killed" in err
