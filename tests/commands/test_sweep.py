@@ -129,19 +129,19 @@ def run_preset(tcig, quick, tmp_path, monkeypatch):
 
 def test_every_combination_is_a_trial_with_its_interval(run_preset, tmp_path):
     options = {"second.strength": (0.2, 0.4)}
-    status, frame = run_preset("masks", "--set", "tcig.second.steps=20", limit=2, options=options)
+    status, frame = run_preset("masks", "--set", "tcig.second.steps=10", limit=2, options=options)
     assert status == 0
     found = {*zip(frame["masks"], frame["second.strength"], strict=True)}
     assert found == {(kind, s) for kind in ("true", "eroded") for s in (0.2, 0.4)}
     assert (frame["iou_image_low"] <= frame["iou_image"]).all()
     assert (frame["n"] == 4).all()
     assert frame["clip_caption"].between(0, 2.5).all()
-    assert frame["evaluations"].tolist()[:2] == [8, 16]
+    assert frame["evaluations"].tolist()[:2] == [4, 8]
     runs = tmp_path / "out" / "runs"
     images = {tuple(p.read_bytes() for p in sorted((runs / r).glob("*.png"))) for r in frame["run"]}
     assert len(images) == len(frame) == 4, "other masks are other images"
     times = modification_times(runs)
-    _, frame = run_preset("masks", "--set", "tcig.second.steps=20", options=options)
+    _, frame = run_preset("masks", "--set", "tcig.second.steps=10", options=options)
     assert times == modification_times(runs)
     assert (frame["n"] == 2).all(), "of fewer layouts than there are images of"
 

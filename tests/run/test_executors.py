@@ -27,7 +27,7 @@ def generate_rows(tmp_path_factory):
     profile.write_text('base = "smoke"\n[methods.si]\nsteps = 3\n')
 
     def call(out, *more, rows=("si", "real")):
-        arguments = ["--methods", *rows, "--limit", 20, "--profile", profile, "--out", out, *more]
+        arguments = ["--methods", *rows, "--limit", 12, "--profile", profile, "--out", out, *more]
         assert main(["run", *map(str, arguments)]) == 0
         return out
 
@@ -56,12 +56,12 @@ def serial(generate_rows, tmp_path_factory):
 
 
 def test_three_shards_put_together_are_the_same(generate_rows, serial, tmp_path):
-    assert len([name for name in serial if re.fullmatch(r"si-\w+/\w+-0.png", name)]) == 20
-    assert len([name for name in serial if "labels/" in name]) == 20 * 2 * 2
+    assert len([name for name in serial if re.fullmatch(r"si-\w+/\w+-0.png", name)]) == 12
+    assert len([name for name in serial if "labels/" in name]) == 12 * 2 * 2
     for shard in ("2/3", "3/3", "1/3"):
         generate_rows(tmp_path, "--shard", shard)
     (rows,) = tmp_path.glob("si-*/rows.2-of-3.jsonl")
-    assert len(rows.read_bytes().splitlines()) == 8
+    assert len(rows.read_bytes().splitlines()) == 4
     assert not list(tmp_path.glob("*/scores"))
     generate_rows(tmp_path)
     assert contents(tmp_path) == serial
