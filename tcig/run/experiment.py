@@ -16,7 +16,6 @@ from tcig.eval.images import Sizes
 from tcig.eval.judges import Judge, check_judges, load_judge
 from tcig.eval.score import RemoteJudge, Spread, score_images
 from tcig.methods.base import Method
-from tcig.methods.registry import find_row
 from tcig.models.kept import release
 from tcig.models.plugins import PluginError
 from tcig.models.weights import locate
@@ -176,7 +175,7 @@ def run_experiment(
     loaded = load_profile(profile)
     executor.check(loaded)
     methods = list(dict.fromkeys(methods))
-    rows = check_methods(methods, loaded, settings)
+    rows = choose_rows(loaded, methods, settings)
     out.mkdir(parents=True, exist_ok=True)
     manifest, coco = find_manifest(loaded, layouts, coco, out)
     data = read_data(manifest, coco, limit, exclude)
@@ -187,21 +186,6 @@ def run_experiment(
     return executor.run(
         Experiment(loaded, methods, settings, rows, data, samples, limit, masks, judges, out)
     )
-
-
-def check_methods(
-    methods: Sequence[str], profile: Profile, settings: Sequence[str]
-) -> list[Chosen]:
-    """Returns the rows of an experiment with their options.
-
-    Raises:
-        InputError: see `choose_rows`; two methods have the same row name.
-    """
-    rows = [find_row(method)[0] for method in methods]
-    same = [method for method, row in zip(methods, rows, strict=True) if rows.count(row) > 1]
-    if same:
-        raise InputError(f"{' and '.join(same)} are one row by name: rename a class.")
-    return choose_rows(profile, methods, settings)
 
 
 def find_manifest(

@@ -89,12 +89,17 @@ def choose_rows(
 
     Raises:
         InputError: see `choose` and `parse_settings`; none are named and the profile lists none;
-            the profile has a table of an unknown row, or an unknown option of any row.
+            the profile has a table of an unknown row, or an unknown option of any row; two classes
+            have the same name.
     """
     names = names or profile.rows
     if not names:
         raise InputError(f"profile {profile.name} lists no rows: give --methods.")
     rows = [find_row(name)[0] for name in names]
+    for row in rows:
+        same = {name: None for name, own in zip(names, rows, strict=True) if own == row}
+        if len(same) > 1:
+            raise InputError(f"{' and '.join(same)} are one row by name: rename a class.")
     _check_tables(profile, rows)
     given = parse_settings(settings, rows)
     return [choose(name, profile, given[row]) for name, row in zip(names, rows, strict=True)]

@@ -19,7 +19,8 @@ from tcig.eval.measure import Networks, Photographs, measure_folder
 from tcig.eval.table import measured
 from tcig.methods.registry import find_row
 from tcig.profiles import Profile, load_profile
-from tcig.run.experiment import check_methods, check_rows, read_data, run_experiment
+from tcig.run.experiment import check_rows, read_data, run_experiment
+from tcig.run.spec import choose_rows
 
 METRICS = ("iou_image", "clip_caption", "clip_region", "diversity", "kid", "kid_clip")
 """Metrics of a trial, each with its `_std`, `_low` and `_high`."""
@@ -138,7 +139,7 @@ def run_trials(
     for trial in trials:
         name, _ = find_row(trial.method)
         settings.append([f"{name}.{option}={value}" for option, value in trial.settings.items()])
-        rows += check_methods([trial.method], profile, settings[-1])
+        rows += choose_rows(profile, [trial.method], settings[-1])
     excluded = {each.id for each in read_manifest(sweep.exclude)[1]} if sweep.exclude else set()
     data = read_data(manifest, coco, sweep.limit, excluded)
     check_rows(rows, data)
