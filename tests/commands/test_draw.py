@@ -1,7 +1,5 @@
 """`tcig draw`: files, seeds and refusals."""
 
-import warnings
-
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -66,10 +64,3 @@ def test_what_cannot_be_drawn_is_one_sentence(draw, tmp_path, extra, said):
     assert said in printed.err
     assert printed.err.count("\n") == 1
     assert not list(tmp_path.glob("out/*.png"))
-
-
-def test_a_prompt_that_is_too_long_is_drawn_and_what_was_cut_is_said(draw):
-    with pytest.warns(UserWarning, match="bus' was cut off") as caught:
-        assert draw("--prompt", "cat " * 60 + "bus", "--method", "multidiffusion")[0] == 0
-    said = "".join(warnings.formatwarning(each.message, UserWarning, "", 0) for each in caught)
-    assert said.count("tcig: warning: the text encoder takes 38 tokens: 'cat cat") == 1

@@ -48,10 +48,7 @@ def test_the_command_draws_a_finished_run(tcig, quick, tmp_path):
     assert share(out / "systems.png", (255, 0, 0)) > 0.1, "a method from outside has a column"
 
 
-def test_the_command_says_what_it_lacks(tcig, quick, tmp_path):
-    status, printed = tcig("figures", tmp_path / "none", "--profile", quick)
-    assert status == 2
-    assert "is no folder of runs: make one with `tcig run`" in printed.err
-    status, printed = tcig("figures", tmp_path, "--profile", quick, "--out", tmp_path / "out")
-    assert status == 2
-    assert "has no run of real" in printed.err
+def test_the_command_says_what_it_lacks(refuse, quick, tmp_path):
+    said, where = "is no folder of runs: make one with `tcig run`", tmp_path / "none"
+    refuse(said, "figures", where, "--profile", quick)
+    refuse("has no run of real", "figures", tmp_path, "--profile", quick, "--out", where)

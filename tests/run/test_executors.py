@@ -14,7 +14,7 @@ from toy import assert_whole
 
 from tcig.cli import main
 from tcig.data.files import Shard
-from tcig.run.generate import generate, list_samples, split_batches
+from tcig.run.generate import list_samples, split_batches
 
 OF_THE_MACHINE = "seconds", "peak_mib", "peak_device_mib"
 RAY = ("--engine", "ray", "--workers", "2")
@@ -78,15 +78,6 @@ def test_shards_share_the_batches(layouts, count):
     batches = split_batches(list_samples(layouts, 2), 7)
     parts = chain(*(Shard(number, count).of(batches) for number in range(1, count + 1)))
     assert sorted(parts, key=batches.index) == batches
-
-
-def test_a_part_that_is_done_or_empty_says_nothing(open_store, noise, layouts, capsys):
-    for fresh, shard in [(3, Shard(2, 2)), (0, Shard(2, 2)), (0, Shard(9, 9))]:
-        noise.calls.clear()
-        with open_store() as store:
-            assert generate(noise, layouts[:6], 1, 3, store, shard=shard) == 0
-        assert len(noise.drawn) == fresh
-    assert "failed" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
