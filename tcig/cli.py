@@ -31,7 +31,7 @@ COMMANDS = {
 
 STOPPED = "tcig: stopped; the same command goes on from here"
 GRACE = 0.7
-"""Seconds in which an interrupted command tidies up, before its process is ended; ours."""
+"""Seconds in which an interrupted command tidies up, before its process is ended (our choice)."""
 
 USAGE = """usage: tcig COMMAND [OPTIONS]     (tcig COMMAND --help has examples)
 

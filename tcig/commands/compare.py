@@ -25,7 +25,7 @@ from tcig.data.errors import InputError
 from tcig.data.files import write_whole
 
 MARGIN = 0.01
-"""Of a tolerance, beyond the farther end of the difference's 95% interval; ours."""
+"""IoU by which a tolerance exceeds the farther end of the 95% interval (our choice)."""
 
 
 @dataclass
@@ -35,13 +35,13 @@ class Options:
     first: tyro.conf.Positional[Path]
     """A result, or a folder of scored images or of such folders."""
     second: tyro.conf.Positional[Path]
-    """Another."""
+    """The result to compare with the first."""
     reduction: str = "iou_image"
-    """What is compared: iou_image or iou_foreground."""
+    """Metric to compare: iou_image or iou_foreground."""
     judge: str | None = None
     """Only this judge's rows."""
     ignore: Literal["none", "dropped"] = "none"
-    """Of folders, as in `tcig table`."""
+    """Pixels of the objects that the filter dropped count as errors, or not at all; of folders."""
     within: Path | None = None
     """CSV of row, tolerance: status 1 where a row's mean moved further, or none is given for it."""
     measure: Path | None = None

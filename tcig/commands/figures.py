@@ -51,7 +51,7 @@ class Options:
     out: Path = Path("figures")
     """Folder to write."""
     profile: str = "mini"
-    """Of the runs."""
+    """Profile of the runs."""
     layouts: Path | None = None
     """Manifest of the runs, where it is not the embedded data's."""
     count: int = 6

@@ -28,7 +28,7 @@ from tcig.data.filters import Filter, count_table
 from tcig.data.layout import hash_order, read_manifest, write_manifest
 
 SHOWN = 10
-"""Differences that --check names; ours."""
+"""Number of differences that --check prints (our choice)."""
 
 
 @dataclass

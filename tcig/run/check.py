@@ -48,7 +48,7 @@ class CheckResult(NamedTuple):
     """The property."""
     verdict: Literal["ok", "note", "FAIL"]
     message: str
-    """What was observed and, if it is wrong, how to fix it."""
+    """The observation and, if it is wrong, advice."""
 
 
 def check_method(
@@ -217,7 +217,8 @@ def _check_calls(
             if largest > allowed:
                 yield CheckResult(name, "FAIL", f"{apart} apart: {advice}")
             else:
-                yield CheckResult(name, "ok", f"the same within {apart}")
+                same = f"the same within {apart}" if largest else "the same to the last bit"
+                yield CheckResult(name, "ok", same)
     except Exception as error:
         yield CheckResult(name, "FAIL", describe(error, ""))
         return None

@@ -23,7 +23,7 @@ from tcig.run.sweep import METRICS, Sweep, Trial, run_trials
 
 
 class Preset(NamedTuple):
-    """What is varied to test a claim, and what its figure shows."""
+    """Trials that test a claim, and the figure of their results."""
 
     title: str
     """The claim of the paper, or the question of its reviewers."""

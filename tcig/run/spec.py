@@ -30,10 +30,10 @@ class Chosen(NamedTuple):
     code: str | None
     """See `RunSpec`."""
     sources: tuple[str, ...]
-    """The weights that it will load."""
+    """Weights that it will load."""
 
     def cost(self, layouts: Sequence[Layout]) -> Cost:
-        """Of one sample of each layout.
+        """Returns the cost of one sample of each layout.
 
         Raises:
             PluginError: a method from outside raises something.
@@ -164,7 +164,7 @@ def set_up(
 
     Args:
         chosen: the row.
-        profile: as said.
+        profile: the profile of the run.
         coco: folder of the photographs, where there is one.
         manifest: its SHA-256.
         masks: as in `RunSpec`; the layouts that are drawn must be made so.

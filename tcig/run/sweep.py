@@ -34,7 +34,7 @@ class Trial(NamedTuple):
     method: str
     """The row by name, or path/to/file.py:Class."""
     options: Mapping[str, Any]
-    """What is varied, as columns of the table."""
+    """The varied options, as columns of the table."""
     settings: Mapping[str, Any]
     """All options that are set."""
     masks: str = TRUE
@@ -42,7 +42,7 @@ class Trial(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """Where a sweep takes place, and what it leaves."""
+    """The data of a sweep, and the files that it writes."""
 
     profile: str
     """The name of a profile, or a TOML file."""
