@@ -20,13 +20,11 @@ from tabulate import tabulate
 
 from tcig.commands.layouts import make_manifest
 from tcig.commands.parsing import parse
-from tcig.data.build import build_layouts
 from tcig.data.coco import read_instances
 from tcig.data.download import fetch_annotations
-from tcig.data.errors import InputError
-from tcig.data.files import write_whole
+from tcig.data.files import InputError, write_whole
 from tcig.data.filters import Filter, count_table
-from tcig.data.layout import read_manifest
+from tcig.data.manifest import build_layouts, read_manifest
 
 PRINTED = 12
 """Number of combinations that are printed (our choice)."""

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 import tyro
 
 from tcig.commands.parsing import assignment, parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 
 @dataclass
@@ -69,7 +69,7 @@ def _check(
     options: Options, caught: Sequence[warnings.WarningMessage]
 ) -> Iterator[tuple[str, str, str]]:
     """Yields the results about a method or a judge: name, verdict and message."""
-    from tcig.data.photographs import open_photograph
+    from tcig.data.layout import open_photograph
     from tcig.eval.judges import GROUP, JUDGES, Judge, load_judge
     from tcig.methods.base import Context, Method, NoOptions
     from tcig.methods.references import Paste

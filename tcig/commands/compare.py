@@ -21,8 +21,7 @@ import tyro
 from tabulate import tabulate
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
-from tcig.data.files import write_whole
+from tcig.data.files import InputError, write_whole
 
 MARGIN = 0.01
 """IoU by which a tolerance exceeds the farther end of the 95% interval (our choice)."""

@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tcig.commands.parsing import assignment, parse
-from tcig.data.errors import InputError, describe
-from tcig.data.files import write_whole
-from tcig.data.seeds import seed_of
+from tcig.data.files import InputError, describe, write_whole
+from tcig.data.layout import seed_of
 
 
 @dataclass

@@ -17,11 +17,10 @@ from pathlib import Path
 import tyro
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
-from tcig.data.files import sha256
-from tcig.data.layout import Layout, hash_order, read_manifest
+from tcig.data.files import InputError, sha256
+from tcig.data.layout import Layout, hash_order, seed_of
+from tcig.data.manifest import read_manifest
 from tcig.data.masks import resize_nearest
-from tcig.data.seeds import seed_of
 
 SYSTEMS = (
     "real",

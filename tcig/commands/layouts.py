@@ -19,13 +19,12 @@ import tyro
 from tabulate import tabulate
 
 from tcig.commands.parsing import parse
-from tcig.data.build import build_layouts
 from tcig.data.coco import read_instances
 from tcig.data.download import fetch_annotations, fetch_images
-from tcig.data.errors import InputError
-from tcig.data.export import export_layouts
+from tcig.data.files import InputError
 from tcig.data.filters import Filter, count_table
-from tcig.data.layout import hash_order, read_manifest, write_manifest
+from tcig.data.layout import export_layouts, hash_order
+from tcig.data.manifest import build_layouts, read_manifest, write_manifest
 
 SHOWN = 10
 """Number of differences that --check prints (our choice)."""

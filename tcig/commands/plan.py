@@ -21,8 +21,8 @@ from tempfile import TemporaryDirectory
 from tabulate import tabulate
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
-from tcig.data.runs import read_run, run_rows
+from tcig.data.files import InputError
+from tcig.data.records import read_run, run_rows
 
 BYTES_PER_PIXEL = 1.7
 """Bytes of a photograph as PNG (assumed)."""

@@ -17,9 +17,8 @@ from pathlib import Path
 import tyro
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
-from tcig.data.files import sha256
-from tcig.data.layout import read_manifest
+from tcig.data.files import InputError, sha256
+from tcig.data.manifest import read_manifest
 
 
 @dataclass

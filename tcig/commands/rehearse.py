@@ -23,9 +23,8 @@ from tabulate import tabulate
 
 from tcig.commands.parsing import parse
 from tcig.data.emoji import FOLDER
-from tcig.data.errors import InputError
-from tcig.data.files import write_whole
-from tcig.data.runs import run_rows
+from tcig.data.files import InputError, write_whole
+from tcig.data.records import run_rows
 
 LAYOUTS = 2
 STEPS = 2

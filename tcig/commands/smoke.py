@@ -21,9 +21,9 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
-from tcig.data.files import write_whole
-from tcig.data.layout import hash_order, read_manifest
+from tcig.data.files import InputError, write_whole
+from tcig.data.layout import hash_order
+from tcig.data.manifest import read_manifest
 
 LAYOUTS = 2
 MARGIN = 0.08

@@ -20,8 +20,7 @@ from typing import Literal
 import tyro
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
-from tcig.data.files import write_whole
+from tcig.data.files import InputError, write_whole
 
 
 @dataclass

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tcig.data.errors import describe
+from tcig.data.files import describe
 from tcig.data.layout import Layout
-from tcig.data.runs import RunSpec
+from tcig.data.records import RunSpec
 from tcig.data.voc import LABELS
 from tcig.eval.judges import Judge
 from tcig.methods.base import Method

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from tcig.data.errors import InputError
-from tcig.data.files import write_whole
-from tcig.data.perturb import KINDS, TRUE
+from tcig.data.files import InputError, write_whole
+from tcig.data.masks import TRUE
 from tcig.eval.features import ClipEncoder, load_features, photograph_features
 from tcig.eval.measure import Networks, Photographs
 from tcig.eval.plots import curves_figure

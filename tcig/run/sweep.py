@@ -6,14 +6,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from tcig.data.build import build_layouts
 from tcig.data.emoji.make import make_split
-from tcig.data.errors import InputError
-from tcig.data.files import write_whole
+from tcig.data.files import InputError, write_whole
 from tcig.data.filters import Filter
-from tcig.data.layout import read_manifest, write_manifest
-from tcig.data.perturb import TRUE
-from tcig.data.runs import run_rows
+from tcig.data.manifest import build_layouts, read_manifest, write_manifest
+from tcig.data.masks import TRUE
+from tcig.data.records import run_rows
 from tcig.eval.images import Sizes
 from tcig.eval.measure import Networks, Photographs, measure_folder
 from tcig.eval.table import measured

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from tcig.data.errors import DeviceLostError, InputError
-from tcig.data.runs import RunSpec
+from tcig.data.files import DeviceLostError, InputError
+from tcig.data.records import RunSpec
 from tcig.eval.images import SampleImage, Sizes
 from tcig.eval.judges import judge_name, load_judge
 from tcig.eval.score import JudgedSample, RemoteJudge, judge_batch

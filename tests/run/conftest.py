@@ -6,7 +6,7 @@ from PIL import Image
 from toy import ToyRun
 
 from tcig.data.filters import Filter
-from tcig.data.layout import Counts, Header, write_manifest
+from tcig.data.manifest import Counts, Header, write_manifest
 from tcig.methods.base import Context, Method, NoOptions
 from tcig.run.generate import RunStore
 from tcig.run.spec import RunSpec

@@ -10,7 +10,7 @@ from toy import rows_of
 from tqdm import tqdm
 
 from tcig.data.files import sha256
-from tcig.data.seeds import seed_of
+from tcig.data.layout import seed_of
 from tcig.eval.provenance import revision
 from tcig.run.generate import RunStore, generate
 
