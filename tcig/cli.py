@@ -1,7 +1,6 @@
 """`tcig`: hands over to a subcommand, whose modules are loaded only then."""
 
 import difflib
-import errno
 import importlib
 import io
 import os
@@ -32,7 +31,7 @@ COMMANDS = {
 
 STOPPED = "tcig: stopped; the same command goes on from here"
 GRACE = 0.7
-"""Seconds in which an interrupted command tidies up, before its process is ended; ours."""
+"""Seconds in which an interrupted command tidies up, before its process is ended (our choice)."""
 
 USAGE = """usage: tcig COMMAND [OPTIONS]     (tcig COMMAND --help has examples)
 
@@ -62,25 +61,13 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:
-        return _refuse(_told(error))
+        place = f"{error.filename}: " if error.filename else ""
+        return _refuse(f"{place}{error.strerror or error}")
     except MemoryError:
         return _refuse("the memory does not suffice for this input")
     except KeyboardInterrupt:
         print(STOPPED, file=sys.stderr)
         return 128 + signal.SIGINT
-
-
-def _told(error: OSError) -> str:
-    """An error of the system with its file and, where there is one, the remedy."""
-    remedies = {
-        errno.ENOSPC: "free some space, then run the same command again",
-        errno.EDQUOT: "free some of your quota, then run the same command again",
-        errno.EROFS: "write to another folder",
-        errno.EACCES: "check its permissions",
-    }
-    place = f"{error.filename}: " if error.filename else ""
-    remedy = remedies.get(error.errno)
-    return f"{place}{error.strerror or error}{f'; {remedy}' if remedy else ''}"
 
 
 def _main(argv: list[str]) -> int:

@@ -8,7 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 _forks = get_context("forkserver")
-_forks.set_forkserver_preload(["tcig.run.executors", "torchvision", "ray"])
+_forks.set_forkserver_preload(["tcig.run.workers", "torchvision", "ray"])
 _numbers = count()
 
 

@@ -18,8 +18,13 @@ from typing import Literal
 
 from tabulate import tabulate
 
+from tcig.commands.layouts import make_manifest
 from tcig.commands.parsing import parse
-from tcig.data.files import InputError
+from tcig.data.coco import read_instances
+from tcig.data.download import fetch_annotations
+from tcig.data.files import InputError, write_whole
+from tcig.data.filters import Filter, count_table
+from tcig.data.manifest import build_layouts, read_manifest
 
 PRINTED = 12
 """Number of combinations that are printed (our choice)."""
@@ -53,13 +58,9 @@ def main(argv: list[str]) -> int:
     options = parse(Options, argv, "calibrate", __doc__)
     if not 0 <= options.sliver <= 1:
         raise InputError(f"--sliver {options.sliver}: expected a share from 0 to 1.")
-    from tcig.commands.layouts import make_manifest
-    from tcig.data.coco import read_instances
-    from tcig.data.download import fetch_annotations
-    from tcig.data.files import write_whole
-    from tcig.data.filters import Filter, count_table
-    from tcig.data.manifest import read_manifest
     from tcig.eval.calibrate import NEAREST, calibration, ceiling, nearest_subsets
+    from tcig.eval.judges import JUDGES
+    from tcig.profiles import load_profile
     from tcig.run.experiment import run_experiment
 
     coco, year, out = options.coco, options.year, options.out
@@ -70,7 +71,10 @@ def main(argv: list[str]) -> int:
     make_manifest(coco, Filter(year=year, caption=None), manifest, options.download)
     _, layouts = read_manifest(manifest)
     readings = _readings(coco, year, {layout.id for layout in layouts})
-    data = {"coco": coco, "limit": options.limit, "judges": _judges(options), "out": out}
+    judges = list(options.judge or load_profile(options.profile).judges)
+    if not options.judge:  # also with a larger input, where possible
+        judges += [f"{judge}-800" for judge in judges if f"{judge}-800" in JUDGES]
+    data = {"coco": coco, "limit": options.limit, "judges": judges, "out": out}
     outcome = run_experiment(["real"], options.profile, manifest, **data)
     if not outcome.folders:
         raise InputError(f"{coco}: no photograph could be scored, see the rows.jsonl in {out}.")
@@ -97,9 +101,6 @@ def _readings(coco: Path, year: int, everything: set[str]) -> dict[str, set[str]
 
     They are among those of the first reading, so that all are judged once.
     """
-    from tcig.data.filters import Filter
-    from tcig.data.manifest import build_layouts
-
     ids = {"masks": everything}
     for reading, people in (("images", "ignore"), ("masks", "drop"), ("images", "drop")):
         name = reading if people == "ignore" else f"{reading}, people dropped"
@@ -109,15 +110,3 @@ def _readings(coco: Path, year: int, everything: set[str]) -> dict[str, set[str]
         except InputError:  # the files were read before
             print(f"the reading {name} leaves no layouts", file=sys.stderr)
     return ids
-
-
-def _judges(options: Options) -> list[str]:
-    """Returns the judges asked for, or the profile's, also with a larger input where possible."""
-    from tcig.eval.judges import JUDGES
-    from tcig.profiles import load_profile
-
-    if options.judge:
-        return list(options.judge)
-    judges = load_profile(options.profile).judges
-    larger = [f"{judge}-800" for judge in judges]
-    return [*judges, *(judge for judge in larger if judge in JUDGES)]

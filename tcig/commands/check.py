@@ -15,17 +15,14 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import tyro
 
 from tcig.commands.parsing import assignment, parse
 from tcig.data.files import InputError
-
-if TYPE_CHECKING:
-    from tcig.run.check import CheckResult
 
 
 @dataclass
@@ -56,9 +53,9 @@ def main(argv: list[str]) -> int:
     failed = 0
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", StateWarning)
-        for result in _check(options, caught):
-            failed += result.verdict == "FAIL"
-            print(f"{result.verdict:<4} {result.name:<13} {result.message}", flush=True)
+        for name, verdict, message in _check(options, caught):
+            failed += verdict == "FAIL"
+            print(f"{verdict:<4} {name:<13} {message}", flush=True)
     for each in caught:
         if not issubclass(each.category, StateWarning):
             text = warnings.formatwarning(each.message, each.category, "", 0)
@@ -68,20 +65,21 @@ def main(argv: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _check(options: Options, caught: Sequence[warnings.WarningMessage]) -> "Iterator[CheckResult]":
-    """Yields the results about a method or a judge."""
+def _check(
+    options: Options, caught: Sequence[warnings.WarningMessage]
+) -> Iterator[tuple[str, str, str]]:
+    """Yields the results about a method or a judge: name, verdict and message."""
     from tcig.data.layout import open_photograph
-    from tcig.eval.judges import load_judge
-    from tcig.methods.base import Context, NoOptions
+    from tcig.eval.judges import GROUP, JUDGES, Judge, load_judge
+    from tcig.methods.base import Context, Method, NoOptions
     from tcig.methods.references import Paste
-    from tcig.models.plugins import PluginError
+    from tcig.models.plugins import PluginError, class_in_file, load_class
     from tcig.profiles import load_profile
-    from tcig.run.check import CheckResult, check_method
-    from tcig.run.check_judge import check_judge
+    from tcig.run.check import check_judge, check_method
     from tcig.run.experiment import find_manifest, read_data
     from tcig.run.spec import prepare
 
-    profile = load_profile(options.profile)
+    target, profile = options.target, load_profile(options.profile)
     profile.compute.check_named()
     settings = dict(assignment(text) for text in options.set)
     with TemporaryDirectory() as folder:
@@ -89,35 +87,23 @@ def _check(options: Options, caught: Sequence[warnings.WarningMessage]) -> "Iter
         data = read_data(manifest, coco, options.count)
     if len(data.drawn) < 2:
         raise InputError(f"{manifest} holds one layout: two or more are needed.")
-    is_judge = _is_judge(options.target)
+    if class_in_file(target):
+        is_judge = issubclass(load_class(target, Method, Judge)[0], Judge)
+    else:
+        is_judge = target.partition("=")[0] in {*JUDGES, *entry_points(group=GROUP).names}
+    if is_judge and settings:
+        raise InputError(f"{target} is a judge: --set is of methods.")
     try:
         if is_judge:
-            judge = load_judge(options.target)[1]
+            judge = load_judge(target)[1]
         else:
-            spec, method = prepare(options.target, profile, coco, data.manifest, settings)
+            spec, method = prepare(target, profile, coco, data.manifest, settings)
     except PluginError as error:
-        yield CheckResult("FAIL", "set-up", str(error).removesuffix("."))
+        yield "set-up", "FAIL", str(error)
         return
-    if not is_judge:
+    if is_judge:
+        images = [open_photograph(x, coco, profile.size) for x in data.drawn] if coco else []
+        images += Paste(Context(profile.size), NoOptions()).generate(data.drawn, [])
+        yield from check_judge(judge, images, caught)
+    else:
         yield from check_method(method, spec, data.drawn, caught)
-        return
-    if settings:
-        raise InputError(f"{options.target} is a judge: --set is of methods.")
-    images = [open_photograph(x, coco, profile.size) for x in data.drawn] if coco else []
-    images += Paste(Context(profile.size), NoOptions()).generate(data.drawn, [])
-    yield from check_judge(judge, images, caught)
-
-
-def _is_judge(target: str) -> bool:
-    """Returns whether a name or a class from a file is a judge; everything else is a method."""
-    from importlib.metadata import entry_points
-
-    from tcig.eval.judges import GROUP, JUDGES, Judge
-    from tcig.methods.base import Method
-    from tcig.models.plugins import class_in_file, load_class
-
-    if class_in_file(target):
-        kind, _ = load_class(target, Method, Judge)
-        return issubclass(kind, Judge)
-    name = target.partition("=")[0]
-    return name in JUDGES or name in entry_points(group=GROUP).names

@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 import tyro
 from tabulate import tabulate
 
 from tcig.commands.parsing import parse
-from tcig.data.files import InputError
+from tcig.data.files import InputError, write_whole
 
 MARGIN = 0.01
-"""Of a tolerance, beyond the farther end of the difference's 95% interval; ours."""
+"""IoU by which a tolerance exceeds the farther end of the 95% interval (our choice)."""
 
 
 @dataclass
@@ -33,13 +34,13 @@ class Options:
     first: tyro.conf.Positional[Path]
     """A result, or a folder of scored images or of such folders."""
     second: tyro.conf.Positional[Path]
-    """Another."""
+    """The result to compare with the first."""
     reduction: str = "iou_image"
-    """What is compared: iou_image or iou_foreground."""
+    """Metric to compare: iou_image or iou_foreground."""
     judge: str | None = None
     """Only this judge's rows."""
     ignore: Literal["none", "dropped"] = "none"
-    """Of folders, as in `tcig table`."""
+    """Pixels of the objects that the filter dropped count as errors, or not at all; of folders."""
     within: Path | None = None
     """CSV of row, tolerance: status 1 where a row's mean moved further, or none is given for it."""
     measure: Path | None = None
@@ -96,10 +97,6 @@ def main(argv: list[str]) -> int:
 
 def _measure(path: Path, lines: list) -> None:
     """Stores tolerances: of each row the largest over its lines."""
-    import pandas as pd
-
-    from tcig.data.files import write_whole
-
     found = {}
     for line in lines:
         farthest = max(abs(line.paired.low), abs(line.paired.high))
@@ -109,8 +106,6 @@ def _measure(path: Path, lines: list) -> None:
 
 
 def _tolerances(path: Path) -> dict[str, float]:
-    import pandas as pd
-
     try:
         frame = pd.read_csv(path)
         return dict(zip(frame["row"], frame["tolerance"].astype(float), strict=True))

@@ -14,20 +14,13 @@ the border, be it lighter or darker. Edges may be soft: they take the nearest co
 """
 
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tcig.commands.parsing import assignment, parse
-from tcig.data.files import InputError
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from tcig.data.layout import Layout
-    from tcig.methods.base import Method
-    from tcig.methods.two_stage.method import TwoStage
-    from tcig.run.generate import ProgressTracker
+from tcig.data.files import InputError, describe, write_whole
+from tcig.data.layout import seed_of
 
 
 @dataclass
@@ -61,11 +54,11 @@ def main(argv: list[str]) -> int:
     options = parse(Options, argv, "draw", __doc__)
     if options.out.suffix != ".png":
         raise InputError(f"--out {options.out}: images are PNG.")
-    from tcig.data.files import describe
     from tcig.data.user_masks import drawn_layout, parse_legend
     from tcig.methods.two_stage.method import TwoStage
     from tcig.models.plugins import source_of
     from tcig.profiles import load_profile
+    from tcig.run.batches import encode_png, generate_batch
     from tcig.run.generate import ProgressTracker
     from tcig.run.spec import prepare
 
@@ -78,10 +71,25 @@ def main(argv: list[str]) -> int:
     if options.outputs > 1 and not two_stages:
         raise InputError(f"--outputs: {options.method} has no two stages.")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    row = options.method.rpartition(":")[2]
-    with ProgressTracker(options.samples * options.outputs, row) as tracker:
+    row, count = options.method.rpartition(":")[2], options.samples * options.outputs
+    layouts = [layout] * options.samples
+    seeds = [seed_of("drawn", options.seed + number) for number in range(options.samples)]
+    with ProgressTracker(count, row) as tracker:
+
+        def progress(share: float) -> None:
+            tracker.advance(share * count)
+
         try:
-            (_draw_in_stages if two_stages else _draw)(options, method, layout, tracker)
+            if two_stages:
+                images = _draw_in_stages(method, layouts, seeds, options.outputs, progress)
+            else:
+                drawn = generate_batch(method, layouts, seeds, progress)
+                images = ((number, "", image) for number, image in enumerate(drawn))
+            for number, suffix, image in images:
+                numbered = f"-{number}" if options.samples > 1 else ""
+                path = options.out.with_stem(f"{options.out.stem}{numbered}{suffix}")
+                write_whole(path, encode_png(image))
+                print(path)
         except InputError:
             raise
         except Exception as error:
@@ -91,47 +99,18 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _draw(options: Options, method: "Method", layout: "Layout", tracker: "ProgressTracker") -> None:
-    """Generates all samples and saves them."""
-    from tcig.run.batches import generate_batch
-
-    count = options.samples
-    progress = lambda share: tracker.advance(share * count)  # noqa: E731
-    images = generate_batch(method, [layout] * count, _seeds(options), progress)
-    for number, image in enumerate(images):
-        _save(image, options, number)
-
-
 def _draw_in_stages(
-    options: Options, method: "TwoStage", layout: "Layout", tracker: "ProgressTracker"
-) -> None:
-    """Generates stage 1 of all samples, and from each the outputs of stage 2, and saves all."""
-    from tcig.data.layout import seed_of
+    method, layouts: list, seeds: list[int], outputs: int, progress: Callable[[float], None]
+) -> Iterator[tuple]:
+    """Yields stage 1 of each sample, then its outputs of stage 2: number, suffix and image."""
     from tcig.methods.base import Progress
 
-    seeds, images = _seeds(options), options.samples * options.outputs
-    steps = method.options.first.iterations + method.stage2_steps() * options.samples
-    progress = Progress(lambda event, done: tracker.advance(done * images), steps)
-    placed = method.place([layout] * options.samples, seeds, progress=progress)
-    for number, (image, seed) in enumerate(zip(placed, seeds, strict=True)):
-        _save(image, options, number, "-stage1")
-        more = [seed_of(f"drawn {seed}", n) for n in range(options.outputs - 1)]
-        copies = [layout] * options.outputs, [image] * options.outputs
-        for output, refined in enumerate(method.refine(*copies, [seed, *more], progress)):
-            _save(refined, options, number, f"-{output}" if options.outputs > 1 else "")
-
-
-def _seeds(options: Options) -> list[int]:
-    from tcig.data.layout import seed_of
-
-    return [seed_of("drawn", options.seed + number) for number in range(options.samples)]
-
-
-def _save(image: "Image.Image", options: Options, number: int, suffix: str = "") -> None:
-    from tcig.data.files import write_whole
-    from tcig.run.batches import encode_png
-
-    numbered = f"-{number}" if options.samples > 1 else ""
-    path = options.out.with_stem(f"{options.out.stem}{numbered}{suffix}")
-    write_whole(path, encode_png(image))
-    print(path)
+    steps = method.options.first.iterations + method.stage2_steps() * len(layouts)
+    told = Progress(lambda event, done: progress(done), steps)
+    placed = method.place(layouts, seeds, progress=told)
+    for number, (layout, image, seed) in enumerate(zip(layouts, placed, seeds, strict=True)):
+        yield number, "-stage1", image
+        more = [seed_of(f"drawn {seed}", n) for n in range(outputs - 1)]
+        refined = method.refine([layout] * outputs, [image] * outputs, [seed, *more], told)
+        for output, each in enumerate(refined):
+            yield number, f"-{output}" if outputs > 1 else "", each

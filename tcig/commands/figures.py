@@ -17,7 +17,10 @@ from pathlib import Path
 import tyro
 
 from tcig.commands.parsing import parse
-from tcig.data.files import InputError
+from tcig.data.files import InputError, sha256
+from tcig.data.layout import Layout, hash_order, seed_of
+from tcig.data.manifest import read_manifest
+from tcig.data.masks import resize_nearest
 
 SYSTEMS = (
     "real",
@@ -47,7 +50,7 @@ class Options:
     out: Path = Path("figures")
     """Folder to write."""
     profile: str = "mini"
-    """Of the runs."""
+    """Profile of the runs."""
     layouts: Path | None = None
     """Manifest of the runs, where it is not the embedded data's."""
     count: int = 6
@@ -57,15 +60,12 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig figures`."""
     options = parse(Options, argv, "figures", __doc__)
-    from tcig.data.files import sha256
-    from tcig.data.layout import hash_order
-    from tcig.data.manifest import read_manifest
     from tcig.eval.pictures import samples_figure, systems_figure
     from tcig.methods.registry import ROWS
     from tcig.profiles import load_profile
     from tcig.run.experiment import find_manifest
+    from tcig.run.generate import find_runs, image_of
     from tcig.run.spec import prepare
-    from tcig.run.store import find_runs, image_of
 
     profile = load_profile(options.profile)
     profile.compute.check_named()
@@ -95,9 +95,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _stages(path: Path, method, layouts: list) -> None:
-    """Samples 0 and 1 of stage 1, each refined twice."""
-    from tcig.data.layout import seed_of
+def _stages(path: Path, method, layouts: list[Layout]) -> None:
+    """Draws samples 0 and 1 of stage 1, each refined twice."""
     from tcig.eval.pictures import stages_figure
     from tcig.methods.base import Progress
     from tcig.run.generate import ProgressTracker
@@ -112,66 +111,50 @@ def _stages(path: Path, method, layouts: list) -> None:
         first = method.place(drawn, seeds, progress=progress)
         once, twice = (method.refine(drawn, first, each, progress) for each in (seeds, others))
     outputs = list(zip(once, twice, strict=True))
-    stages_figure(path, layouts, _in_twos(first), _in_twos(outputs))
+    starts = range(0, len(pairs), 2)
+    stages_figure(path, layouts, *([x[n : n + 2] for n in starts] for x in (first, outputs)))
 
 
-def _in_twos(values: list) -> list:
-    return [values[n : n + 2] for n in range(0, len(values), 2)]
-
-
-def _course(path: Path, profile, layout) -> None:
-    """Stage 1 of one layout, watched, without and with views of its guide."""
+def _course(path: Path, profile, layout: Layout) -> None:
+    """Draws stage 1 of one layout over its iterations, without and with views of its guide."""
+    from tcig.eval.iou import Samples, confusion, image_iou
     from tcig.eval.judges import load_judge
     from tcig.eval.pictures import course_figure
+    from tcig.methods.base import Progress
+    from tcig.models.images import to_pil
+    from tcig.run.generate import ProgressTracker
     from tcig.run.spec import prepare
 
+    def observe(method) -> tuple[dict, dict]:
+        """Returns images by iteration, and by name the losses and the guide's IoU."""
+        total = method.options.first.iterations
+        wanted = {round(total * (n / (FRAMES - 1)) ** 2) for n in range(FRAMES)}
+        frames, curves = {}, {}
+
+        def watch(event, iteration, **values):
+            if event == "guide":
+                curves.setdefault("IoU, by the guide", {})[iteration] = values["iou"][0].item()
+                return
+            for term, loss in values["losses"].items():
+                curves.setdefault(f"{term} loss", {})[iteration] = loss[0].item()
+            if iteration in wanted:
+                frames[iteration] = to_pil(values["images"].mul(255))[0]
+
+        with ProgressTracker(1, path.name) as tracker:
+            progress = Progress(lambda event, done: tracker.advance(done), total)
+            method.place([layout], [seed_of(layout.id, 0)], watch, progress)
+        return frames, curves
+
     name, judge = load_judge(profile.judges[0])
-    courses = {}
+    truth, courses = layout.class_map(profile.score_size), {}
     for title, settings in (
         ("the guide sees the image", {"first.views.count": 0}),
         ("the guide sees random views", {}),
     ):
-        _, method = prepare("tcig-robust-stage1", profile, None, "", settings)
-        frames, curves = _watched(method, layout)
-        seen = judge.segment(list(frames.values()))
-        curves[f"IoU, by the judge {name}"] = {
-            iteration: _iou(layout, each.labels, profile.score_size)
-            for iteration, each in zip(frames, seen, strict=True)
-        }
+        frames, curves = observe(prepare("tcig-robust-stage1", profile, None, "", settings)[1])
+        ious = curves[f"IoU, by the judge {name}"] = {}
+        for iteration, seen in zip(frames, judge.segment(list(frames.values())), strict=True):
+            counts = confusion(truth, resize_nearest(seen.labels, profile.score_size))
+            ious[iteration] = float(image_iou(Samples.of([counts], [layout.classes]))[0])
         courses[title] = frames, curves
     course_figure(path, layout, courses)
-
-
-def _watched(method, layout) -> tuple[dict, dict]:
-    """Images of stage 1 by iteration, and its losses and its guide's IoU."""
-    from tcig.data.layout import seed_of
-    from tcig.methods.base import Progress
-    from tcig.models.images import to_pil
-    from tcig.run.generate import ProgressTracker
-
-    total = method.options.first.iterations
-    wanted = {round(total * (n / (FRAMES - 1)) ** 2) for n in range(FRAMES)}
-    frames, curves = {}, {}
-
-    def watch(event, iteration, **found):
-        if event == "guide":
-            curves.setdefault("IoU, by the guide", {})[iteration] = found["iou"][0].item()
-            return
-        for name, loss in found["losses"].items():
-            curves.setdefault(f"{name} loss", {})[iteration] = loss[0].item()
-        if iteration in wanted:
-            frames[iteration] = to_pil(found["images"].mul(255))[0]
-
-    with ProgressTracker(1, "course.png") as tracker:
-        progress = Progress(lambda event, done: tracker.advance(done), total)
-        method.place([layout], [seed_of(layout.id, 0)], watch, progress)
-    return frames, curves
-
-
-def _iou(layout, labels, size: int) -> float:
-    """`iou_image` of a judge's label map, (H, W)."""
-    from tcig.data.masks import resize_nearest
-    from tcig.eval.iou import Samples, confusion, image_iou
-
-    counts = confusion(layout.class_map(size), resize_nearest(labels, size))
-    return float(image_iou(Samples.of([counts], [layout.classes]))[0])

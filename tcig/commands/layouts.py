@@ -19,11 +19,15 @@ import tyro
 from tabulate import tabulate
 
 from tcig.commands.parsing import parse
+from tcig.data.coco import read_instances
+from tcig.data.download import fetch_annotations, fetch_images
 from tcig.data.files import InputError
-from tcig.data.filters import Filter
+from tcig.data.filters import Filter, count_table
+from tcig.data.layout import export_layouts, hash_order
+from tcig.data.manifest import build_layouts, read_manifest, write_manifest
 
 SHOWN = 10
-"""Differences that --check names; ours."""
+"""Number of differences that --check prints (our choice)."""
 
 
 @dataclass
@@ -54,10 +58,11 @@ class Options:
 
 
 def main(argv: list[str]) -> int:
-    """Runs `tcig layouts`."""
+    """Runs `tcig layouts`; 1 if --check finds a difference."""
     options = parse(Options, argv, "layouts", __doc__)
     if options.export:
-        return _export(options)
+        _export(options)
+        return 0
     if options.coco is None:
         raise InputError("give --coco FOLDER, or --export FOLDER with --layouts FILE.")
     if sum([options.count, options.out is not None, options.check is not None]) != 1:
@@ -65,12 +70,13 @@ def main(argv: list[str]) -> int:
     if options.check:
         return _check(options)
     if options.download:
-        from tcig.data.download import fetch_annotations
-
         fetch_annotations(options.coco, options.filter.year)
     if options.count:
-        return _count(options)
-    make_manifest(options.coco, options.filter, options.out, options.download)
+        instances = read_instances(options.coco, options.filter.year)
+        print(tabulate(count_table(instances, options.filter), headers="keys"))
+        print(f"\n{len(instances.images)} images in {instances.path.name}, before the square crop")
+    else:
+        make_manifest(options.coco, options.filter, options.out, options.download)
     return 0
 
 
@@ -83,8 +89,6 @@ def make_manifest(coco: Path, chosen: Filter, out: Path, download: bool) -> None
         out: the manifest.
         download: fetch the photographs that are not there.
     """
-    from tcig.data.manifest import build_layouts, write_manifest
-
     header, layouts = build_layouts(coco, chosen)
     write_manifest(out, header, layouts)
     counts = header.counts
@@ -95,7 +99,10 @@ def make_manifest(coco: Path, chosen: Filter, out: Path, download: bool) -> None
     )
     absent = [layout for layout in layouts if not (coco / layout.image).exists()]
     if absent and download:
-        _download(coco, chosen.year, {layout.image for layout in absent})
+        names = [layout.image.removeprefix(f"val{chosen.year}/") for layout in absent]
+        sizes = [layout.size or (layout.side, layout.side) for layout in absent]
+        images = [(name, *size) for name, size in zip(names, sizes, strict=True)]
+        fetch_images(coco, chosen.year, images)
     elif absent:
         print(
             f"{len(absent)} of the {len(layouts)} photographs are not in {coco} "
@@ -105,13 +112,9 @@ def make_manifest(coco: Path, chosen: Filter, out: Path, download: bool) -> None
 
 
 def _check(options: Options) -> int:
-    """1 where COCO's files give other layouts than the manifest has, which is said."""
-    from tcig.data.manifest import build_layouts, read_manifest
-
+    """Compares a manifest with what COCO's files give; 1 if they differ."""
     header, layouts = read_manifest(options.check)
     if options.download:
-        from tcig.data.download import fetch_annotations
-
         fetch_annotations(options.coco, header.filter.year)
     found, built = build_layouts(options.coco, header.filter)
     theirs, ours = ({each.id: each for each in some} for some in (layouts, built))
@@ -122,13 +125,7 @@ def _check(options: Options) -> int:
     ]
     differences += [f"layout {i} is not given" for i in theirs if i not in ours]
     differences += [f"layout {i} is not in it" for i in ours if i not in theirs]
-    # Manifests of before have no sizes of photographs.
-    both = [
-        i
-        for i, layout in theirs.items()
-        if i in ours and layout not in (ours[i], ours[i].model_copy(update={"size": None}))
-    ]
-    differences += [f"layout {i} is another" for i in both]
+    differences += [f"layout {i} is another" for i in theirs if ours.get(i, theirs[i]) != theirs[i]]
     if header.counts != found.counts and not differences:
         differences = ["its counts are others"]
     for difference in differences[:SHOWN]:
@@ -138,31 +135,8 @@ def _check(options: Options) -> int:
     return 1 if differences else 0
 
 
-def _count(options: Options) -> int:
-    from tcig.data.coco import read_instances
-    from tcig.data.filters import count_table
-
-    instances = read_instances(options.coco, options.filter.year)
-    print(tabulate(count_table(instances, options.filter), headers="keys"))
-    print(f"\n{len(instances.images)} images in {instances.path.name}, before the square crop")
-    return 0
-
-
-def _download(coco: Path, year: int, wanted: set[str]) -> None:
-    from tcig.data.coco import read_instances
-    from tcig.data.download import fetch_images
-
-    images = [
-        (image["file_name"], image["width"], image["height"])
-        for image in read_instances(coco, year).images.values()
-        if f"val{year}/{image['file_name']}" in wanted
-    ]
-    fetch_images(coco, year, images)
-
-
-def _export(options: Options) -> int:
-    from tcig.data.layout import export_layouts, hash_order
-    from tcig.data.manifest import read_manifest
+def _export(options: Options) -> None:
+    """Writes masks, prompts and seeds for methods that live elsewhere."""
     from tcig.profiles import load_profile
 
     if options.layouts is None:
@@ -176,4 +150,3 @@ def _export(options: Options) -> int:
         f"FOLDER/LAYOUT-SAMPLE.png, then: tcig score FOLDER --layouts {options.layouts} "
         f"--profile {options.profile}{limit}"
     )
-    return 0

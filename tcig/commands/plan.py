@@ -15,17 +15,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
 from tcig.commands.parsing import parse
 from tcig.data.files import InputError
-
-if TYPE_CHECKING:
-    from tcig.profiles import Profile
-    from tcig.run.spec import Chosen
+from tcig.data.records import read_run, run_rows
 
 BYTES_PER_PIXEL = 1.7
 """Bytes of a photograph as PNG (assumed)."""
@@ -59,10 +56,12 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig plan`."""
     options = parse(Options, argv, "plan", __doc__)
+    from tcig.models.catalogue import entry_of
     from tcig.models.devices import name_of
+    from tcig.models.fetch import present, store
     from tcig.profiles import load_profile
     from tcig.run.experiment import find_manifest, read_data
-    from tcig.run.spec import choose_rows
+    from tcig.run.spec import choose_rows, needs
 
     profile = load_profile(options.profile)
     profile.compute.check_named()
@@ -75,26 +74,33 @@ def main(argv: list[str]) -> int:
     total = images * len(rows)
     lines, known, unknown = [], sum(judging.values()) * total, []
     for row in rows:
-        cost = row.cost(layouts)
-        counts = {"UNet evaluations": cost.unet, "steps": cost.iterations}
-        counts = {name: count * options.samples for name, count in counts.items()}
-        seconds = seconds_per_image(row, profile, options.out)
-        hours = None if seconds is None else seconds * images / 3600
-        lines.append({"row": row.row, "images": images, **counts, "hours": hours})
-        known += 3600 * (hours or 0)
-        unknown += [row.row] if hours is None else []
+        cost, seconds = row.cost(layouts), _seconds_per_image(row, profile, options.out)
+        lines.append(
+            {
+                "row": row.row,
+                "images": images,
+                "UNet evaluations": cost.unet * options.samples,
+                "steps": cost.iterations * options.samples,
+                "hours": None if seconds is None else seconds * images / 3600,
+            }
+        )
+        known += (seconds or 0) * images
+        unknown += [row.row] if seconds is None else []
     print(f"{profile.name} on {name_of(profile.compute)}, {profile.compute.arithmetic}")
     print(f"{len(layouts)} layouts, {options.samples} samples each, {total} images\n")
     print(tabulate(lines, headers="keys", floatfmt=".2f", missingval="unknown"))
     if judging:
         print(f"\njudging: {', '.join(f'{j} {_duration(s * total)}' for j, s in judging.items())}")
+    names = ", ".join(unknown)
     if len(unknown) < len(rows):
-        without = f", without {', '.join(unknown)}" if unknown else ""
-        print(f"\nestimated in all{without}: {_duration(known)}")
+        print(f"\nestimated in all{names and f', without {names}'}: {_duration(known)}")
     if unknown:
-        names = ", ".join(unknown)
         print(f"\nno earlier run in {options.out} of {names}: --pilot generates two layouts")
-    _print_space(rows, profile, total)
+    lacking = [name for name in needs(profile, rows, quality=False) if not present(name)]
+    size = sum(entry_of(name).size or 0 for name in lacking)
+    print(f"\ndownloads: {size / 1e9:.1f} GB of weights to {store()} ({len(lacking)} models)")
+    disk = total * profile.size**2 * BYTES_PER_PIXEL / 1e9
+    print(f"disk: about {disk:.2f} GB of images, beside the weights")
     return 0
 
 
@@ -102,13 +108,12 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
 
 
-def seconds_per_image(row: "Chosen", profile: "Profile", out: Path) -> float | None:
+def _seconds_per_image(row, profile, out: Path) -> float | None:
     """Returns the mean seconds per image of a row in the runs in `out` and `out/pilot`, if any.
 
     Only runs count whose images would take as long: of the same row, options, size, batch,
     arithmetic and device, whatever their layouts and weights.
     """
-    from tcig.data.records import read_run, run_rows
     from tcig.methods.settings import recorded
     from tcig.models.devices import name_of
 
@@ -119,33 +124,31 @@ def seconds_per_image(row: "Chosen", profile: "Profile", out: Path) -> float | N
         "batch": profile.batch,
         "arithmetic": profile.compute.arithmetic,
     }
-    seconds = []
+    device, seconds = name_of(profile.compute), []
     for path in [*out.glob("*/run.json"), *out.glob("pilot/*/run.json")]:
         spec = read_run(path.parent).spec
         if all(getattr(spec, name) == value for name, value in wanted.items()):
-            seconds += [
-                record["seconds"]
-                for record in run_rows(path.parent)
-                if record.get("seconds") is not None
-                and record.get("device") == name_of(profile.compute)
-            ]
-    return sum(seconds) / len(seconds) if seconds else None
+            records = (each for each in run_rows(path.parent) if each.get("device") == device)
+            seconds += [each["seconds"] for each in records if each.get("seconds") is not None]
+    return mean(seconds) if seconds else None
 
 
-def _run_pilot(options: Options, profile: "Profile", rows: Sequence["Chosen"]) -> dict[str, float]:
-    """Generates the rows that have no earlier run on two layouts.
+def _run_pilot(options: Options, profile, rows: Sequence) -> dict[str, float]:
+    """Generates two layouts of the rows without an earlier run, and times the judges on them.
 
     Returns:
         Seconds per image of each judge; none where nothing was generated.
     """
+    from tcig.eval.images import open_image
+    from tcig.eval.judges import load_judge
+    from tcig.models.devices import set_tf32
     from tcig.run.experiment import run_experiment
 
     out = options.out / "pilot"
-    names = options.methods or profile.rows
     lacking = {
         row.row: name
-        for name, row in zip(names, rows, strict=True)
-        if seconds_per_image(row, profile, options.out) is None
+        for name, row in zip(options.methods or profile.rows, rows, strict=True)
+        if _seconds_per_image(row, profile, options.out) is None
     }
     if not lacking:
         return {}
@@ -161,33 +164,14 @@ def _run_pilot(options: Options, profile: "Profile", rows: Sequence["Chosen"]) -
     )
     if outcome.failed:
         raise InputError(f"a sample of the pilot failed: see the rows.jsonl in {out}.")
-    return {judge: _judging_seconds(judge, profile.size, out) for judge in profile.judges}
-
-
-def _judging_seconds(name: str, size: int, out: Path) -> float:
-    """Measures the seconds per image of a judge that has seen one image before."""
-    from tcig.eval.images import open_image
-    from tcig.eval.judges import load_judge
-    from tcig.models.devices import set_tf32
-
+    images = [open_image(path, profile.size, resize=False) for path in out.glob("*/[!.]*.png")]
+    seconds = {}
     set_tf32(False)
-    _, judge = load_judge(name)
-    images = [open_image(path, size, resize=False) for path in out.glob("*/[!.]*.png")]
-    judge.segment(images[:1])
-    started = time.perf_counter()
-    for image in images:
-        judge.segment([image])
-    return (time.perf_counter() - started) / len(images)
-
-
-def _print_space(rows: Sequence["Chosen"], profile: "Profile", images: int) -> None:
-    """Prints downloads and disk."""
-    from tcig.models.catalogue import entry_of
-    from tcig.models.fetch import present, store
-    from tcig.run.spec import needs
-
-    lacking = [name for name in needs(profile, rows, quality=False) if not present(name)]
-    size = sum(entry_of(name).size or 0 for name in lacking)
-    print(f"\ndownloads: {size / 1e9:.1f} GB of weights to {store()} ({len(lacking)} models)")
-    disk = images * profile.size**2 * BYTES_PER_PIXEL / 1e9
-    print(f"disk: about {disk:.2f} GB of images, beside the weights")
+    for name in profile.judges:
+        _, judge = load_judge(name)
+        judge.segment(images[:1])  # the first image takes longer
+        started = time.perf_counter()
+        for image in images:
+            judge.segment([image])
+        seconds[name] = (time.perf_counter() - started) / len(images)
+    return seconds

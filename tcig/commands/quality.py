@@ -11,12 +11,14 @@ DenseDiffusion's IoU. They are kept in FOLDER/quality; what was stopped goes on 
 
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import tyro
 
 from tcig.commands.parsing import parse
-from tcig.data.files import InputError
+from tcig.data.files import InputError, sha256
+from tcig.data.manifest import read_manifest
 
 
 @dataclass
@@ -42,10 +44,6 @@ def main(argv: list[str]) -> int:
     options = parse(Options, argv, "quality", __doc__)
     if not options.folders:
         raise InputError("give a folder of images.")
-    from functools import cache
-
-    from tcig.data.files import sha256
-    from tcig.data.manifest import read_manifest
     from tcig.eval.features import ClipEncoder, load_features, photograph_features
     from tcig.eval.images import Sizes, profile_of
     from tcig.eval.measure import Networks, measure_folder

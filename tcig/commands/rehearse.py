@@ -18,17 +18,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from tabulate import tabulate
 
 from tcig.commands.parsing import parse
-from tcig.data.files import InputError
-
-if TYPE_CHECKING:
-    from tcig.profiles import Profile
-    from tcig.run.spec import Chosen
+from tcig.data.emoji import FOLDER
+from tcig.data.files import InputError, write_whole
+from tcig.data.records import run_rows
 
 LAYOUTS = 2
 STEPS = 2
+COLUMNS = ("layout", "seconds", "peak_mib", "peak_device_mib", "error")
 ROWS = ("real", "text-only", "si", "bld", "multidiffusion", "tcig")
 """The four systems, the floor and the ceiling; the ablations run the same networks."""
 MARKER = ".tcig-rehearsal"
@@ -54,13 +54,12 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig rehearse`; 1 if a sample failed."""
     options = parse(Options, argv, "rehearse", __doc__)
-    from tcig.data.emoji import FOLDER
-    from tcig.data.files import write_whole
+    from tcig.eval.table import measured
     from tcig.profiles import load_profile
     from tcig.run.experiment import find_manifest, run_experiment
     from tcig.run.spec import choose_rows
 
-    profile, runs = load_profile(options.profile), options.out / "runs"
+    profile = load_profile(options.profile)
     with _random_weights_folder(profile, options) as weights:
         rows = choose_rows(profile, options.methods)
         started = time.perf_counter()
@@ -74,27 +73,37 @@ def main(argv: list[str]) -> int:
             coco=FOLDER,
             settings=[setting for row in rows for setting in _few_steps(row)],
             limit=LAYOUTS,
-            out=runs,
+            out=options.out / "runs",
         )
         finished = time.perf_counter()
-    report = "\n".join(
-        [
-            f"# Rehearsal of {options.profile}: random weights, {STEPS} steps",
-            "",
-            *_tables(runs, manifest, [row.row for row in rows]),
-            "The networks are random, so these IoUs mean nothing. They show that scoring runs.",
-            f"The weights took {written - started:.0f} s, the runs and scores "
-            f"{finished - written:.0f} s.",
-            "",
-        ]
-    )
+    if not outcome.folders:
+        raise InputError(f"no image could be generated; see the rows.jsonl in {options.out}/runs.")
+    samples = [
+        {"run": run.name} | {name: record[name] for name in COLUMNS}
+        for run in outcome.folders
+        for record in run_rows(run)
+    ]
+    frame = measured(outcome.folders, "none")
+    scores = frame[frame["ignore"] == "none"][["row", "judge", "n", "iou_image"]]
+    style = {"headers": "keys", "tablefmt": "github", "floatfmt": ".3f"}
+    report = f"""# Rehearsal of {options.profile}: random weights, {STEPS} steps
+
+{profile.size} pixels, {profile.compute.arithmetic}; memory is the peak in MiB.
+
+{tabulate(samples, **style)}
+
+{tabulate(scores, **style, showindex=False)}
+
+The networks are random, so these IoUs mean nothing. They show that scoring runs.
+The weights took {written - started:.0f} s, the runs and scores {finished - written:.0f} s.
+"""
     write_whole(options.out / "rehearsal.md", report)
     print(report, end="")
     return 1 if outcome.failed else 0
 
 
 @contextmanager
-def _random_weights_folder(profile: "Profile", options: Options) -> Iterator[Path]:
+def _random_weights_folder(profile, options: Options) -> Iterator[Path]:
     """Makes a folder take the place of TCIG_WEIGHTS, and removes it at the end.
 
     Raises:
@@ -121,7 +130,7 @@ def _random_weights_folder(profile: "Profile", options: Options) -> Iterator[Pat
             shutil.rmtree(folder)
 
 
-def _write_weights(profile: "Profile", rows: Sequence["Chosen"], folder: Path) -> None:
+def _write_weights(profile, rows: Sequence, folder: Path) -> None:
     """Writes random weights of all networks of the rows and judges, unless they are there."""
     from tcig.models.catalogue import entry_of
     from tcig.models.fetch import adopt, place_of, present
@@ -150,7 +159,7 @@ def _write_weights(profile: "Profile", rows: Sequence["Chosen"], folder: Path) -
         adopt(name, "random")
 
 
-def _few_steps(row: "Chosen") -> list[str]:
+def _few_steps(row) -> list[str]:
     """Returns settings by which a row takes few steps, as ROW.OPTION=VALUE."""
     settings = {}
     if hasattr(row.options, "first"):
@@ -159,36 +168,3 @@ def _few_steps(row: "Chosen") -> list[str]:
     elif hasattr(row.options, "steps"):
         settings = {"steps": STEPS}
     return [f"{row.row}.{option}={value}" for option, value in settings.items()]
-
-
-def _tables(runs: Path, manifest: Path, rows: Sequence[str]) -> list[str]:
-    """Returns the lines of two tables: the samples' time and memory, and the rows' IoU."""
-    from tabulate import tabulate
-
-    from tcig.data.records import read_run, run_rows
-    from tcig.eval.table import measured
-    from tcig.run.store import find_runs
-
-    folders = find_runs(runs, manifest)
-    rows = [row for row in rows if row in folders]
-    lines = []
-    for row in rows:
-        spec = read_run(folders[row]).spec
-        for record in run_rows(folders[row]):
-            peak = record["peak_device_mib"]
-            lines.append(
-                {
-                    "row": row,
-                    "layout": record["layout"],
-                    "pixels": spec.size,
-                    "arithmetic": spec.arithmetic,
-                    "seconds": record["seconds"],
-                    "memory, GiB": round(record["peak_mib"] / 1024, 1),
-                    "GPU, GiB": "" if peak is None else round(peak / 1024, 1),
-                    "error": record["error"] or "",
-                }
-            )
-    frame = measured([folders[row] for row in rows], "none")
-    scored = frame[frame["ignore"] == "none"][["row", "judge", "n", "iou_image"]]
-    iou = tabulate(scored, headers="keys", tablefmt="github", showindex=False, floatfmt=".3f")
-    return [tabulate(lines, headers="keys", tablefmt="github"), "", iou, ""]

@@ -17,7 +17,8 @@ from typing import Literal
 import tyro
 
 from tcig.commands.parsing import parse
-from tcig.data.files import InputError
+from tcig.data.files import InputError, sha256
+from tcig.data.manifest import read_manifest
 
 SIDES = (16, 1024)
 """Smallest and largest side of the pictures, in pixels."""
@@ -45,7 +46,6 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig report`."""
     options = parse(Options, argv, "report", __doc__)
-    from tcig.data.manifest import read_manifest
     from tcig.eval.report.page import write_report
     from tcig.eval.rows import judged_by, read_rows
 
@@ -67,9 +67,7 @@ def main(argv: list[str]) -> int:
 
 
 def _find_manifest(given: Path | None, folders: Sequence[Path], wanted: str) -> Path:
-    """The manifest with the hash `wanted`: the one given, or one in a folder or beside it."""
-    from tcig.data.files import sha256
-
+    """Returns the manifest with this hash: the one given, or one in a folder or beside it."""
     places = dict.fromkeys(place for path in folders for place in (path, path.resolve().parent))
     paths = [given] if given else [path for place in places for path in place.glob("*.jsonl")]
     for path in paths:

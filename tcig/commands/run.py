@@ -80,8 +80,9 @@ def main(argv: list[str]) -> int:
     options = parse(Options, argv, "run", __doc__)
     from tcig.data.files import Shard
     from tcig.profiles import load_profile
-    from tcig.run.executors import Serial, Workers
-    from tcig.run.experiment import check_methods, run_experiment
+    from tcig.run.experiment import Serial, run_experiment
+    from tcig.run.spec import choose_rows
+    from tcig.run.workers import Workers
 
     if options.engine == "ray":
         executor = Workers(options.workers, options.threads, options.address)
@@ -90,7 +91,7 @@ def main(argv: list[str]) -> int:
     if options.check:
         profile = load_profile(options.profile)
         executor.check(profile)
-        check_methods(options.methods, profile, options.set)
+        choose_rows(profile, options.methods, options.set)
         return 0
     outcome = run_experiment(
         options.methods,

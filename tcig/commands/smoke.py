@@ -18,8 +18,12 @@ from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pandas as pd
+
 from tcig.commands.parsing import parse
-from tcig.data.files import InputError
+from tcig.data.files import InputError, write_whole
+from tcig.data.layout import hash_order
+from tcig.data.manifest import read_manifest
 
 LAYOUTS = 2
 MARGIN = 0.08
@@ -50,8 +54,6 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig smoke`; 1 if a row leaves its range or a sample failed."""
     options = parse(Options, argv, "smoke", __doc__)
-    import pandas as pd
-
     from tcig.profiles import load_profile
     from tcig.run.experiment import run_experiment
 
@@ -81,13 +83,10 @@ def main(argv: list[str]) -> int:
 
 def _read_iou(runs: list[Path], manifest: Path, out: Path) -> dict[str, float]:
     """Returns each row's iou_image, and writes the table and the figure to `out`."""
-    from tcig.data.files import write_whole
-    from tcig.data.layout import hash_order
-    from tcig.data.manifest import read_manifest
     from tcig.eval.pictures import systems_figure
     from tcig.eval.rows import result_of
     from tcig.eval.table import render
-    from tcig.run.store import image_of
+    from tcig.run.generate import image_of
 
     out.mkdir(parents=True, exist_ok=True)
     result = result_of(runs, "none")
@@ -105,10 +104,6 @@ def _read_iou(runs: list[Path], manifest: Path, out: Path) -> dict[str, float]:
 
 def _measure(rows: tuple[str, ...], target: Path, out: Path) -> int:
     """Stores each row's range over `MACHINES`, each in a process of its own."""
-    import pandas as pd
-
-    from tcig.data.files import write_whole
-
     reached = []
     for machine in MACHINES:
         print(" ".join(f"{key}={value}" for key, value in machine.items()), flush=True)

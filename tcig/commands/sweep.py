@@ -22,19 +22,10 @@ profile: an independent one and a guide of TCIG.
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from tcig.commands.parsing import assignment, parse
 from tcig.data.files import InputError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from tcig.profiles import Profile
-    from tcig.run.sweep import Quality
-
-TUNING_SCENES = 64
-"""Scenes of the embedded tuning split, before the filter."""
 
 
 @dataclass
@@ -73,97 +64,26 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig sweep`; 1 if a sample failed."""
     options = parse(Options, argv, "sweep", __doc__)
-    frame = _sweep_preset(options) if options.preset else _sweep_row(options)
-    return 1 if frame["failed"].sum() else 0
-
-
-def _sweep_row(options: Options) -> "pd.DataFrame":
-    """Measures one row on layouts for tuning."""
     from tcig.methods.registry import find_row
-    from tcig.profiles import load_profile
-    from tcig.run.sweep import Trial, run_trials
+    from tcig.run.presets import sweep_preset
+    from tcig.run.sweep import Sweep, sweep_row
 
-    shared = dict(assignment(text) for text in options.set)
-    combinations = itertools.product(*(_axis(text) for text in options.vary))
-    varied = [dict(itertools.chain(*combination)) for combination in combinations]
-    trials = [Trial(options.row, values, shared | values) for values in varied]
-    profile = load_profile(options.profile)
-    row, _ = find_row(options.row)
-    out = options.out or Path("runs/sweep")
-    coco, manifest = _tuning_layouts(profile, options.layouts, out)
-    data = {"coco": coco, "samples": 1, "limit": options.limit, "exclude": _ids(options.exclude)}
-    records = run_trials(
-        trials, options.profile, manifest, **data, judges=profile.judges[:1], out=out
-    )
-    table = options.table or out / f"{row}.csv"
-    sort = {"by": "iou_image", "ascending": False}
-    frame = _write_each(records, table, ["row", "masks", "evaluations"], sort)
-    print(table)
-    return frame
-
-
-def _sweep_preset(options: Options) -> "pd.DataFrame":
-    """Tests a claim of the paper on the reported layouts, and draws its figure."""
-    from tcig.data.files import write_whole
-    from tcig.eval.comparison import GUIDES
-    from tcig.eval.pictures import curves_figure
-    from tcig.methods.settings import parse_settings
-    from tcig.profiles import load_profile
-    from tcig.run.experiment import find_manifest, read_data
-    from tcig.run.presets import PRESETS, preset_trials
-    from tcig.run.sweep import METRICS, add_gains, run_trials
-
-    preset, profile = PRESETS[options.preset], load_profile(options.profile)
-    trials = preset_trials(preset, profile, parse_settings(options.set, preset.rows))
-    judges = profile.judges if "leakage" in preset.metrics else profile.judges[:1]
-    guides = set(judges) & set(GUIDES)
-    if "leakage" in preset.metrics and not 0 < len(guides) < len(judges):
-        raise InputError(
-            f"profile {profile.name}: the judges are {', '.join(judges)}; leakage needs an "
-            f"independent judge and one of TCIG's guides ({', '.join(GUIDES)})."
-        )
-    out = options.out or Path("runs/claims")
-    runs = out / "runs"
-    runs.mkdir(parents=True, exist_ok=True)
-    manifest, coco = find_manifest(profile, options.layouts, None, runs)
-    data = {"coco": coco, "limit": options.limit, "exclude": _ids(options.exclude)}
-    records = run_trials(
-        trials,
-        options.profile,
-        manifest,
-        **data,
-        samples=preset.samples,
-        judges=judges,
-        out=runs,
-        quality=_load_quality(profile, coco),
-    )
-    table, figure = options.table or out / f"{options.preset}.csv", out / f"{options.preset}.png"
-    sort = {"by": "row", "key": lambda rows: rows.map(preset.rows.index), "ignore_index": True}
-    frame = _write_each(records, table, [], sort)
-    if preset.baseline:
-        frame = add_gains(frame, list(preset.options), *preset.baseline, runs)
-        write_whole(table, frame.round(4).to_csv(index=False))
-    count = len(read_data(manifest, None, options.limit, data["exclude"]).drawn)
-    title = f"{preset.title} ({profile.name}, {count} layouts)"
-    metrics = [m for m in preset.metrics or METRICS if m in frame and frame[m].notna().any()]
-    curves_figure(figure, frame, preset.x, preset.lines, metrics, title, preset.panels)
-    print(f"{table}\n{figure}")
-    return frame
-
-
-def _write_each(records, table: Path, drop: list[str], sort: dict) -> "pd.DataFrame":
-    """Writes the table after each record, and returns it."""
-    import pandas as pd
-
-    from tcig.data.files import write_whole
-
-    table.parent.mkdir(parents=True, exist_ok=True)
-    done = []
-    for record in records:
-        done.append(record)
-        frame = pd.DataFrame(done).drop(columns=drop).sort_values(**sort, kind="stable")
-        write_whole(table, frame.round(4).to_csv(index=False))
-    return frame
+    out = options.out or Path("runs/claims" if options.preset else "runs/sweep")
+    runs = out / "runs" if options.preset else out
+    table = options.table or out / f"{options.preset or find_row(options.row)[0]}.csv"
+    data = options.profile, options.layouts, options.exclude, options.limit
+    sweep = Sweep(*data, out=runs, table=table)
+    if options.preset:
+        figure = out / f"{options.preset}.png"
+        frame = sweep_preset(sweep, options.preset, options.set, figure)
+        print(f"{table}\n{figure}")
+    else:
+        shared = dict(assignment(text) for text in options.set)
+        combinations = itertools.product(*(_axis(text) for text in options.vary))
+        varied = [dict(itertools.chain(*combination)) for combination in combinations]
+        frame = sweep_row(sweep, options.row, varied, shared)
+        print(table)
+    return 1 if frame["failed"].sum() else 0
 
 
 def _axis(text: str) -> list[list[tuple[str, str]]]:
@@ -178,45 +98,3 @@ def _axis(text: str) -> list[list[tuple[str, str]]]:
         if value.count(",") + 1 != len(options):
             raise InputError(f"{text!r}: {value} is not {len(options)} values, one an option.")
     return [list(zip(options, value.split(","), strict=True)) for value in values]
-
-
-def _ids(manifest: Path | None) -> set[str]:
-    from tcig.data.manifest import read_manifest
-
-    return {layout.id for layout in read_manifest(manifest)[1]} if manifest else set()
-
-
-def _tuning_layouts(
-    profile: "Profile", layouts: Path | None, out: Path
-) -> tuple[Path | None, Path]:
-    """Returns the COCO folder and the manifest to tune on."""
-    from tcig.data.emoji.make import make_split
-    from tcig.data.filters import Filter
-    from tcig.data.manifest import build_layouts, write_manifest
-
-    if layouts:
-        return None, layouts
-    if not profile.embedded:
-        raise InputError(
-            f"the profile {profile.name} embeds no data: give --layouts FILE, and what it must not "
-            "share as --exclude FILE."
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    folder, manifest = out / "tuning", out / "tuning.jsonl"
-    make_split("tuning", TUNING_SCENES, folder)
-    write_manifest(manifest, *build_layouts(folder, Filter()))
-    return folder, manifest
-
-
-def _load_quality(profile: "Profile", coco: Path | None) -> "Quality | None":
-    """Loads the networks of the quality metrics, if the profile names a scorer."""
-    from tcig.eval.features import ClipEncoder, load_features, photograph_features
-    from tcig.eval.measure import Networks
-    from tcig.run.sweep import Quality
-
-    if not profile.scorer:
-        return None
-    scorer = ClipEncoder(profile.scorer)
-    features = load_features(profile.features, scorer)
-    photographs = photograph_features(coco, profile.size, features) if coco else None
-    return Quality(Networks(scorer, profile.prefix, features), photographs)

@@ -15,15 +15,12 @@ clip_region, diversity, boundary_iou, recall_iou, recall_iou_dense, kid, kid_cli
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import tyro
 
 from tcig.commands.parsing import parse
-from tcig.data.files import InputError
-
-if TYPE_CHECKING:
-    from tcig.eval.results import Result
+from tcig.data.files import InputError, write_whole
 
 
 @dataclass
@@ -57,7 +54,7 @@ def main(argv: list[str]) -> int:
     from tcig.eval.iou import NAMES
     from tcig.eval.results import dump
     from tcig.eval.rows import judged_by, result_of
-    from tcig.eval.table import DEFINITIONS, check_quality, render
+    from tcig.eval.table import DEFINITIONS, check_quality, metrics_of, render, stale_of
 
     known = (*NAMES, *DEFINITIONS)
     unknown = [name for name in options.reductions if name not in known]
@@ -67,16 +64,29 @@ def main(argv: list[str]) -> int:
         raise InputError("give a folder of scored images.")
     _check_combination(options)
     result = result_of(options.folders, options.ignore, ["tcig", "table", *argv])
-    if options.out:
-        _write_all(result, options)
-        return 0
     if options.format == "json":
         print(dump(result), end="")
         return 0
     if options.judge:
         rows = judged_by(result.rows, options.judge)
         result = result.model_copy(update={"rows": rows})
-    names = _quality_columns(result) if options.quality else options.reductions
+    quality = ()
+    if options.quality or options.out:
+        check_quality(result, DEFINITIONS if stale_of(result) else metrics_of(result))
+        quality = metrics_of(result) and ("iou_image", *metrics_of(result))
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        forms = {"md": "md", "csv": "csv", "tex": "latex"}
+        files = {f"table.{x}": render(result, options.reductions, forms[x]) for x in forms}
+        if quality:
+            files["quality.md"] = render(result, quality, "md")
+        files["pairs.md"] = f"{render(result, ('iou_image',), 'md')}\n{render_pairs(result.rows)}"
+        files["result.json"] = dump(result)
+        for name, text in files.items():
+            write_whole(options.out / name, text)
+            print(options.out / name)
+        return 0
+    names = quality if options.quality else options.reductions
     if not names:
         raise InputError("no row's quality was measured: run `tcig quality` first.")
     check_quality(result, [name for name in names if name in DEFINITIONS])
@@ -97,33 +107,3 @@ def _check_combination(options: Options) -> None:
             changed = getattr(options, field.name) != field.default
             if changed and field.name not in ("folders", "ignore", "out"):
                 raise InputError(f"--out writes every form of the table: leave out --{field.name}.")
-
-
-def _write_all(result: "Result", options: Options) -> None:
-    """Writes every form of the table, and the result."""
-    from tcig.data.files import write_whole
-    from tcig.eval.comparison import render_pairs
-    from tcig.eval.results import dump
-    from tcig.eval.table import render
-
-    files = {
-        f"table.{suffix}": render(result, options.reductions, form)
-        for suffix, form in (("md", "md"), ("csv", "csv"), ("tex", "latex"))
-    }
-    if names := _quality_columns(result):
-        files["quality.md"] = render(result, names, "md")
-    files["pairs.md"] = f"{render(result, ('iou_image',), 'md')}\n{render_pairs(result.rows)}"
-    files["result.json"] = dump(result)
-    options.out.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        write_whole(options.out / name, text)
-        print(options.out / name)
-
-
-def _quality_columns(result: "Result") -> tuple[str, ...]:
-    """Returns the columns of `--quality`; none where nothing was measured."""
-    from tcig.eval.table import DEFINITIONS, check_quality, metrics_of, stale_of
-
-    check_quality(result, DEFINITIONS if stale_of(result) else metrics_of(result))
-    metrics = metrics_of(result)
-    return ("iou_image", *metrics) if metrics else ()

@@ -23,6 +23,7 @@ from tabulate import tabulate
 
 from tcig.commands.parsing import parse
 from tcig.data.files import InputError
+from tcig.models.catalogue import catalogue, entry_of
 
 
 @dataclass
@@ -48,7 +49,7 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig weights`; 1 if `verify` finds a fault or `where` misses a model."""
     options = parse(Options, argv, "weights", __doc__)
-    from tcig.models.fetch import read_lock
+    from tcig.models.fetch import present, read_lock, verify
 
     names = list(options.names)
     if options.methods and not options.profile:
@@ -64,17 +65,25 @@ def main(argv: list[str]) -> int:
             return 0
     names = list(dict.fromkeys(names))
     if options.action == "list":
-        return _list(names)
+        _list(names)
+        return 0
     if options.action == "fetch":
-        return _fetch(names, options)
+        _fetch(names, options)
     names = names or list(read_lock())
     if not names:
         raise InputError("no weights were fetched; `tcig weights fetch --profile paper` does so.")
-    return _verify(names) if options.action == "verify" else _where(names)
+    if options.action == "verify":
+        problems = {name: verify(name) for name in names}
+        for name, problem in problems.items():
+            print(f"FAIL {name}: {problem}" if problem else f"ok   {name}")
+        return 1 if any(problems.values()) else 0
+    folders = {name: present(name) for name in names}
+    for name, folder in folders.items():
+        print(f"{name}\t{folder or 'not here'}")
+    return 0 if all(folders.values()) else 1
 
 
-def _list(names: list[str]) -> int:
-    from tcig.models.catalogue import catalogue, entry_of
+def _list(names: list[str]) -> None:
     from tcig.models.fetch import present, read_lock, store
 
     lock, total, missing, lines = read_lock(), 0, 0, []
@@ -101,10 +110,10 @@ def _list(names: list[str]) -> int:
         "Sizes are those of the lock file, else as last seen or derived. Revisions and SHA-256 are"
     )
     print("those that a source states, else recorded at the first fetch.")
-    return 0
 
 
-def _fetch(names: list[str], options: Options) -> int:
+def _fetch(names: list[str], options: Options) -> None:
+    """Fetches all; a model that fails costs no other."""
     from tcig.models.fetch import fetch
 
     if not names:
@@ -122,22 +131,3 @@ def _fetch(names: list[str], options: Options) -> int:
             print(f"tcig: error: {error}", file=sys.stderr)
     if failed:
         raise InputError(f"{failed} of {len(names)} could not be fetched; see above.")
-    return _where(names)
-
-
-def _verify(names: list[str]) -> int:
-    from tcig.models.fetch import verify
-
-    problems = {name: verify(name) for name in names}
-    for name, problem in problems.items():
-        print(f"FAIL {name}: {problem}" if problem else f"ok   {name}")
-    return 1 if any(problems.values()) else 0
-
-
-def _where(names: list[str]) -> int:
-    from tcig.models.fetch import present
-
-    folders = {name: present(name) for name in names}
-    for name, folder in folders.items():
-        print(f"{name}\t{folder or 'not here'}")
-    return 0 if all(folders.values()) else 1

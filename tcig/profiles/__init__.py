@@ -25,7 +25,7 @@ class Profile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    """The file's."""
+    """Name of the file."""
     size: int = Field(gt=0, le=LARGEST)
     """Side of the images, pixels."""
     score_size: int = Field(gt=0, le=LARGEST)
@@ -40,11 +40,11 @@ class Profile(BaseModel):
     batch: int = Field(gt=0)
     """Samples generated in one call of a method; the most of them, see `tcig.run.batches`."""
     compute: Compute = PLAIN
-    """Where networks run, and in what arithmetic."""
+    """Device and number format of the networks."""
     rows: tuple[str, ...] = ()
     """Rows that commands take where none are named."""
     embedded: bool = False
-    """Whether layouts and photographs default to the embedded data set."""
+    """Layouts and photographs default to the embedded data set."""
     methods: dict[str, dict[str, Any]] = {}
     """Options of methods by name, where they are not the method's own defaults."""
 
@@ -55,12 +55,12 @@ class Profile(BaseModel):
 
 
 def names() -> list[str]:
-    """The profiles there are."""
+    """Returns the names of the shipped profiles."""
     return sorted(path.stem for path in _FOLDER.glob("*.toml"))
 
 
 def load_profile(name: str) -> Profile:
-    """The profile `name`, or of a TOML file.
+    """Loads a profile by its name, or from a TOML file.
 
     Raises:
         InputError: no such profile, or a setting that does not belong.

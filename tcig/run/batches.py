@@ -59,64 +59,6 @@ class GeneratedSample(NamedTuple):
     png: bytes | None
 
 
-class CudaMemory:
-    """Memory of the current CUDA device by torch's allocator, in bytes."""
-
-    def start(self) -> None:
-        """Begins a measurement."""
-        torch.cuda.reset_peak_memory_stats()
-        self._before = torch.cuda.memory_allocated()
-
-    def used(self) -> int:
-        """Returns the most that was allocated since the start, beyond what was then."""
-        return self.peak() - self._before
-
-    def peak(self) -> int:
-        """Returns the most that was allocated since the start."""
-        return torch.cuda.max_memory_allocated()
-
-    def free(self) -> int:
-        """Returns what can be allocated: what the driver has, and what torch holds unused."""
-        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        return torch.cuda.mem_get_info()[0] + unused
-
-
-class BatchSizer:
-    """The size of the next batch.
-
-    With a `memory` the first sample is generated alone and measured, unless the size is fixed.
-    Whenever memory runs out the size is halved for good.
-    """
-
-    def __init__(self, largest: int, memory: CudaMemory | None, fixed: bool = False):
-        self.largest, self.memory = largest, memory
-        self.measured = fixed or memory is None
-        self.size = largest if self.measured else 1
-
-    def start(self) -> None:
-        """Begins a batch."""
-        if self.memory:
-            self.memory.start()
-
-    def finish(self, count: int) -> int | None:
-        """Ends a batch of `count` samples, and returns its peak in MiB, if it is measured."""
-        if self.memory is None:
-            return None
-        if not self.measured:
-            self.measured = True
-            each = max(self.memory.used() // count, 1)
-            self.size = max(1, min(self.largest, int(MEMORY_SHARE * self.memory.free()) // each))
-        return self.memory.peak() // 2**20
-
-    def halve(self, count: int) -> int:
-        """Returns the size to try after a batch of `count` samples ran out of memory."""
-        self.measured = True
-        self.size = max(1, count // 2)
-        if self.memory:
-            torch.cuda.empty_cache()
-        return self.size
-
-
 def is_out_of_memory(error: BaseException) -> bool:
     """Returns whether a device or the machine has too little memory for a batch."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
@@ -125,12 +67,17 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class BatchGenerator:
-    """Generates samples with a method, at most `largest` in a call."""
+    """Generates samples with a method, at most `size` in a call.
+
+    On CUDA the first sample is generated alone and measured, unless the profile fixes the size.
+    Whenever memory runs out, the size is halved for good.
+    """
 
     def __init__(self, method: Method, largest: int):
         self.method, compute = method, method.context.compute
-        memory = CudaMemory() if compute.device.type == "cuda" else None
-        self.sizer = BatchSizer(largest, memory, compute.fixed_batch)
+        self.cuda = torch.cuda if compute.device.type == "cuda" else None
+        self.measured = compute.fixed_batch or self.cuda is None
+        self.largest, self.size = largest, largest if self.measured else 1
         self._device = name_of(compute)
 
     def generate(
@@ -149,24 +96,27 @@ class BatchGenerator:
         Raises:
             DeviceLostError: a CUDA error has made the device unusable for this process.
         """
-        if not self.sizer.measured and samples:
+        if not self.measured and samples:
             largest = max(samples, key=lambda pair: len(pair[0].regions))
             samples = [largest, *(pair for pair in samples if pair is not largest)]
         while samples:
-            size = self.sizer.size
+            size = self.size
             yield from self._generate(samples[:size], progress)
             samples = samples[size:]
 
     def _generate(
         self, samples: Sequence[Sample], progress: Callable[[float], None] | None
     ) -> Iterator[GeneratedSample]:
-        seeds = [seed_of(layout.id, sample) for layout, sample in samples]
+        count = len(samples)
         layouts = [layout for layout, _ in samples]
+        seeds = [seed_of(layout.id, sample) for layout, sample in samples]
         images, reason, halve = [None], None, False
         started = time.perf_counter()
-        self.sizer.start()
+        if self.cuda:
+            self.cuda.reset_peak_memory_stats()
+            allocated = self.cuda.memory_allocated()
         try:
-            tell = progress and (lambda share: progress(share * len(samples)))
+            tell = progress and (lambda share: progress(share * count))
             images = generate_batch(self.method, layouts, seeds, tell)
         except Exception as error:
             reason = describe(error, source_of(self.method.generate))
@@ -177,23 +127,42 @@ class BatchGenerator:
                 ) from None
             halve = is_out_of_memory(error)
             traceback.clear_frames(error.__traceback__)  # they hold the failed batch's tensors
-        if reason and len(samples) > 1:
+        if reason and count > 1:
             gc.collect()
-            size = self.sizer.halve(len(samples)) if halve else 1
-            for first in range(0, len(samples), size):
+            if halve:
+                self.size, self.measured = count // 2, True
+                if self.cuda:
+                    self.cuda.empty_cache()
+            size = self.size if halve else 1
+            for first in range(0, count, size):
                 yield from self._generate(samples[first : first + size], progress)
             return
-        peak = self.sizer.finish(len(samples))
-        seconds = round((time.perf_counter() - started) / len(samples), 4)
+        measured = {
+            "seconds": round((time.perf_counter() - started) / count, 4),
+            "batch": count,
+            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _MIB,
+            "peak_device_mib": self._measure(allocated, count) if self.cuda else None,
+            "device": self._device,
+        }
         for (layout, sample), image in zip(samples, images, strict=True):
-            record = failed_record(layout, sample, reason) | {
-                "seconds": seconds,
-                "batch": len(samples),
-                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _MIB,
-                "peak_device_mib": peak,
-                "device": self._device,
-            }
+            record = failed_record(layout, sample, reason) | measured
             yield GeneratedSample(record, None if image is None else encode_png(image))
+
+    def _measure(self, allocated: int, count: int) -> int:
+        """Returns the peak of a batch in MiB; the first one gives the size of the others.
+
+        Args:
+            allocated: bytes that torch held before the batch.
+            count: samples in the batch.
+        """
+        peak = self.cuda.max_memory_allocated()
+        if not self.measured:
+            self.measured = True
+            unused = self.cuda.memory_reserved() - self.cuda.memory_allocated()
+            free = self.cuda.mem_get_info()[0] + unused  # of the driver and of torch
+            each = max((peak - allocated) // count, 1)
+            self.size = max(1, min(self.largest, int(MEMORY_SHARE * free) // each))
+        return peak // 2**20
 
 
 def generate_batch(

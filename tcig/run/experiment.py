@@ -1,8 +1,9 @@
 """Runs an experiment: rows are generated on the layouts of a manifest, then scored."""
 
+import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from tcig.data.files import InputError, Shard, sha256
 from tcig.data.filters import Filter
@@ -10,13 +11,19 @@ from tcig.data.layout import Layout, hash_order, imperfect
 from tcig.data.manifest import build_layouts, read_manifest, write_manifest
 from tcig.data.masks import TRUE
 from tcig.data.records import RunSpec
-from tcig.eval.judges import check_judges
+from tcig.eval.images import Sizes
+from tcig.eval.judges import Judge, check_judges, load_judge
+from tcig.eval.score import RemoteJudge, Spread, score_images
 from tcig.methods.base import Method
-from tcig.methods.registry import find_row
+from tcig.models.kept import release
+from tcig.models.plugins import PluginError
 from tcig.models.weights import locate
 from tcig.profiles import Profile, load_profile
+from tcig.run.generate import RunStore, generate
 from tcig.run.spec import Chosen, choose_rows, set_up
-from tcig.run.store import RunStore
+
+if TYPE_CHECKING:
+    from tcig.run.workers import Workers
 
 
 class Data(NamedTuple):
@@ -32,6 +39,15 @@ class Data(NamedTuple):
     """The layouts to generate, with their masks as the methods see them."""
     path: Path
     """The manifest's file."""
+
+
+class Outcome(NamedTuple):
+    """Result of an experiment."""
+
+    folders: list[Path]
+    """Runs that hold an image, in the order of the rows."""
+    failed: int
+    """Number of failed samples, and of rows that could not be set up."""
 
 
 class Experiment(NamedTuple):
@@ -60,24 +76,63 @@ class Experiment(NamedTuple):
         settings = self.profile.model_dump(mode="json")
         return RunStore(self.out, spec, asked, settings, shard, self.data.path)
 
+    def score(
+        self,
+        folders: Sequence[Path],
+        judge: tuple[str, Judge | RemoteJudge],
+        spread: Spread | None = None,
+    ) -> None:
+        """Scores the folders of runs by a judge: its name and itself."""
+        sizes = Sizes(self.profile.size, self.profile.score_size)
+        for folder in folders:
+            score_images(folder, self.data.layouts, self.data.manifest, judge, sizes, spread=spread)
 
-class Outcome(NamedTuple):
-    """Result of an experiment."""
 
-    folders: list[Path]
-    """Runs that hold an image, in the order of the rows."""
-    failed: int
-    """Number of failed samples, and of rows that could not be set up."""
+class Serial(NamedTuple):
+    """Generates and scores in this process, with the networks of one row in memory at a time."""
 
-
-class Executor(Protocol):
-    """Where an experiment is generated and scored: see `tcig.run.executors`."""
+    shard: Shard | None = None
+    """Generates only this part, and does not score."""
 
     def check(self, profile: Profile) -> None:
-        """Refuses a profile that cannot be run there, before anything else is done."""
+        """Refuses a profile whose device this machine lacks."""
+        profile.compute.check_named()
+        profile.compute.check_device()
 
     def run(self, experiment: Experiment) -> Outcome:
         """Generates what the runs lack, then scores them."""
+        rows = experiment.rows
+        ready = {row.row: _set_up(row, experiment) for row in rows if not row.sources}  # quick
+        folders, failed, sources = [], 0, None
+        for row in rows:
+            if row.sources != sources:
+                release()
+            sources = row.sources
+            made = ready.pop(row.row) if row.row in ready else _set_up(row, experiment)
+            if made is None:
+                failed += 1
+                continue
+            with experiment.open_store(made[0], self.shard) as store:
+                asked = experiment.data.drawn, experiment.samples, experiment.profile.batch
+                failed += generate(made[1], *asked, store, self.shard)
+            folders += [store.folder] if store.done else []
+            del made
+        release()
+        if self.shard is None:
+            for judge in experiment.judges:
+                experiment.score(folders, load_judge(judge))
+        return Outcome(folders, failed)
+
+
+def _set_up(row: Chosen, experiment: Experiment) -> tuple[RunSpec, Method] | None:
+    """Sets a row up; None if a method from outside cannot be, which costs no other row."""
+    try:
+        return experiment.set_up(row)
+    except PluginError as error:
+        if row.code is None:
+            raise
+        print(f"tcig: error: {error}", file=sys.stderr)
+        return None
 
 
 def run_experiment(
@@ -93,7 +148,7 @@ def run_experiment(
     masks: str = TRUE,
     judges: Sequence[str] | None = None,
     out: Path = Path("runs"),
-    executor: Executor | None = None,
+    executor: "Serial | Workers | None" = None,
 ) -> Outcome:
     """Generates rows on layouts and scores them; finished samples are kept.
 
@@ -109,19 +164,17 @@ def run_experiment(
         masks: masks as the methods see them, see `tcig.data.masks`.
         judges: judges by name, or path/to/file.py:Class; None: the profile's; empty: no scoring.
         out: folder in which the runs' folders are made.
-        executor: `Workers`, or a shard of `Serial`; None: this process.
+        executor: a shard of `Serial`, or `tcig.run.workers.Workers`; None: this process.
 
     Raises:
         InputError: an argument does not fit, or weights or photographs are missing; nothing was
             generated.
     """
-    from tcig.run.executors import Serial
-
     out, executor = Path(out), executor or Serial()
     loaded = load_profile(profile)
     executor.check(loaded)
     methods = list(dict.fromkeys(methods))
-    rows = check_methods(methods, loaded, settings)
+    rows = choose_rows(loaded, methods, settings)
     out.mkdir(parents=True, exist_ok=True)
     manifest, coco = find_manifest(loaded, layouts, coco, out)
     data = read_data(manifest, coco, limit, exclude)
@@ -132,21 +185,6 @@ def run_experiment(
     return executor.run(
         Experiment(loaded, methods, settings, rows, data, samples, limit, masks, judges, out)
     )
-
-
-def check_methods(
-    methods: Sequence[str], profile: Profile, settings: Sequence[str]
-) -> list[Chosen]:
-    """Returns the rows of an experiment with their options.
-
-    Raises:
-        InputError: see `choose_rows`; two methods have the same row name.
-    """
-    rows = [find_row(method)[0] for method in methods]
-    same = [method for method, row in zip(methods, rows, strict=True) if rows.count(row) > 1]
-    if same:
-        raise InputError(f"{' and '.join(same)} are one row by name: rename a class.")
-    return choose_rows(profile, methods, settings)
 
 
 def find_manifest(

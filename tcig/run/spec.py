@@ -30,10 +30,10 @@ class Chosen(NamedTuple):
     code: str | None
     """See `RunSpec`."""
     sources: tuple[str, ...]
-    """The weights that it will load."""
+    """Weights that it will load."""
 
     def cost(self, layouts: Sequence[Layout]) -> Cost:
-        """Of one sample of each layout.
+        """Returns the cost of one sample of each layout.
 
         Raises:
             PluginError: a method from outside raises something.
@@ -89,12 +89,17 @@ def choose_rows(
 
     Raises:
         InputError: see `choose` and `parse_settings`; none are named and the profile lists none;
-            the profile has a table of an unknown row, or an unknown option of any row.
+            the profile has a table of an unknown row, or an unknown option of any row; two classes
+            have the same name.
     """
     names = names or profile.rows
     if not names:
         raise InputError(f"profile {profile.name} lists no rows: give --methods.")
     rows = [find_row(name)[0] for name in names]
+    for row in rows:
+        same = {name: None for name, own in zip(names, rows, strict=True) if own == row}
+        if len(same) > 1:
+            raise InputError(f"{' and '.join(same)} are one row by name: rename a class.")
     _check_tables(profile, rows)
     given = parse_settings(settings, rows)
     return [choose(name, profile, given[row]) for name, row in zip(names, rows, strict=True)]
@@ -159,7 +164,7 @@ def set_up(
 
     Args:
         chosen: the row.
-        profile: as said.
+        profile: the profile of the run.
         coco: folder of the photographs, where there is one.
         manifest: its SHA-256.
         masks: as in `RunSpec`; the layouts that are drawn must be made so.

@@ -1,24 +1,29 @@
 """Runs a sweep: rows under combinations of their options, each combination in a run of its own."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from tcig.data.emoji.make import make_split
+from tcig.data.files import InputError, write_whole
+from tcig.data.filters import Filter
+from tcig.data.manifest import build_layouts, read_manifest, write_manifest
 from tcig.data.masks import TRUE
 from tcig.data.records import run_rows
 from tcig.eval.images import Sizes
 from tcig.eval.measure import Networks, Photographs, measure_folder
-from tcig.eval.rows import read_rows
-from tcig.eval.statistics import paired_test
 from tcig.eval.table import measured
 from tcig.methods.registry import find_row
-from tcig.profiles import load_profile
-from tcig.run.experiment import check_methods, check_rows, read_data, run_experiment
+from tcig.profiles import Profile, load_profile
+from tcig.run.experiment import check_rows, read_data, run_experiment
+from tcig.run.spec import choose_rows
 
 METRICS = ("iou_image", "clip_caption", "clip_region", "diversity", "kid", "kid_clip")
 """Metrics of a trial, each with its `_std`, `_low` and `_high`."""
+TUNING_SCENES = 64
+"""Scenes of the embedded tuning split, before the filter."""
 
 
 class Trial(NamedTuple):
@@ -26,46 +31,99 @@ class Trial(NamedTuple):
 
     method: str
     """The row by name, or path/to/file.py:Class."""
-    options: dict[str, Any]
-    """What is varied, as columns of the table."""
-    settings: dict[str, Any]
+    options: Mapping[str, Any]
+    """The varied options, as columns of the table."""
+    settings: Mapping[str, Any]
     """All options that are set."""
     masks: str = TRUE
     """Masks as the method sees them, see `tcig.data.masks`."""
 
-    @property
-    def assignments(self) -> list[str]:
-        """The settings as ROW.OPTION=VALUE."""
-        row, _ = find_row(self.method)
-        return [f"{row}.{option}={value}" for option, value in self.settings.items()]
+
+class Sweep(NamedTuple):
+    """The data of a sweep, and the files that it writes."""
+
+    profile: str
+    """The name of a profile, or a TOML file."""
+    layouts: Path | None
+    """The manifest; None: embedded data."""
+    exclude: Path | None
+    """A manifest whose layouts are left out."""
+    limit: int | None
+    """Number of layouts, the first in the order of a hash of their ids; None: all."""
+    out: Path
+    """Folder of the runs."""
+    table: Path
+    """CSV that is written after each trial."""
 
 
-class Quality(NamedTuple):
-    """Networks for the quality metrics of trials."""
+def sweep_row(
+    sweep: Sweep, row: str, varied: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Measures one row on layouts for tuning, by the profile's first judge; the best stands first.
 
-    networks: Networks
-    photographs: Photographs | None
+    Args:
+        sweep: without layouts, the embedded tuning split is used.
+        row: the row by name, or path/to/file.py:Class.
+        varied: the options of each trial.
+        shared: options of all trials.
+
+    Raises:
+        InputError: see `run_trials`; no manifest is given and the profile embeds no data.
+    """
+    profile = load_profile(sweep.profile)
+    return run_trials(
+        sweep,
+        [Trial(row, options, {**shared, **options}) for options in varied],
+        *((sweep.layouts, None) if sweep.layouts else _make_tuning_layouts(profile, sweep.out)),
+        samples=1,
+        judges=profile.judges[:1],
+        sort={"by": "iou_image", "ascending": False},
+        drop=["row", "masks", "evaluations"],
+    )
+
+
+def _make_tuning_layouts(profile: Profile, out: Path) -> tuple[Path, Path]:
+    """Makes the embedded tuning split: its manifest and COCO folder."""
+    if not profile.embedded:
+        raise InputError(
+            f"the profile {profile.name} embeds no data: give --layouts FILE, and what it must not "
+            "share as --exclude FILE."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    folder, manifest = out / "tuning", out / "tuning.jsonl"
+    make_split("tuning", TUNING_SCENES, folder)
+    write_manifest(manifest, *build_layouts(folder, Filter()))
+    return manifest, folder
 
 
 def run_trials(
+    sweep: Sweep,
     trials: Sequence[Trial],
-    profile: str,
     manifest: Path,
-    *,
     coco: Path | None,
+    *,
     samples: int,
-    limit: int | None,
-    exclude: Collection[str] = (),
     judges: Sequence[str],
-    out: Path,
-    quality: Quality | None = None,
-) -> Iterator[dict[str, Any]]:
+    sort: Mapping[str, Any],
+    drop: Sequence[str] = (),
+    quality: tuple[Networks, Photographs | None] | None = None,
+) -> pd.DataFrame:
     """Generates and scores trials one after another; what is finished is kept.
 
-    All trials are checked before the first one is generated. Arguments are those of
-    `run_experiment`; `quality` adds its metrics.
+    All trials are checked before the first one is generated.
 
-    Yields:
+    Args:
+        sweep: see `Sweep`.
+        trials: the trials, in this order.
+        manifest: the layouts.
+        coco: folder of the photographs.
+        samples: images per layout.
+        judges: as in `run_experiment`.
+        sort: arguments of `DataFrame.sort_values`.
+        drop: columns to leave out.
+        quality: networks and photographs for the quality metrics.
+
+    Returns:
         A record of each trial: `row`, `masks` and its varied options; `evaluations` of the UNet per
         image; of `METRICS` those that exist, by the first independent judge; `iou_guide` and
         `leakage` where a judge guides TCIG; `n`, `failed`, `seconds` per image, `run` (its folder).
@@ -73,31 +131,37 @@ def run_trials(
     Raises:
         InputError: see `run_experiment`.
     """
-    loaded = load_profile(profile)
-    loaded.compute.check_named()
-    settings = [trial.assignments for trial in trials]
-    rows = [
-        check_methods([trial.method], loaded, given)[0]
-        for trial, given in zip(trials, settings, strict=True)
-    ]
-    data = read_data(manifest, coco, limit, exclude)
+    profile = load_profile(sweep.profile)
+    profile.compute.check_named()
+    rows, settings = [], []
+    for trial in trials:
+        name, _ = find_row(trial.method)
+        settings.append([f"{name}.{option}={value}" for option, value in trial.settings.items()])
+        rows += choose_rows(profile, [trial.method], settings[-1])
+    excluded = {each.id for each in read_manifest(sweep.exclude)[1]} if sweep.exclude else set()
+    data = read_data(manifest, coco, sweep.limit, excluded)
     check_rows(rows, data)
-    shared = {"coco": coco, "samples": samples, "limit": limit, "exclude": exclude}
+    sweep.table.parent.mkdir(parents=True, exist_ok=True)
+    shared = {"coco": coco, "samples": samples, "limit": sweep.limit, "exclude": excluded}
+    records = []
     for trial, row, given in zip(trials, rows, settings, strict=True):
-        options = {"settings": given, "masks": trial.masks, "judges": judges, "out": out}
-        outcome = run_experiment([trial.method], profile, manifest, **shared, **options)
-        record = {"row": row.row, "masks": trial.masks} | trial.options
+        own = {"settings": given, "masks": trial.masks, "judges": judges, "out": sweep.out}
+        outcome = run_experiment([trial.method], sweep.profile, manifest, **shared, **own)
+        record = {"row": row.row, "masks": trial.masks, **trial.options}
         record["evaluations"] = row.cost(data.drawn).unet / len(data.drawn)
         metrics = {"iou_image": None, "iou_image_std": None, "n": 0}
         end = {"failed": outcome.failed}
         for folder in outcome.folders:
             if quality:
-                images = folder, data.layouts, data.manifest
-                sizes = Sizes(loaded.size, loaded.score_size)
-                measure_folder(*images, quality.networks, sizes, quality.photographs)
+                networks, photographs = quality
+                sizes = Sizes(profile.size, profile.score_size)
+                measure_folder(folder, data.layouts, data.manifest, networks, sizes, photographs)
             metrics = _metrics(folder)
-            end |= {"seconds": seconds_per_image(folder), "run": folder.name}
-        yield record | metrics | end
+            end |= {"seconds": _seconds_per_image(folder), "run": folder.name}
+        records.append(record | metrics | end)
+        frame = pd.DataFrame(records).drop(columns=list(drop)).sort_values(**sort, kind="stable")
+        write_whole(sweep.table, frame.round(4).to_csv(index=False))
+    return frame
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
@@ -112,40 +176,7 @@ def _metrics(folder: Path) -> dict[str, Any]:
     return metrics
 
 
-def seconds_per_image(folder: Path) -> float:
+def _seconds_per_image(folder: Path) -> float:
     """Returns the mean seconds per image of a run."""
-    rows = [row for row in run_rows(folder) if row["error"] is None]
-    seconds = [row["seconds"] for row in rows if row.get("seconds") is not None]
+    seconds = [record["seconds"] for record in run_rows(folder) if record["error"] is None]
     return sum(seconds) / max(len(seconds), 1)
-
-
-def add_gains(
-    trials: pd.DataFrame, options: Sequence[str], option: str, value: Any, out: Path
-) -> pd.DataFrame:
-    """Compares each trial with the one that differs from it only in having a baseline's value.
-
-    Args:
-        trials: a record per trial, see `run_trials`.
-        options: all options that are varied.
-        option: the option of the baseline.
-        value: the baseline's value.
-        out: folder of the runs.
-
-    Returns:
-        The trials with `gain` in `iou_image`, `gain_low` and `gain_high` (its 95% interval) and
-        `gain_p` (of the permutation test), paired by layout; NaN for baselines and where nothing
-        was generated.
-    """
-    same = ["row", "masks", *(each for each in options if each != option)]
-    baselines = trials[trials[option] == value]
-    pairs = trials.merge(baselines[[*same, "run", "n"]], "left", same, suffixes=("", "_baseline"))
-    gains = []
-    for record in pairs.to_dict("records"):
-        runs = record["run"], record["run_baseline"]
-        if runs[0] == runs[1] or not (record["n"] and record["n_baseline"]):
-            gains.append([float("nan")] * 4)
-            continue
-        a, b = (read_rows([out / run], "none")[0] for run in runs)
-        gains.append(paired_test(a.value_of(), b.value_of(), a.layouts, b.layouts)[:4])
-    columns = ["gain", "gain_low", "gain_high", "gain_p"]
-    return trials.assign(**pd.DataFrame(gains, columns=columns, index=trials.index))

@@ -49,3 +49,16 @@ def tcig(capsys):
         return status, capsys.readouterr()
 
     return call
+
+
+@pytest.fixture
+def refuse(tcig):
+    """Runs a command that must end in status 2 and one line with these words."""
+
+    def call(said, *arguments):
+        status, printed = tcig(*arguments)
+        assert status == 2
+        assert said in printed.err
+        assert printed.err.count("\n") == 1
+
+    return call

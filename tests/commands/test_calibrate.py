@@ -17,47 +17,30 @@ READINGS = {"masks", "images", "masks, people dropped", "images, people dropped"
 CAT, DOG = (BY_LABEL[label].index for label in ("cat", "dog"))
 
 
-@pytest.fixture
-def photographs(tmp_path):
-    """A scored folder whose cats have the IoUs asked for, of 100 pixels each."""
-
-    def build(*ious):
-        place = tmp_path / "real" / "scores" / "j"
-        place.mkdir(parents=True)
-        rows = []
-        for number, iou in enumerate(ious):
-            counts = np.zeros((21, 21), np.int64)
-            hit = round(100 * iou)
-            counts[CAT, CAT], counts[CAT, 0], counts[0, 0] = hit, 100 - hit, 300
-            entry = {"layout": str(number), "sample": 0, "classes": [CAT], "iou": {}}
-            entry |= {"image_sha256": "0"}
-            kept = {"confusion": sparse(counts), "confusion_ignoring_dropped": sparse(counts)}
-            rows.append(json.dumps(entry | kept))
-        (place / "rows.jsonl").write_text("\n".join(rows))
-        score = Score(
-            row="real",
-            judge="j",
-            identity="i",
-            manifest="m",
-            score_size=20,
-            image_size=20,
-            resized=False,
-            failed=0,
-            samples=tuple((str(number), 0) for number in range(len(ious))),
-        )
-        (place / "score.json").write_text(score.model_dump_json())
-        return tmp_path / "real"
-
-    return build
+def write_scores(folder, ious):
+    """A scored folder whose cats have these IoUs, of 100 pixels each."""
+    place = folder / "scores" / "j"
+    place.mkdir(parents=True)
+    rows = []
+    for number, iou in enumerate(ious):
+        counts = np.zeros((21, 21), np.int64)
+        hit = round(100 * iou)
+        counts[CAT, CAT], counts[CAT, 0], counts[0, 0] = hit, 100 - hit, 300
+        row = {"layout": str(number), "sample": 0, "classes": [CAT], "image_sha256": "0"}
+        row |= dict.fromkeys(("confusion", "confusion_ignoring_dropped"), sparse(counts))
+        rows.append(json.dumps(row))
+    (place / "rows.jsonl").write_text("\n".join(rows))
+    names = {"row": "real", "judge": "j", "identity": "i", "manifest": "m"}
+    sizes = {"score_size": 20, "image_size": 20, "resized": False, "failed": 0}
+    samples = tuple((str(number), 0) for number in range(len(ious)))
+    score = Score(**names, **sizes, samples=samples)
+    (place / "score.json").write_text(score.model_dump_json())
 
 
-def test_the_ceiling_is_multidiffusions():
-    assert ceiling() == (0.43, 0.09)
-
-
-def test_what_lands_on_the_published_figure_comes_first(photographs):
-    folder = photographs(0.34, 0.52, 0.90, 0.90)  # the first two: 0.43 ± 0.09
-    frame = calibration(folder, {"masks": {"0", "1", "2", "3"}, "images": {"0", "1"}})
+def test_what_lands_on_the_published_figure_comes_first(tmp_path):
+    assert ceiling() == (0.43, 0.09), "MultiDiffusion, Table 2"
+    write_scores(tmp_path, (0.34, 0.52, 0.90, 0.90))  # the first two: 0.43 ± 0.09
+    frame = calibration(tmp_path, {"masks": {"0", "1", "2", "3"}, "images": {"0", "1"}})
     best = frame.iloc[0]
     assert (best["reading"], best["n"], best["lands"]) == ("images", 2, True)
     assert best["mean"] == pytest.approx(0.43)
@@ -66,8 +49,6 @@ def test_what_lands_on_the_published_figure_comes_first(photographs):
     landing = frame[frame["lands"]]
     assert set(landing["reading"]) == {"images"}
     assert set(landing["reduction"]) == {"iou_image", "iou_region", "iou_foreground"}
-    everything = frame[(frame["reading"] == "masks") & (frame["reduction"] == "iou_image")]
-    assert everything["mean"].tolist() == pytest.approx([0.665] * 2)
     assert frame["distance"].is_monotonic_increasing
 
 

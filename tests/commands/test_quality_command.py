@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from tcig.cli import main
-from tcig.data.emoji import FOLDER as EMOJI
 from tcig.eval.records import read_quality
 
 LAYOUTS = 10
@@ -56,45 +55,31 @@ def test_photographs_are_better_than_nothing(tcig, runs, quality):
     assert "fid" not in shown
 
 
-def test_a_run_goes_by_its_own_profile_and_one_without_scorer_is_refused(runs, quality):
-    status, printed = quality(runs["real"])
-    assert status == 2
-    assert "its profile, quick, names no scorer" in printed.err
-    assert read_quality(EMOJI) is None
-
-
 def test_any_folder_of_images_is_measured(runs, quality, tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
-    for n, path in enumerate(sorted(runs["real"].glob("*.png"))[:4]):
-        Image.open(path).save(folder / path.name)
-        Image.open(path).resize((64, 64)).rotate(90 * n).save(
-            folder / path.name.replace("-0.", "-1.")
-        )
-    status, printed = quality(folder)
-    assert (status, printed.out) == (2, "")
-    assert "is missing: generate it" in printed.err
-    for layout in {path.name.split("-")[0] for path in runs["real"].glob("*.png")}:
-        for sample in (0, 1):
-            path = folder / f"{layout}-{sample}.png"
-            if not path.exists():
-                Image.new("RGB", (64, 64), (200, 30 * sample, 9)).save(path)
-    status, printed = quality(folder, "--limit", LAYOUTS)
-    assert status == 0
+    for n, path in enumerate(sorted(runs["real"].glob("*.png"))):
+        shutil.copy(path, folder)
+        turned = Image.open(path).resize((64, 64)).rotate(90 * n)
+        turned.save(folder / path.name.replace("-0.", "-1."))
+    assert quality(folder, "--limit", LAYOUTS)[0] == 0
     found = read_quality(folder)
     assert len(found.images) == 2 * LAYOUTS
     assert found.values["diversity"].values.max() > 0.01
 
 
-def test_folders_and_layouts_are_needed(tcig, quality, tmp_path, runs):
-    status, printed = quality()
-    assert (status, "give a folder of images" in printed.err) == (2, True)
-    status, printed = quality(tmp_path / "nowhere")
-    assert (status, "nowhere is not a folder of images" in printed.err) == (2, True)
-    status, printed = tcig("quality", runs["real"], "--layouts", tmp_path / "gone.jsonl")
-    assert status == 2
+def test_what_is_needed_is_said(refuse, tmp_path, runs):
     fresh = tmp_path / "fresh"
     shutil.copytree(runs["real"], fresh, ignore=shutil.ignore_patterns("quality"))
-    status, printed = quality(fresh, "--profile", "mini", "--coco", tmp_path / "nowhere")
-    assert (status, "--download" in printed.err) == (2, True)
-    assert printed.err.count("\n") == 1
+    lacking = tmp_path / "lacking"
+    lacking.mkdir()
+    shutil.copy(next(runs["real"].glob("*.png")), lacking)
+    for arguments, said in [
+        ([], "give a folder of images"),
+        ([tmp_path / "nowhere"], "nowhere is not a folder of images"),
+        ([lacking], "is missing: generate it"),
+        ([runs["real"]], "its profile, quick, names no scorer"),
+        ([fresh, "--profile", "mini", "--coco", tmp_path / "nowhere"], "--download"),
+    ]:
+        manifest = runs["real"].parent / "layouts-quick.jsonl"
+        refuse(said, "quality", "--layouts", manifest, *arguments)

@@ -47,19 +47,13 @@ def test_fetched_listed_found_and_verified(weights, hub, weights_store):
 def test_profiles_and_their_rows_name_what_they_need(weights):
     status, out, _ = weights("list", "--profile", "paper", "--methods", "real", "controlnet")
     assert status == 0
-    named = [line.split()[0] for line in out.splitlines() if "/" in line.split(" ")[0]]
-    assert named == [
+    assert [line.split()[0] for line in out.splitlines() if "/" in line.split(" ")[0]] == [
         "stable-diffusion-v1-5/stable-diffusion-v1-5",
         "lllyasviel/control_v11p_sd15_seg",
         "facebook/mask2former-swin-large-coco-panoptic",
         "timm/vit_large_patch14_clip_224.openai",
     ]
-    status, out, _ = weights("list", "--profile", "paper")
-    assert status == 0
-    for name in (*named, "vqgan_imagenet_f16_16384", "deeplabv3_resnet101", "inception_2015_12_05"):
-        assert f"\n{name} " in out
-    assert "stable-diffusion-v1-5/stable-diffusion-inpainting" not in out
-    assert "586e9e4e..." in out
+    assert "586e9e4e..." in weights("list", "--profile", "paper")[1]
     status, out, _ = weights("list", "--profile", "mini")
     assert (status, out) == (0, "the profile mini needs no weights but those shipped\n")
 

@@ -6,12 +6,10 @@ from PIL import Image
 from toy import ToyRun
 
 from tcig.data.filters import Filter
-from tcig.data.layout import Layout, Region
 from tcig.data.manifest import Counts, Header, write_manifest
-from tcig.data.masks import encode
 from tcig.data.records import RunSpec
 from tcig.methods.base import Context, Method, NoOptions
-from tcig.run.store import RunStore
+from tcig.run.generate import RunStore
 
 SIZE = 16
 
@@ -41,22 +39,10 @@ class Noise(Method):
 
 
 @pytest.fixture(scope="session")
-def layouts():
-    cat, dog = np.zeros((2, 8, 8), bool)
-    cat[:4], dog[5:] = True, True
-    return [
-        Layout(
-            id=str(number),
-            image=f"val2017/{number:012d}.png",
-            side=8,
-            caption="a cat and a dog",
-            regions=(
-                Region(annotation=1, label="cat", mask=encode(cat)),
-                Region(annotation=2, label="dog", mask=encode(dog)),
-            ),
-        )
-        for number in range(1, 31)
-    ]
+def layouts(box_layout):
+    boxes = {"cat": (0, 4, 0, 8), "dog": (5, 8, 0, 8)}
+    names = {str(number): f"val2017/{number:012d}.png" for number in range(1, 31)}
+    return [box_layout(8, "a cat and a dog", id_, image, **boxes) for id_, image in names.items()]
 
 
 @pytest.fixture(scope="session")
@@ -75,20 +61,20 @@ def profile(tmp_path_factory):
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def spec():
     return RunSpec(
-        weights={},
         method="noise",
-        version=1,
+        version=2,
         code=None,
-        options={},
+        options={"steps": 50, "guidance": 7.5},
         profile="toy",
         size=SIZE,
         batch=3,
         device="cpu",
-        arithmetic="float32",
-        manifest="0" * 64,
+        arithmetic="float16 tf32",
+        weights={"unet": "f00"},
+        manifest="ab" * 32,
     )
 
 

@@ -1,7 +1,6 @@
 """Batches bounded by a device's memory, which is a fake one here."""
 
 import gc
-import re
 import weakref
 
 import pytest
@@ -9,97 +8,104 @@ import torch
 from toy import rows_of
 
 from tcig.data.files import DeviceLostError
-from tcig.run import batches
-from tcig.run.batches import BatchSizer, is_out_of_memory
+from tcig.run import generate as generate_module
+from tcig.run.batches import BatchGenerator, is_out_of_memory
 from tcig.run.generate import generate
 
 MIB = 2**20
 
 
-class Meter:
-    """A device of `total` bytes on which a sample takes `each`, over `weights` that lie there."""
+class FakeCuda:
+    """`torch.cuda` of `total` bytes, where a sample takes `each` over `weights` that lie there."""
 
     def __init__(self, total, each, weights=0):
         self.total, self.each, self.weights, self.count = total, each, weights, 0
 
-    def start(self):
+    def reset_peak_memory_stats(self):
         self.count = 0
 
-    def used(self):
-        return self.count * self.each
+    def empty_cache(self):
+        pass
 
-    def peak(self):
-        return self.weights + self.used()
+    def memory_allocated(self):
+        return self.weights
 
-    def free(self):
-        return self.total - self.weights
+    memory_reserved = memory_allocated
+
+    def max_memory_allocated(self):
+        return self.weights + self.count * self.each
+
+    def mem_get_info(self):
+        return self.total - self.weights, self.total
 
 
 @pytest.fixture
 def run(open_store, noise, layouts, monkeypatch):
-    """Runs 20 layouts against a meter; the sizes of the calls and the rows."""
+    """Runs 20 layouts on a fake device: the sizes of the calls and the rows."""
 
-    def call(meter, batch=16, limit=None):
-        draw, noise.sizes = noise.generate, []
+    def call(cuda, batch=16, limit=None, drawn=layouts[:20]):
+        draw, sizes = noise.generate, []
 
         def metered(asked, seeds, callback=None):
-            noise.sizes.append(len(asked))
-            if meter:
-                meter.count = len(asked)
+            sizes.append(len(asked))
+            if cuda:
+                cuda.count = len(asked)
             if limit and len(asked) > limit:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
             return draw(asked, seeds, callback)
 
+        def build(method, largest):
+            generator = BatchGenerator(method, largest)
+            if cuda:
+                generator.cuda, generator.measured, generator.size = cuda, False, 1
+            return generator
+
         monkeypatch.setattr(noise, "generate", metered)
-        sizer = BatchSizer(batch, meter)
-        monkeypatch.setattr(batches, "BatchSizer", lambda *_: sizer)
+        monkeypatch.setattr(generate_module, "BatchGenerator", build)
         with open_store() as store:
-            assert generate(noise, layouts[:20], 1, batch, store) == 0
+            assert generate(noise, drawn, 1, batch, store) == 0
         rows = rows_of(store.folder)
-        assert sorted(int(row["layout"]) for row in rows) == list(range(1, 21))
+        assert sorted(row["layout"] for row in rows) == sorted(layout.id for layout in drawn)
         assert all(row["error"] is None for row in rows)
-        return noise.sizes, rows
+        return sizes, rows
 
     return call
 
 
 def test_the_first_sample_tells_how_many_fit(run):
-    sizes, rows = run(Meter(10_000 * MIB, 1000 * MIB, weights=2000 * MIB))
+    sizes, rows = run(FakeCuda(10_000 * MIB, 1000 * MIB, weights=2000 * MIB))
     assert sizes == [1, 7, 7, 5]  # 0.9 * 8000 of 1000 each
     assert [row["batch"] for row in rows] == [1] + [7] * 14 + [5] * 5
-    assert rows[0]["peak_device_mib"] == 3000
-    assert rows[1]["peak_device_mib"] == 9000
+    assert [row["peak_device_mib"] for row in rows[:2]] == [3000, 9000]
 
 
 @pytest.mark.parametrize(
-    ("meter", "changes", "expected"),
+    ("cuda", "changes", "expected"),
     [
-        (Meter(10**12, 1), {"batch": 8}, [1, 8, 8, 3]),
-        (Meter(1000 * MIB, 990 * MIB), {}, [1] * 20),
-        (Meter(10**12, 1), {"limit": 5}, [1, 16, 8, 4, 4, 8, 4, 4, 3]),
+        (FakeCuda(10**12, 1), {"batch": 8}, [1, 8, 8, 3]),
+        (FakeCuda(1000 * MIB, 990 * MIB), {}, [1] * 20),
+        (FakeCuda(10**12, 1), {"limit": 5}, [1, 16, 8, 4, 4, 8, 4, 4, 3]),
         (None, {"limit": 5}, [16, 8, 4, 4, 8, 4, 4, 4]),
     ],
-    ids=["no-more-than-asked-for", "one-just-fits", "halved-for-good", "halved-without-a-meter"],
+    ids=["no-more-than-asked-for", "one-just-fits", "halved-for-good", "halved-on-the-cpu"],
 )
-def test_sizes_of_batches(run, noise, meter, changes, expected):
-    assert run(meter, **changes)[0] == expected
+def test_sizes_of_batches(run, noise, cuda, changes, expected):
+    assert run(cuda, **changes)[0] == expected
     assert len(set(noise.drawn)) == 20
 
 
-def test_a_sample_too_large_alone_is_a_failed_one(open_store, noise, layouts):
-    noise.bad, noise.error = {"2"}, torch.OutOfMemoryError("CUDA out of memory.")
-    with open_store() as store:
-        assert generate(noise, layouts[:3], 1, 4, store) == 1
-    rows = rows_of(store.folder)
-    assert [row["error"] is None for row in rows] == [True, False, True]
-    said = r"OutOfMemoryError: CUDA out of memory\. \(line \d+ of conftest\.py\)"
-    assert re.fullmatch(said, rows[1]["error"])
+def test_the_largest_layout_is_measured(run, noise, layouts):
+    """Most regions, most memory: from the first layout alone later ones would not fit."""
+    regions = layouts[0].regions
+    larger = layouts[7].model_copy(update={"regions": (*regions, *regions)})
+    cuda = FakeCuda(10_000 * MIB, 1000 * MIB)
+    assert run(cuda, batch=4, drawn=[*layouts[:7], larger])[0][0] == 1
+    assert noise.calls[0][0][0] == larger.id
 
 
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory."), True),
         (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
         (MemoryError(), True),
@@ -112,26 +118,6 @@ def test_what_counts_as_too_little_memory(error, expected):
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value), "as the CPU says it"
-
-
-def test_a_fixed_size_is_not_measured_and_a_batch_of_one_is_never_less():
-    sizer = BatchSizer(4, Meter(10**12, 1), fixed=True)
-    sizer.start()
-    assert (sizer.size, sizer.finish(4), sizer.size) == (4, 0, 4)
-    assert [sizer.halve(4), sizer.halve(2), sizer.halve(1)] == [2, 1, 1]
-
-
-def test_the_largest_layout_is_measured(open_store, noise, layouts, monkeypatch):
-    """Most regions, most memory: from the first layout alone later ones would not fit."""
-    regions = layouts[0].regions
-    larger = layouts[7].model_copy(update={"regions": (*regions, *regions)})
-    sizer = BatchSizer(4, Meter(10_000 * MIB, 1000 * MIB))
-    monkeypatch.setattr(batches, "BatchSizer", lambda *_: sizer)
-    with open_store() as store:
-        assert generate(noise, [*layouts[:7], larger], 1, 4, store) == 0
-    assert noise.calls[0][0][0] == larger.id
-    assert len(noise.calls[0]) == 1
-    assert sorted(name for name, _ in noise.drawn) == sorted(each.id for each in layouts[:8])
 
 
 def test_nothing_of_a_failed_batch_is_alive_when_it_is_tried_again(

@@ -9,7 +9,6 @@ import torch
 from toy import rows_of
 
 from tcig import cli
-from tcig.commands import plan
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
@@ -84,76 +83,62 @@ def test_evaluations_and_steps_are_those_of_a_run(row, settings, layouts, open_r
     assert told[-1] == (1.0 if any(expected) else 0.0)
 
 
-def test_the_command_counts_for_all_samples(capsys, tmp_path):
-    arguments = ["--profile", "mini", "--limit", "3", "--samples", "2", "--out", str(tmp_path)]
-    assert plan.main([*arguments, "--methods", "text-only", "tcig"]) == 0
-    out = capsys.readouterr().out
+@pytest.fixture
+def plan(capsys, tmp_path):
+    """Runs `tcig plan`: the cells of each row, and the output."""
+
+    def call(*arguments):
+        assert cli.main(["plan", *arguments, "--out", str(tmp_path)]) == 0
+        out = capsys.readouterr().out
+        cells = {line.split()[0]: line.split()[1:] for line in out.splitlines() if "  " in line}
+        return cells, out
+
+    return call
+
+
+def test_the_command_counts_for_all_samples(plan):
+    shared = ["--profile", "mini", "--limit", "3", "--samples", "2"]
+    cells, out = plan(*shared, "--methods", "text-only", "tcig")
     assert "3 layouts, 2 samples each, 12 images" in out
-    cells = {line.split()[0]: line.split()[1:] for line in out.splitlines() if "  " in line}
     assert cells["text-only"] == ["6", "360", "0", "unknown"]
     assert cells["tcig"] == ["6", "72", "600", "unknown"]
     assert "downloads: 0.0 GB" in out
 
 
-def hours_of(out, row):
-    cells = next(line.split() for line in out.splitlines() if line.startswith(f"{row} "))
-    return cells[-1]
-
-
-def test_a_pilot_gives_hours_that_its_records_keep(capsys, tmp_path):
-    arguments = ["--profile", "smoke", "--samples", "1000", "--out", str(tmp_path)]
-    arguments += ["--set", "text-only.steps=3", "--methods", "text-only"]
-    assert plan.main([*arguments, "real", "--pilot"]) == 0
-    out = capsys.readouterr().out
-    assert "judging: miniature" in out
-    (record,) = tmp_path.glob("pilot/text-only-*/rows.jsonl")
-    rows = rows_of(record.parent)
-    assert len(rows) == 2
-    images = 1000 * int(out.split(" layouts, 1000 samples")[0].splitlines()[-1])
-    expected = images * sum(row["seconds"] for row in rows) / 2 / 3600
-    assert hours_of(out, "text-only") == f"{expected:.2f}"
-    before = record.read_bytes()
-    for more in ([], ["--pilot"], ["paste", "--pilot"]):
-        assert plan.main([*arguments, *more]) == 0
-        assert hours_of(capsys.readouterr().out, "text-only") == f"{expected:.2f}"
-    assert record.read_bytes() == before
-
-
-def test_hours_are_the_mean_of_all_earlier_runs_of_the_same(capsys, tmp_path):
+def test_a_pilot_gives_hours_which_are_the_mean_of_all_runs_of_the_same(plan, tmp_path):
     """An hour an image in one, three in the other: two; not those of other options or devices."""
-    arguments = ["--profile", "smoke", "--methods", "text-only", "--limit", "2"]
-    assert cli.main(["run", *arguments, "--no-score", "--out", str(tmp_path)]) == 0
+    methods = ["--set", "text-only.steps=3", "--methods", "text-only"]
+    arguments = ["--profile", "smoke", "--samples", "1000", "--limit", "2", *methods]
+    cells, out = plan(*arguments, "real", "--pilot")
+    assert "judging: miniature" in out
+    (run,) = tmp_path.glob("pilot/text-only-*")
+    records = rows_of(run)
+    expected = 2000 * sum(record["seconds"] for record in records) / 2 / 3600
+    assert cells["text-only"][-1] == f"{expected:.2f}"
+    before = (run / "rows.jsonl").read_bytes()
+    assert plan(*arguments, "paste", "--pilot")[0]["text-only"] == cells["text-only"]
+    assert (run / "rows.jsonl").read_bytes() == before
 
-    def change(run, edit):
-        records = [json.dumps(edit(record)) for record in rows_of(run)]
-        (run / "rows.jsonl").write_text("\n".join(records) + "\n")
+    def store(folder, change):
+        lines = [json.dumps(record | change) for record in records]
+        (folder / "rows.jsonl").write_text("\n".join(lines) + "\n")
 
-    (run,) = tmp_path.glob("text-only-*")
-    shutil.copytree(run, tmp_path / "pilot" / "again")
-    for place, hours in ((run, 1), (tmp_path / "pilot" / "again", 3)):
-        change(place, lambda row, hours=hours: row | {"seconds": 3600.0 * hours})
-    asked = ["plan", *arguments, "--out", str(tmp_path)]
-    capsys.readouterr()
-    assert cli.main(asked) == 0
-    out = capsys.readouterr().out
-    assert hours_of(out, "text-only") == "4.00"
-    assert "estimated in all: 4.0 h" in out
-    for other in (["--set", "text-only.steps=7"], ["--profile", "mini"]):
-        assert cli.main([*asked, *other]) == 0
-        assert hours_of(capsys.readouterr().out, "text-only") == "unknown"
-    change(run, lambda row: row | {"device": "another"})
-    assert cli.main(asked) == 0
-    assert hours_of(capsys.readouterr().out, "text-only") == "6.00"
+    other = shutil.copytree(run, tmp_path / "text-only-again")
+    store(run, {"seconds": 3600.0})
+    store(other, {"seconds": 3 * 3600.0})
+    cells, out = plan(*arguments)
+    assert cells["text-only"][-1] == "4000.00"
+    assert "estimated in all: 4000.0 h" in out
+    assert plan(*arguments, "--set", "text-only.steps=7")[0]["text-only"][-1] == "unknown"
+    store(run, {"seconds": 3600.0, "device": "another"})
+    assert plan(*arguments)[0]["text-only"][-1] == "6000.00"
 
 
-def test_the_paper_needs_its_downloads_and_a_manifest(capsys, tmp_path):
+def test_the_paper_needs_its_downloads_and_a_manifest(plan, capsys, tmp_path):
     assert cli.main(["plan", "--profile", "paper"]) == 2
     assert "make a manifest with `tcig layouts`" in capsys.readouterr().err
-    manifest = tmp_path / "layouts.jsonl"
-    assert cli.main(["layouts", "--coco", str(FOLDER), "--out", str(manifest)]) == 0
-    arguments = ["--profile", "paper", "--layouts", str(manifest), "--out", str(tmp_path)]
-    assert cli.main(["plan", *arguments]) == 0
-    out = capsys.readouterr().out
+    manifest = str(tmp_path / "layouts.jsonl")
+    assert cli.main(["layouts", "--coco", str(FOLDER), "--out", manifest]) == 0
+    _, out = plan("--profile", "paper", "--layouts", manifest)
     assert "downloads: 16.1 GB of weights" in out
     assert "(11 models)" in out
-    assert "tcig-two-guides" not in out

@@ -1,6 +1,6 @@
-"""The loop: what it asks the method for, what it records, and what stops it."""
+"""The loop and the folder of a run: what is asked for, recorded, resumed, and what stops it."""
 
-import errno
+import json
 import re
 
 import numpy as np
@@ -9,13 +9,13 @@ from PIL import Image
 from toy import rows_of
 from tqdm import tqdm
 
-from tcig.data.files import InputError
+from tcig.data.files import sha256
 from tcig.data.layout import seed_of
 from tcig.eval.provenance import revision
-from tcig.run.generate import generate
+from tcig.run.generate import RunStore, generate
 
 
-def test_a_row_tells_what_was_made(open_store, noise, layouts):
+def test_a_folder_tells_what_was_made(open_store, noise, layouts, spec):
     with open_store() as store:
         assert generate(noise, layouts[:2], 2, 8, store) == 0
     expected = [("1", 0), ("1", 1), ("2", 0), ("2", 1)]
@@ -24,27 +24,22 @@ def test_a_row_tells_what_was_made(open_store, noise, layouts):
     assert [(row["layout"], row["sample"]) for row in rows] == expected
     for row in rows:
         assert row["seed"] == seed_of(row["layout"], row["sample"])
-        assert row["error"] is None
+        assert (row["error"], row["batch"], row["peak_device_mib"]) == (None, 4, None)
         assert 0 <= row["seconds"] < 5
         assert 20 < row["peak_mib"] < 100_000
-        assert row["batch"] == 4
-        assert row["peak_device_mib"] is None
         assert row["device"].startswith("cpu ")
         versions = {"tcig", "torch", "diffusers", "numpy", "pillow", "python"}
         assert set(row["versions"]) - {"revision"} == versions
         assert ("revision" in row["versions"]) == (revision()[0] is not None)
-
-
-@pytest.mark.parametrize("batch", [3, 64])
-def test_images_do_not_depend_on_batch_or_order(open_store, noise, layouts, batch):
-    with open_store() as store:
-        assert generate(noise, layouts[:10][::-1], 1, batch, store) == 0
-    assert max(map(len, noise.calls)) == min(batch, 10)
-    assert len(noise.calls) == -(-10 // batch)
-    assert len(store.done) == 10
-    for layout, sample in store.done:
-        with Image.open(store.image(layout, sample)) as image:
-            assert image.tobytes() == noise.image(seed_of(layout, sample)).tobytes()
+        with Image.open(store.image(row["layout"], row["sample"])) as image:
+            assert (image.format, image.mode) == ("PNG", "RGB")
+            assert image.tobytes() == noise.image(row["seed"]).tobytes()
+    names = {f"{layout}-{sample}.png" for layout, sample in expected}
+    found = {path.name for path in store.folder.iterdir()}
+    assert found == names | {"rows.jsonl", "run.json", ".lock"}
+    header = json.loads((store.folder / "run.json").read_text())
+    asked = {"limit": None, "samples": None}
+    assert header == {"spec": spec.model_dump(), "asked": asked, "profile": {}}
 
 
 def test_subsets_nest_and_samples_extend(open_store, noise, layouts):
@@ -58,44 +53,29 @@ def test_subsets_nest_and_samples_extend(open_store, noise, layouts):
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_a_failing_sample_costs_no_other(open_store, noise, layouts, batch, capsys):
-    noise.bad = {"2", "5"}
+@pytest.mark.parametrize("error", [ValueError("no such luck"), MemoryError(), OSError(32, "Pipe")])
+def test_a_failing_sample_costs_no_other(open_store, noise, layouts, batch, error, capsys):
+    noise.bad, noise.error = {"2", "5"}, error
     with open_store() as store:
+        noise.image(1).save(store.image("2", 0))  # as a kill may leave it; it would be scored
         assert generate(noise, layouts[:7], 1, batch, store) == 2
     rows = {row["layout"]: row for row in rows_of(store.folder)}
     assert len(rows_of(store.folder)) == len(rows) == 7
     assert {name for name, row in rows.items() if row["error"]} == {"2", "5"}
-    error = rows["2"]["error"]
-    assert re.fullmatch(r"ValueError: no such luck \(line \d+ of \w+\.py\)", error)
-    assert 0 <= rows["2"]["seconds"] < 5
-    assert rows["2"]["seed"] == seed_of("2", 0)
-    assert {path.name for path in store.folder.glob("*.png")} == {
-        f"{n}-0.png" for n in (1, 3, 4, 6, 7)
-    }
+    said = rows["2"]["error"]
+    assert re.fullmatch(rf"{type(error).__name__}: .*\(line \d+ of \w+\.py\)", said)
+    images = {f"{n}-0.png" for n in (1, 3, 4, 6, 7)}
+    assert {path.name for path in store.folder.glob("*.png")} == images
     err = capsys.readouterr().err
-    assert err.count(f"noise 2-0 failed: {error}\n") == 1
+    assert err.count(f"noise 2-0 failed: {said}\n") == 1
     assert "5-0" not in err, "the same error again is counted"
     assert "noise: 2 of 7 samples failed" in err
-    assert "rows.jsonl" in err
-    assert "tcig check" in err
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        InputError("give --coco FOLDER."),
-        BrokenPipeError(errno.EPIPE, "Broken pipe"),
-        MemoryError(),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_whatever_the_method_raises_is_the_sample_s_failure(open_store, noise, layouts, error):
-    noise.bad, noise.error = {"2"}, error
+    noise.bad = set()
+    noise.calls.clear()
     with open_store() as store:
-        assert generate(noise, layouts[:3], 1, 3, store) == 1
-    assert store.done.keys() == {("1", 0), ("3", 0)}
-    if isinstance(error, InputError):
-        assert {row["error"] for row in rows_of(store.folder)} == {None, str(error)}
+        assert generate(noise, layouts[:7], 1, batch, store) == 0
+    assert [layout for layout, _ in noise.drawn] == ["2", "5"]
+    assert not any(row["error"] for row in rows_of(store.folder))
 
 
 RGB = Image.new("RGB", (16, 16))
@@ -143,36 +123,61 @@ def test_ctrl_c_stops_the_run_between_commits(open_store, noise, layouts):
     assert len(store.done) == 6
 
 
-@pytest.fixture
-def moves(noise, monkeypatch):
-    """Makes the method tell these shares of a call; how the bar moves."""
-    moves, draw = [], type(noise).generate
+@pytest.mark.parametrize(("bad", "shares"), [((), (0.25, 0.5, 0.75, 1.0)), (("2",), (0.9,))])
+def test_the_bar_moves_by_fractions_and_ends_at_the_whole(
+    layouts, open_store, noise, monkeypatch, bad, shares
+):
+    """Also where a sample fails and its batch is tried again."""
+    moves, draw = [], noise.generate
     monkeypatch.setattr(tqdm, "update", lambda bar, n=1: moves.append(n))
 
-    def tell(*shares):
-        def generate_(self, given, seeds, callback=None):
-            for share in shares:
-                callback("progress", done=share)
-            return draw(self, given, seeds)
+    def generate_(given, seeds, callback=None):
+        for share in shares:
+            callback("progress", done=share)
+        return draw(given, seeds)
 
-        monkeypatch.setattr(type(noise), "generate", generate_)
-        return moves
-
-    return tell
-
-
-def test_the_bar_moves_by_fractions_and_ends_at_the_whole(layouts, open_store, noise, moves):
-    told = moves(0.25, 0.5, 0.75, 1.0)
+    noise.generate, noise.bad = generate_, set(bad)
     with open_store() as store:
-        assert generate(noise, layouts[:6], 1, 3, store) == 0
-    assert sum(told) == pytest.approx(6)
-    assert told[:4] == pytest.approx([0.75] * 4), "a quarter of three samples, four times"
+        assert generate(noise, layouts[:6], 1, 3, store) == len(bad)
+    assert sum(moves) == pytest.approx(6)
+    assert min(moves) >= 0
+    if not bad:
+        assert moves[:4] == pytest.approx([0.75] * 4), "a quarter of three samples, four times"
 
 
-def test_what_fails_and_is_tried_again_moves_the_bar_once(layouts, open_store, noise, moves):
-    told = moves(0.9)
-    noise.bad = {layouts[1].id}
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "not a run's record"),
+        ('{"spec": {}, "asked": {}}', "not a run's record"),
+        ("another", "the record of another run"),
+    ],
+)
+def test_another_run_in_the_folder_is_refused_untouched(
+    noise, layouts, open_store, spec, content, said, refused
+):
     with open_store() as store:
-        assert generate(noise, layouts[:4], 1, 4, store) == 1
-    assert sum(told) == pytest.approx(4)
-    assert min(told) >= 0
+        generate(noise, layouts[:4], 1, 2, store)
+    if content == "another":
+        other = spec.model_copy(update={"manifest": "1" * 64})
+        content = json.dumps({"spec": other.model_dump(), "asked": {}, "profile": {}})
+    path, rows = store.folder / "run.json", (store.folder / "rows.jsonl").read_bytes()
+    whole = path.read_bytes()
+    path.write_text(content)
+    with refused(path, said):
+        open_store().__enter__()
+    assert path.read_text() == content
+    assert (store.folder / "rows.jsonl").read_bytes() == rows
+    path.write_bytes(whole)
+    with open_store() as store:  # the refused one no longer holds the folder
+        assert len(store.done) == 4
+
+
+def test_the_manifest_is_copied_beside_the_images_if_it_is_the_spec_s(tmp_path, spec):
+    manifest = tmp_path / "layouts.jsonl"
+    manifest.write_bytes(b"{}\n")
+    for own in (spec, spec.model_copy(update={"manifest": sha256(manifest)})):
+        with RunStore(tmp_path / "runs", own, {}, {}, manifest=manifest) as store:
+            copy = store.folder / "layouts.jsonl"
+            assert copy.exists() == (own is not spec)
+    assert copy.read_bytes() == manifest.read_bytes()
