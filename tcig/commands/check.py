@@ -72,8 +72,7 @@ def _check(options: Options, caught: Sequence[warnings.WarningMessage]) -> "Iter
     """Yields the results about a method or a judge."""
     from tcig.data.photographs import open_photograph
     from tcig.eval.judges import load_judge
-    from tcig.methods.base import Context, NoOptions
-    from tcig.methods.references import Paste
+    from tcig.methods.base import Context, NoOptions, Paste
     from tcig.models.plugins import PluginError
     from tcig.profiles import load_profile
     from tcig.run.check import CheckResult, check_method

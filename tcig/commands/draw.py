@@ -110,7 +110,7 @@ def _draw_in_stages(
     from tcig.methods.base import Progress
 
     seeds, images = _seeds(options), options.samples * options.outputs
-    steps = method.options.first.iterations + method.stage2_steps() * options.samples
+    steps = method.options.first.iterations + method.options.stage2_steps * options.samples
     progress = Progress(lambda event, done: tracker.advance(done * images), steps)
     placed = method.place([layout] * options.samples, seeds, progress=progress)
     for number, (image, seed) in enumerate(zip(placed, seeds, strict=True)):

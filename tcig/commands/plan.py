@@ -109,7 +109,7 @@ def seconds_per_image(row: "Chosen", profile: "Profile", out: Path) -> float | N
     arithmetic and device, whatever their layouts and weights.
     """
     from tcig.data.runs import read_run, run_rows
-    from tcig.methods.settings import recorded
+    from tcig.methods.registry import recorded
     from tcig.models.devices import name_of
 
     wanted = {

@@ -107,7 +107,7 @@ def _sweep_preset(options: Options) -> "pd.DataFrame":
     from tcig.data.files import write_whole
     from tcig.eval.plots import curves_figure
     from tcig.eval.rows import GUIDES
-    from tcig.methods.settings import parse_settings
+    from tcig.methods.registry import parse_settings
     from tcig.profiles import load_profile
     from tcig.run.experiment import find_manifest, read_data
     from tcig.run.presets import PRESETS, preset_trials

@@ -6,7 +6,7 @@ import pytest
 from tcig.cli import main
 from tcig.data.emoji import FOLDER as EMOJI
 from tcig.data.layout import read_manifest
-from tcig.methods.references import Paste
+from tcig.methods.base import Paste
 
 
 @pytest.fixture(scope="module")
