@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Context:
-    """What every method is given."""
+    """Settings that every method receives."""
 
     size: int
     """Side of the images, pixels."""
@@ -87,7 +87,7 @@ def used_weights(options: Any) -> Iterator[tuple[str, str, Weights]]:
 
 
 class Cost(NamedTuple):
-    """What takes the time of a run, counted before it."""
+    """Work of a run, counted before it."""
 
     unet: int = 0
     """Evaluations of the UNet on one latent each."""

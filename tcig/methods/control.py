@@ -195,7 +195,7 @@ class Gligen(TextOnly):
         return Cost(2 * options.steps * len(layouts))
 
     def prompted(self, prompts):
-        """As of every method, but the negative prompt is a text of its own, the last."""
+        """Text embeddings and evaluations; the negative prompt is a text of its own, the last."""
         texts, rows = self.model.encode_prompts(prompts)
         negative, _ = self.model.encode_prompts([self.options.negative])
         last = torch.tensor(len(texts)).expand(len(prompts))

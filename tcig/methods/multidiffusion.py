@@ -41,7 +41,7 @@ class Options(RegionOptions):
             within = False
         if not within:
             names = ", ".join(BOOTSTRAPPING)
-            raise ValueError(f"{self.bootstrapping!r} is none of {names} and no share from 0 to 1")
+            raise ValueError(f"{self.bootstrapping!r} is not one of {names} or a share from 0 to 1")
         object.__setattr__(self, "bootstrapping", float(share))
 
 

@@ -54,14 +54,14 @@ def passes(
     """
     orders = [painting_order(layout, options.order) for layout in layouts]
     masks = [grid_masks(layout, side, options.coverage) for layout in layouts]
-    found = []
+    painted = []
     for turn in range(max(map(len, orders))):
         rows = [row for row, order in enumerate(orders) if turn < len(order)]
         numbers = [orders[row][turn] for row in rows]
         prompts = [layouts[row].regions[n].prompt for row, n in zip(rows, numbers, strict=True)]
         stacked = torch.stack([masks[row][n] for row, n in zip(rows, numbers, strict=True)])
-        found.append((rows, stacked, prompts))
-    return found
+        painted.append((rows, stacked, prompts))
+    return painted
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class InpaintingOptions(ProgressiveOptions):
     weights: Annotated[str, Weights("diffusion")] = "sd2-community/stable-diffusion-2-inpainting"
     """A model whose UNet has nine channels."""
     handover: Literal["latent", "pixels", "pasted"] = "latent"
-    """What one pass leaves to the next. `latent`: the latent itself, blanked in the next mask.
+    """Input of the next pass. `latent`: the latent itself, blanked in the next mask.
     `pixels`: the decoded image, masked and encoded again, as diffusers' pipeline does. `pasted`:
     the same, with the earlier pixels put back outside the mask, which also puts the mask's
     silhouette into the image and so into its IoU."""
@@ -121,7 +121,7 @@ class Inpainting(SamplingMethod):
 
 
 class Variant(NamedTuple):
-    """How a published implementation of BLD blends."""
+    """Blending of a published implementation of BLD."""
 
     skip: float
     """Share of the timesteps that is skipped at the start."""
@@ -147,7 +147,7 @@ class BlendedOptions(ProgressiveOptions):
     """Options of `bld`."""
 
     variant: Literal["sd2", "ldm"] = "sd2"
-    """Of the two published; MultiDiffusion compares on Stable Diffusion 2."""
+    """Published implementation; MultiDiffusion compares on Stable Diffusion 2."""
     handover: Literal["latent", "pixels"] = "latent"
     """Source of the next pass: the latent itself, or its decoded image encoded again."""
     dilation: int = 0

@@ -174,7 +174,7 @@ def _merge(
             known = ", ".join(types) or (
                 "none; a method declares its own in a frozen dataclass, its class attribute Options"
             )
-            raise InputError(f"{complaint}{prefix + option!r}{hint}: there are {known}.")
+            raise InputError(f"{complaint}{prefix + option!r}{hint}; available: {known}.")
         if nested:
             inner = f"{prefix}{first}."
             _merge(merged.setdefault(first, {}), types[first], value, complaint, inner)

@@ -1,4 +1,4 @@
-"""What methods share that sample a Stable-Diffusion model, and text-to-image from the caption."""
+"""Base of the methods that sample a Stable-Diffusion model, and text-to-image from the caption."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ class SamplingMethod(Method):
         wanted = 2 * self.model.channels + 1 if self.masked else self.model.channels
         if channels != wanted:
             raise InputError(
-                f"{options.weights}: its UNet takes {channels} channels, {wanted} are needed: give "
+                f"{options.weights}: its UNet takes {channels} channels, expected {wanted}: give "
                 f"{'an inpainting' if self.masked else 'a text-to-image'} model."
             )
         self.model.schedule(options.steps)  # refuses too many
@@ -118,7 +118,7 @@ class SamplingMethod(Method):
         Args:
             generators: one for each latent; each starts as noise.
             prompts: one for each latent.
-            progress: is told of each step.
+            progress: counts the steps.
             extra: further input channels of the UNet, (len(prompts), E, side, side).
             control: steers the evaluations.
             share: share of the steps, the first ones, in which it does.
@@ -143,7 +143,7 @@ class TextOnly(SamplingMethod):
     """
 
     def steer(self, layouts: Sequence[Layout]) -> tuple[Control | None, float]:
-        """What steers the evaluations, and in which share of the steps, the first ones."""
+        """Returns the control of the UNet, and the share of the steps, the first ones, under it."""
         return None, 0.0
 
     @torch.inference_mode()

@@ -73,14 +73,14 @@ def test_texts_become_what_the_field_is(layer, expected):
 @pytest.mark.parametrize(
     ("kind", "layer", "option", "hint"),
     [
-        (Outer, {"stepps": 1}, "stepps", "(did you mean steps?): there are steps, share, flag"),
-        (Outer, {"": 1}, "", "there are steps, share, flag, inner."),
-        (Outer, {"inner.rates": 1}, "inner.rates", "(did you mean rate?): there are rate, names"),
+        (Outer, {"stepps": 1}, "stepps", "(did you mean steps?); available: steps, share, flag"),
+        (Outer, {"": 1}, "", "; available: steps, share, flag, inner."),
+        (Outer, {"inner.rates": 1}, "inner.rates", "(did you mean rate?); available: rate, names"),
         (Outer, {"iner": {"rate": 1}}, "iner", "(did you mean inner?)"),
-        (Outer, {"steps.x": 1}, "steps.x", "there are steps, share, flag, inner."),
-        (Outer, {"inner.rate.x": 1}, "inner.rate.x", "there are rate, names, marks."),
-        (Outer, {"inner": 1}, "inner", "there are steps, share, flag, inner."),
-        (NoOptions, {"steps": 1}, "steps", "there are none; a method declares"),
+        (Outer, {"steps.x": 1}, "steps.x", "; available: steps, share, flag, inner."),
+        (Outer, {"inner.rate.x": 1}, "inner.rate.x", "; available: rate, names, marks."),
+        (Outer, {"inner": 1}, "inner", "; available: steps, share, flag, inner."),
+        (NoOptions, {"steps": 1}, "steps", "; available: none; a method declares"),
     ],
 )
 def test_an_option_that_does_not_exist(kind, layer, option, hint, refused):
@@ -143,7 +143,7 @@ def test_bootstrapping_is_a_name_or_a_share(value, share):
 
 @pytest.mark.parametrize("value", ["x", 2, "-0.1", "nan", ""])
 def test_bootstrapping_that_is_neither(value, refused):
-    with refused("row: ", "is none of paper, code, off and no share from 0 to 1."):
+    with refused("row: ", "is not one of paper, code, off or a share from 0 to 1."):
         build_options(MultiDiffusion, "row", {"bootstrapping": value})
 
 
@@ -179,8 +179,8 @@ def test_an_assignment_of_another_form_or_row(texts, said, refused):
     ("row", "settings", "said"),
     [
         ("text-only", {"steps": 1001}, "1001 steps are more than"),
-        ("bld", {"weights": "mini:stable-diffusion-inpainting"}, "takes 9 channels, 4 are needed"),
-        ("si", {"weights": "mini:stable-diffusion"}, "4 channels, 9 are needed: give an inpaint"),
+        ("bld", {"weights": "mini:stable-diffusion-inpainting"}, "takes 9 channels, expected 4"),
+        ("si", {"weights": "mini:stable-diffusion"}, "4 channels, expected 9: give an inpaint"),
     ],
 )
 def test_what_a_model_cannot_do_is_refused_at_once(row, settings, said, refused):

@@ -30,7 +30,7 @@ from tcig.models.vqgan import VQGAN
 
 STARTS = ("codes", "grey", "pixels")
 Losses: TypeAlias = Callable[[Tensor, int], dict[str, Tensor]]
-"""From images (B, 3, H, W) at an iteration to the weighted terms of their loss, (B,) each."""
+"""Maps images (B, 3, H, W) and an iteration to the weighted terms of their loss, (B,) each."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Stage1Options(CutoutOptions, GuideOptions):
     """Options of stage 1; tcig/methods/README.md has the source of each default."""
 
     vqgan: Annotated[str, Weights("vqgan")] = "vqgan_imagenet_f16_16384"
-    """Of the catalogue, a folder in taming's layout or of diffusers' VQModel, or `mini:NAME`."""
+    """Name in the catalogue, folder in taming's layout or of diffusers' VQModel, or `mini:NAME`."""
     clip: Annotated[str, Weights("clip")] = "timm/vit_base_patch32_clip_224.openai"
     """Hub id or folder of an open_clip model, or `mini:NAME`."""
     size: int | None = None
@@ -89,7 +89,7 @@ class Stage1:
         """Images (B, 3, side, side) in [0, 1]; all randomness from each sample's generator.
 
         `callback` is that of `optimise`. It is also called with "guide", each `iteration` and the
-        `iou` of the guides' masks, (B,). `progress` is told of each iteration.
+        `iou` of the guides' masks, (B,). `progress` counts the iterations.
         """
         losses = self.losses(layouts, generators, callback)
         start = start_latents(self.vqgan, self.options.start, self.side, generators)

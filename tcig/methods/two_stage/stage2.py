@@ -220,7 +220,7 @@ def _load_upscaler(source: str, compute: Compute):
 
 
 def _reading(folder: Path, compute: Compute) -> dict:
-    """How networks are read from a folder."""
+    """Arguments by which networks are read from a folder."""
     variants = filter(None, map(variant_of, sorted(folder.iterdir())))
     variant = next(variants, None)  # parts that lack it are read from their plain files
     return {
