@@ -28,11 +28,10 @@ MORE = [
     ("tcig", {"first.style": "crops", "first.start": "codes", "first.over": "all"}),
     ("tcig-stage1", {"first.start": "pixels", "first.prediction": "sigmoid"}),
 ]
-ALIKE = ("multidiffusion-no-bootstrap", "tcig-no-clip", "tcig-no-guidance", "tcig-stage1")
-ALIKE += ("tcig-robust-stage1", "direct-guidance", *REFERENCES)
-"""Rows that run on a GPU what other cases run, or nothing."""
-ON_GPU = [("cuda", row, {}) for row in ROWS if row not in ALIKE]
-ON_GPU += [("cuda", *case) for case in MORE]
+OTHERS = ("text-only", "controlnet", "t2i-adapter", "gligen", "tcig-two-guides", "tcig-no-stage1")
+OTHERS += ("tcig-robust", "direct-guidance-robust")
+"""Rows that run on a GPU what no case of `MORE` runs."""
+ON_GPU = [("cuda", row, {}) for row in OTHERS] + [("cuda", *case) for case in MORE]
 ON_GPU += [("mps", row, {}) for row in ("si", "multidiffusion", "gligen")]
 
 
