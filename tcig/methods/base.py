@@ -16,9 +16,8 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
-from tcig.data.errors import InputError
-from tcig.data.layout import Layout
-from tcig.data.photographs import open_photograph
+from tcig.data.files import InputError
+from tcig.data.layout import Layout, open_photograph
 from tcig.data.voc import COLOURS
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.kept import kept

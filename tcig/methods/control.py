@@ -20,9 +20,9 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from tcig.data.errors import InputError, describe
+from tcig.data.files import InputError, describe
 from tcig.data.layout import Layout
-from tcig.data.palettes import Palette, painted
+from tcig.data.voc import Palette, painted
 from tcig.methods.base import Cost, Weights, generators
 from tcig.methods.sampling import SamplingOptions, TextOnly
 from tcig.models.control import load_control

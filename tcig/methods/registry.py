@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from tcig.data.errors import InputError, shown
+from tcig.data.files import InputError, shown
 from tcig.methods.base import Method
 from tcig.models.plugins import PluginError, class_in_file, load_class
 

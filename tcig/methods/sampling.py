@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.layout import Layout
 from tcig.data.masks import resize_nearest
 from tcig.methods.base import SILENT, Cost, Method, Progress, Weights, gaussian, generators

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.fuse import fuse_batchnorm
 from tcig.models.weights import identity_of, locate

@@ -3,7 +3,7 @@
 from diffusers import ControlNetModel, T2IAdapter
 from torch import nn
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.kept import kept
 from tcig.models.loading import quiet, read_part, refused

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 DEVICE = "TCIG_DEVICE"
 """Environment variable: `cuda`, `mps` or `cpu`, in place of the profile's device."""

@@ -23,9 +23,8 @@ from huggingface_hub import get_token
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from safetensors.torch import save_file
 
-from tcig.data.errors import InputError
-from tcig.data.files import read_file, sha256, write_whole
-from tcig.data.transfer import connect, discard, download
+from tcig.data.download import connect, discard, download
+from tcig.data.files import InputError, read_file, sha256, write_whole
 from tcig.models.catalogue import Entry, catalogue, entry_of
 from tcig.models.sources import MIRROR, Listing, RemoteFile, gated, list_files
 

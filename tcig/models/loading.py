@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 
 def read_state(path: Path, allowed: Sequence = ()) -> dict[str, Tensor]:

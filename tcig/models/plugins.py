@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tcig.data.errors import InputError, describe
-from tcig.data.files import sha256
+from tcig.data.files import InputError, describe, sha256
 from tcig.models import process
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import save_file
 from torch import nn
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.models.catalogue import catalogue
 from tcig.models.mini.tokenizer import all_merges, write_transformers
 

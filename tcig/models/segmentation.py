@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tcig.data.errors import InputError
-from tcig.data.files import sha256
+from tcig.data.files import InputError, sha256
 from tcig.data.voc import INDICES
 from tcig.models.loading import fill, first_line, read_state
 from tcig.models.mini import WEIGHTS

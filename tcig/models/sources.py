@@ -10,9 +10,8 @@ from urllib.parse import quote
 from huggingface_hub import HfApi, constants, errors, get_session, try_to_load_from_cache
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
-from tcig.data.errors import InputError
-from tcig.data.files import parse_json, read_file
-from tcig.data.transfer import TIMEOUT
+from tcig.data.download import TIMEOUT
+from tcig.data.files import InputError, parse_json, read_file
 from tcig.models.catalogue import Entry
 
 MIRROR = "TCIG_WEIGHTS_MIRROR"

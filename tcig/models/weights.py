@@ -6,8 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from tcig.data.errors import InputError
-from tcig.data.files import sha256
+from tcig.data.files import InputError, sha256
 from tcig.models.catalogue import catalogue
 from tcig.models.fetch import fetch, read_lock
 from tcig.models.mini import WEIGHTS

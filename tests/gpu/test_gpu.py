@@ -8,10 +8,10 @@ import torch
 from random_networks import noise_of_the_cpu, row_of_few_steps
 
 from tcig import cli
-from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
+from tcig.data.manifest import build_layouts
 from tcig.methods.base import gaussian_on, generators
 from tcig.methods.registry import ROWS
 from tcig.models.devices import set_tf32

@@ -9,11 +9,11 @@ import torch
 from fake_gpu import FakeGpu
 from random_networks import noise_of_the_cpu, row_of_few_steps
 
-from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
+from tcig.data.manifest import build_layouts
 from tcig.eval.judges import load_judge
 from tcig.methods.registry import ROWS
 from tcig.models.kept import release

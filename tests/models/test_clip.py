@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.models.clip import fuse_clip, load_clip
 from tcig.models.mini import WEIGHTS
 

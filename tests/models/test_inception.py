@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch_fidelity import FeatureExtractorInceptionV3
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.models.catalogue import catalogue
 from tcig.models.fetch import adopt, place_of
 from tcig.models.inception import FILE, load_inception

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.models import process
 from tcig.models.plugins import (
     ExitError,

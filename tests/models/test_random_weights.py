@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.models.catalogue import catalogue
 from tcig.models.clip import load_clip
 from tcig.models.control import load_control

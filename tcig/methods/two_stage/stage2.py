@@ -20,7 +20,7 @@ from diffusers import (
 )
 from PIL import Image
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.methods.base import SILENT, Progress, Weights
 from tcig.models.catalogue import entry_of
 from tcig.models.devices import PLAIN, Compute

@@ -21,14 +21,13 @@ from diffusers import (
 )
 from PIL import Image
 
-from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.emoji.scenes import Scene, backdrop, portrait, scene
 from tcig.data.filters import Filter
 from tcig.data.layout import Layout
+from tcig.data.manifest import build_layouts
 from tcig.data.masks import resize_nearest
-from tcig.data.palettes import painted
-from tcig.data.voc import BY_LABEL, CLASSES, with_article
+from tcig.data.voc import BY_LABEL, CLASSES, painted, with_article
 from tcig.eval.grids import write_grid
 from tcig.eval.iou import Samples, confusion, image_iou
 from tcig.eval.judges import load_judge
