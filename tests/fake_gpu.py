@@ -41,7 +41,7 @@ class FakeGpu(TorchFunctionMode):
         if name == "__get__" and owner in ("device", "is_cuda") and self.on_gpu(args[0]):
             return self.device if owner == "device" else self.device.type == "cuda"
         if name in ("to", "cpu", "cuda") and isinstance(args[0], torch.Tensor):
-            return self._moved(function, name, args, kwargs)
+            return self._moved(name, *args, **kwargs)
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
         wanted = kwargs.get("device")
         wanted = torch.device(wanted) if wanted is not None else None
@@ -83,29 +83,19 @@ class FakeGpu(TorchFunctionMode):
         wrong = [x for x, here in zip(tensors, found, strict=True) if not here and x.dim()]
         assert not wrong, f"{name}: a tensor {tuple(wrong[0].shape)} on the processor meets the GPU"
 
-    def _moved(self, function, name, args, kwargs):
-        tensor, *rest = args
-        target = {"cpu": CPU, "cuda": self.device}.get(name)
-        given = kwargs.pop("device", None)
-        rest = [each for each in rest if each is not None and not isinstance(each, bool)]
-        for place, each in enumerate(rest):
-            if isinstance(each, str | torch.device):
-                given = rest.pop(place)
-                break
-            if isinstance(each, torch.Tensor):
-                given, rest[place] = (self.device if self.on_gpu(each) else CPU), each.dtype
-                break
-        if given is not None:
-            target = torch.device(given)
+    def _moved(self, name, tensor, *args, **kwargs):
+        target, changes = {"cpu": CPU, "cuda": self.device}.get(name), {}
+        if args and isinstance(args[0], torch.Tensor):
+            target = self.device if self.on_gpu(args[0]) else CPU
+            changes = {"dtype": args[0].dtype}
+        elif name == "to":
+            target, dtype, _, memory_format = torch._C._nn._parse_to(*args, **kwargs)
+            changes = {"dtype": dtype, "memory_format": memory_format}
+        changes = {change: value for change, value in changes.items() if value is not None}
+        result = tensor.to(**changes) if changes else tensor
         here = self.on_gpu(tensor)
-        if name == "to":
-            result = function(tensor, *rest, **kwargs) if rest or kwargs else tensor
-        else:
-            result = tensor
         goes = here if target is None else target.type == self.device.type
-        if goes != here and result.untyped_storage().data_ptr() in (
-            tensor.untyped_storage().data_ptr(),
-        ):
+        if goes != here and result.data_ptr() == tensor.data_ptr():
             result = result.clone()
         if goes:
             self.mark(result)

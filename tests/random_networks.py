@@ -1,5 +1,8 @@
-"""Folders of random weights of networks that fit the miniature models and have no miniature."""
+"""Rows with few steps, and random weights of networks that have no miniature."""
 
+from contextlib import contextmanager
+
+import pytest
 import torch
 from diffusers import (
     ControlNetModel,
@@ -8,9 +11,49 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
+from tcig.data.emoji import FOLDER
+from tcig.methods import views
+from tcig.methods.base import gaussian
+from tcig.methods.registry import ROWS
+from tcig.methods.two_stage import cutouts
+from tcig.models.devices import Compute
 from tcig.models.mini import WEIGHTS
+from tcig.profiles import load_profile
+from tcig.run.spec import prepare
 
 BASE = WEIGHTS / "stable-diffusion"
+FEW = {
+    "text-only": {"steps": 3},
+    "si": {"steps": 3},
+    "bld": {"steps": 4},
+    "multidiffusion": {"steps": 5},
+    "controlnet": {"steps": 3},
+    "t2i-adapter": {"steps": 3},
+    "gligen": {"steps": 4},
+    "tcig": {"first.iterations": 2, "first.cutouts": 2, "second.steps": 5},
+    "direct-guidance": {"steps": 2, "recurrence": 2},
+}
+"""Method -> options for few steps; fewer amplify less of the rounding."""
+
+
+def row_of_few_steps(row, open_rows, settings, **compute):
+    """A row of the profile `smoke`, ready to generate on a device."""
+    profile = load_profile("smoke").model_copy(update={"compute": Compute(**compute)})
+    settings = FEW.get(ROWS[row].method, {}) | open_rows.get(row, {}) | settings
+    return prepare(row, profile, FOLDER, "0" * 64, settings)[1]
+
+
+@contextmanager
+def noise_of_the_cpu():
+    """Noise of cutouts and views, which a GPU draws itself, is the CPU's."""
+
+    def drawn_here(device, generators, shape):
+        return gaussian(generators, shape).to(device)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (views, cutouts):
+            patch.setattr(module, "gaussian_on", drawn_here)
+        yield
 
 
 def stirred(network):

@@ -6,8 +6,7 @@ from PIL import Image
 
 from tcig.data.emoji import FOLDER as EMOJI
 from tcig.data.files import InputError, sha256
-from tcig.methods.base import Context, NoOptions
-from tcig.methods.references import Empty, Paste, Real
+from tcig.methods.base import Context, Empty, NoOptions, Paste, Real
 from tcig.methods.registry import find_row, load_method
 from tcig.models.weights import identity_of
 from tcig.profiles import load_profile

@@ -71,8 +71,7 @@ def _check(
     """Yields the results about a method or a judge: name, verdict and message."""
     from tcig.data.layout import open_photograph
     from tcig.eval.judges import GROUP, JUDGES, Judge, load_judge
-    from tcig.methods.base import Context, Method, NoOptions
-    from tcig.methods.references import Paste
+    from tcig.methods.base import Context, Method, NoOptions, Paste
     from tcig.models.plugins import PluginError, class_in_file, load_class
     from tcig.profiles import load_profile
     from tcig.run.check import check_judge, check_method

@@ -105,7 +105,7 @@ def _draw_in_stages(
     """Yields stage 1 of each sample, then its outputs of stage 2: number, suffix and image."""
     from tcig.methods.base import Progress
 
-    steps = method.options.first.iterations + method.stage2_steps() * len(layouts)
+    steps = method.options.first.iterations + method.options.stage2_steps * len(layouts)
     told = Progress(lambda event, done: progress(done), steps)
     placed = method.place(layouts, seeds, progress=told)
     for number, (layout, image, seed) in enumerate(zip(layouts, placed, seeds, strict=True)):

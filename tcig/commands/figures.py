@@ -105,7 +105,7 @@ def _stages(path: Path, method, layouts: list[Layout]) -> None:
     drawn = [layout for layout, _ in pairs]
     seeds = [seed_of(layout.id, sample) for layout, sample in pairs]
     others = [seed_of(layout.id, sample + 2) for layout, sample in pairs]
-    steps = method.options.first.iterations + 2 * method.stage2_steps()
+    steps = method.options.first.iterations + 2 * method.options.stage2_steps
     with ProgressTracker(len(pairs), path.name) as tracker:
         progress = Progress(lambda event, done: tracker.advance(done * len(pairs)), steps)
         first = method.place(drawn, seeds, progress=progress)

@@ -114,7 +114,7 @@ def _seconds_per_image(row, profile, out: Path) -> float | None:
     Only runs count whose images would take as long: of the same row, options, size, batch,
     arithmetic and device, whatever their layouts and weights.
     """
-    from tcig.methods.settings import recorded
+    from tcig.methods.registry import recorded
     from tcig.models.devices import name_of
 
     wanted = {

@@ -1,1 +1,1 @@
-"""How to draw: one method a file."""
+"""Methods, which generate images of layouts, and the rows of the table."""

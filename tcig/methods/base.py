@@ -1,4 +1,7 @@
-"""The interface of methods: options, weights, costs, progress, random numbers."""
+"""The interface of methods: options, weights, costs, progress, random numbers.
+
+Three methods that need no model follow: the photographs, the true masks, and a grey image.
+"""
 
 import dataclasses
 import typing
@@ -8,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Generator, Tensor
 
-from tcig.data.layout import Layout
+from tcig.data.files import InputError
+from tcig.data.layout import Layout, open_photograph
+from tcig.data.voc import COLOURS
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.kept import kept
 from tcig.models.weights import identity_of
@@ -22,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Context:
-    """What every method is given."""
+    """Settings that every method receives."""
 
     size: int
     """Side of the images, pixels."""
@@ -80,7 +86,7 @@ def used_weights(options: Any) -> Iterator[tuple[str, str, Weights]]:
 
 
 class Cost(NamedTuple):
-    """What takes the time of a run, counted before it."""
+    """Work of a run, counted before it."""
 
     unet: int = 0
     """Evaluations of the UNet on one latent each."""
@@ -94,12 +100,7 @@ class NoOptions:
 
 
 class Progress:
-    """Tells a method's callback which share of the steps of a call is done.
-
-    Args:
-        callback: that of `Method.generate`, or None.
-        total: steps of the call.
-    """
+    """Tells the callback of `Method.generate` which share of a call's `total` steps is done."""
 
     def __init__(self, callback: Callable[..., None] | None = None, total: int = 1):
         self._callback, self._total, self._done = callback, total, 0
@@ -115,6 +116,16 @@ class Progress:
         for step in steps:
             yield step
             self.step()
+
+    def last(self, steps: Iterable[T]) -> T:
+        """Runs all steps of a sampler and returns what the last one yields."""
+        for each in self.over(steps):
+            last = each
+        return last
+
+
+SILENT = Progress()
+"""Tells nobody."""
 
 
 class Method(ABC):
@@ -200,3 +211,43 @@ def gaussian_on(
         seed = int(torch.randint(2**62, (), generator=generator))
         sample.normal_(generator=Generator(device).manual_seed(seed))
     return noise
+
+
+class Real(Method):
+    """The photographs, cropped to the centre square and resized (Lanczos): the upper bound."""
+
+    reads_captions = False
+
+    def __init__(self, context, options):
+        super().__init__(context, options)
+        if context.coco is None:
+            raise InputError("the row `real` needs the photographs: give --coco FOLDER.")
+
+    def generate(self, layouts, seeds, callback=None):
+        """Reads `layout.image` from the COCO folder."""
+        coco, size = self.context.coco, self.context.size
+        return [open_photograph(layout, coco, size) for layout in layouts]
+
+
+class Paste(Method):
+    """The class maps in VOC's flat colours: an oracle that tests the pipeline."""
+
+    reads_captions = False
+
+    def generate(self, layouts, seeds, callback=None):
+        """Colours the layouts' class maps."""
+        palette = np.array(COLOURS, np.uint8)
+        return [Image.fromarray(palette[layout.class_map(self.context.size)]) for layout in layouts]
+
+
+class Empty(Method):
+    """A grey image, without any object: the lower bound.
+
+    The grey is not (128, 128, 128), which is the car of VOC's palette.
+    """
+
+    reads_captions = False
+
+    def generate(self, layouts, seeds, callback=None):
+        """Makes every image grey."""
+        return [Image.new("RGB", (self.context.size,) * 2, (127, 127, 127)) for _ in layouts]

@@ -1,39 +1,35 @@
-"""ControlNet and T2I-Adapter: text to image, steered by the class map in colours.
+"""ControlNet, T2I-Adapter and GLIGEN: text to image from the caption, steered by the layout.
 
-The papers (Zhang et al. 2023, arXiv 2302.05543; Mou et al. 2023, arXiv 2302.08453) condition on a
-segmentation map that gives every pixel a class. A layout knows only its objects, so the rest is
-black, which is no class in any palette.
+ControlNet (Zhang et al. 2023, arXiv 2302.05543) and T2I-Adapter (Mou et al. 2023, arXiv 2302.08453)
+read a segmentation map that gives every pixel a class. A layout knows only its objects, so the rest
+is black, which is no class in any palette. GLIGEN (Li et al. 2023, arXiv 2301.07093) reads boxes
+with phrases, not masks.
 
-Rounding aside, images are those of diffusers' StableDiffusionControlNetPipeline and
-StableDiffusionAdapterPipeline (tests/methods/test_control.py). Unlike those, an adapter may steer a
-share of the steps, and latents stay float32 whatever the dtype of the networks.
+Rounding aside, images are those of diffusers' StableDiffusionControlNetPipeline,
+StableDiffusionAdapterPipeline and StableDiffusionGLIGENPipeline (tests/methods/test_control.py).
+Unlike those, an adapter may steer a share of the steps, each sample of a batch has its own boxes,
+and latents stay float32 whatever the dtype of the networks.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from tcig.data.files import InputError
+from tcig.data.files import InputError, describe
 from tcig.data.layout import Layout
 from tcig.data.voc import Palette, painted
-from tcig.methods.base import Progress, Weights, generators
-from tcig.methods.sampling import SamplingMethod, SamplingOptions
+from tcig.methods.base import Cost, Weights, generators
+from tcig.methods.sampling import SamplingOptions, TextOnly
 from tcig.models.control import load_control
-from tcig.models.diffusion import Control, to_images
+from tcig.models.diffusion import Control, plan
 
-COPIED = (
-    "in_channels",
-    "down_block_types",
-    "block_out_channels",
-    "layers_per_block",
-    "cross_attention_dim",
-)
-"""Settings that a ControlNet has of the UNet that it copies."""
+MAX_BOXES = 30
+"""GLIGEN's objects, as in diffusers' pipeline; unused ones hold the network's null object."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +78,8 @@ class T2IAdapterOptions(ControlOptions):
     """The one in which this checkpoint was trained."""
 
 
-class Controlled(SamplingMethod):
-    """Text to image from the caption; a network beside the UNet reads the class map."""
+class Controlled(TextOnly):
+    """Text to image; a network beside the UNet reads the class map."""
 
     kind: ClassVar[str]
     """A key of `tcig.models.control.KINDS`."""
@@ -91,33 +87,34 @@ class Controlled(SamplingMethod):
     def __init__(self, context, options):
         super().__init__(context, options)
         self.network = load_control(options.control, self.kind, context.compute)
-        if mismatch := self.mismatch():
-            raise InputError(f"{options.control} does not fit {options.weights}: {mismatch}.")
+        self._try_network()
 
-    @abstractmethod
-    def mismatch(self) -> str | None:
-        """Says why the network cannot steer this UNet, if so."""
+    @torch.inference_mode()
+    def _try_network(self) -> None:
+        """Predicts once under a blank map.
+
+        Raises:
+            InputError: the network cannot steer this UNet.
+        """
+        maps = torch.zeros(1, 3, self.context.size, self.context.size)
+        try:
+            control = self.control(maps.to(self.model.device, self.model.dtype))
+            timestep = self.model.schedule(1).timesteps[0]
+            self.predictor([""])(self.start(generators([0])), timestep, control=control)
+        except (RuntimeError, ValueError) as error:
+            names = f"{self.options.control} does not fit {self.options.weights}"
+            raise InputError(f"{names}: {describe(error, '')}.") from error
 
     @abstractmethod
     def control(self, maps: Tensor) -> Control:
         """Returns what steers the latents of class maps, (N, 3, size, size) in [0, 1]."""
 
-    def maps(self, layouts: Sequence[Layout]) -> Tensor:
-        """Class maps in the option's palette, (N, 3, size, size) in [0, 1], of the UNet's dtype."""
+    def steer(self, layouts):
+        """Steers by the class maps in the option's palette."""
         labels = np.stack([layout.class_map(self.context.size) for layout in layouts])
         colours = torch.from_numpy(painted(labels, self.options.palette)).movedim(-1, 1)
-        return (colours / 255).to(self.model.device, self.model.dtype)
-
-    @torch.inference_mode()
-    def generate(self, layouts, seeds, callback=None):
-        """Generates all layouts at once."""
-        options, progress = self.options, Progress(callback, self.options.steps)
-        captions = [layout.caption for layout in layouts]
-        control = self.control(self.maps(layouts))
-        latents = self.text_to_image(
-            generators(seeds), captions, progress, control=control, share=options.share
-        )
-        return to_images(self.model.decode(latents))
+        maps = (colours / 255).to(self.model.device, self.model.dtype)
+        return self.control(maps), self.options.share
 
 
 class ControlNet(Controlled):
@@ -125,21 +122,6 @@ class ControlNet(Controlled):
 
     Options = ControlNetOptions
     kind = "controlnet"
-
-    def mismatch(self):
-        """Compares its settings with the UNet's."""
-        config, model = self.network.config, self.model
-        for key in COPIED:
-            own, unet = (
-                list(value) if isinstance(value, list | tuple) else value
-                for value in (config[key], model.unet.config[key])
-            )
-            if own != unet:
-                return f"its {key} is {own}, the UNet's {unet}"
-        factor = 2 ** (len(config.conditioning_embedding_out_channels) - 1)
-        if factor != model.factor:
-            return f"it reads {factor} pixels of a map a latent, the VAE makes {model.factor}"
-        return None
 
     def control(self, maps):
         """Evaluates the network wherever the UNet is evaluated."""
@@ -167,26 +149,6 @@ class T2IAdapter(Controlled):
     Options = T2IAdapterOptions
     kind = "t2i-adapter"
 
-    @torch.inference_mode()
-    def mismatch(self):
-        """Compares its features of a blank map with the UNet's levels."""
-        size, unet, config = self.context.size, self.model.unet, self.network.config
-        if config.in_channels != 3:
-            return f"it reads maps of {config.in_channels} channels, not colours"
-        if size % config.downscale_factor:
-            return f"it reads maps of a multiple of {config.downscale_factor} px, not of {size}"
-        blank = torch.zeros(1, 3, size, size, device=self.model.device, dtype=self.model.dtype)
-        features = [tuple(feature.shape[1:3]) for feature in self.network(blank)]
-        levels, side = [], self.side
-        for block, channels in zip(unet.down_blocks, unet.config.block_out_channels, strict=True):
-            lower = side if block.downsamplers is None else side // 2
-            attends = getattr(block, "has_cross_attention", False)
-            levels.append((channels, side if attends else lower))  # where diffusers adds them
-            side = lower
-        if features != levels:
-            return f"its features have (channels, side) {features}, the UNet's levels {levels}"
-        return None
-
     def control(self, maps):
         """Evaluates the network once."""
         features = [feature * self.options.scale for feature in self.network(maps)]
@@ -196,3 +158,87 @@ class T2IAdapter(Controlled):
             return {"down_intrablock_additional_residuals": rows}
 
         return steer
+
+
+@dataclass(frozen=True)
+class GligenOptions(SamplingOptions):
+    """Options of `gligen`."""
+
+    weights: Annotated[str, Weights("diffusion")] = "masterful/gligen-1-4-generation-text-box"
+    """A model whose UNet has gated attention."""
+    grounded: float = 0.3
+    """Share of the steps, the first ones, that see the boxes: `gligen_scheduled_sampling_beta` of
+    diffusers' pipeline with its default."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.grounded <= 1:
+            raise ValueError(f"grounded must be from 0 to 1, got {self.grounded}")
+
+
+class Gligen(TextOnly):
+    """The UNet's gated attention reads each region's box and "a {label}"."""
+
+    Options = GligenOptions
+
+    def __init__(self, context, options):
+        super().__init__(context, options)
+        if self.model.unet.config.attention_type != "gated":
+            raise InputError(
+                f"{options.weights}: its UNet takes no boxes: give a GLIGEN model for texts and "
+                "boxes (attention_type gated)."
+            )
+
+    @classmethod
+    def cost(cls, options, layouts):
+        """Two evaluations a step even of equal prompts: one of them sees no boxes."""
+        return Cost(2 * options.steps * len(layouts))
+
+    def prompted(self, prompts):
+        """Text embeddings and evaluations; the negative prompt is a text of its own, the last."""
+        texts, rows = self.model.encode_prompts(prompts)
+        negative, _ = self.model.encode_prompts([self.options.negative])
+        last = torch.tensor(len(texts)).expand(len(prompts))
+        return torch.cat([texts, negative]), plan(torch.arange(len(prompts)), rows, last)
+
+    def steer(self, layouts):
+        """Tells the UNet of the boxes, except in the evaluations of the negative prompt.
+
+        Raises:
+            InputError: a layout has more than `MAX_BOXES` regions.
+        """
+        model = self.model
+        boxes = torch.zeros(len(layouts), MAX_BOXES, 4)
+        phrases = torch.zeros(len(layouts), MAX_BOXES, model.unet.config.cross_attention_dim)
+        present = torch.zeros(len(layouts), MAX_BOXES)
+        boxes, phrases, present = (
+            part.to(model.device, model.dtype) for part in (boxes, phrases, present)
+        )
+        for row, layout in enumerate(layouts):
+            count = len(layout.regions)
+            if count > MAX_BOXES:
+                raise InputError(
+                    f"layout {layout.id} has {count} regions, GLIGEN takes {MAX_BOXES}: drop some."
+                )
+            boxes[row, :count] = bounding_boxes(layout).to(boxes)
+            phrases[row, :count] = model.pool_prompts([r.prompt for r in layout.regions]).to(boxes)
+            present[row, :count] = 1
+
+        def control(latents, timestep, texts, calls):
+            positive = torch.zeros(len(calls.latents), 1)
+            positive[calls.positive] = 1
+            objects = {
+                "boxes": boxes[calls.latents],
+                "positive_embeddings": phrases[calls.latents],
+                "masks": present[calls.latents] * positive.to(present),
+            }
+            return {"cross_attention_kwargs": {"gligen": objects}}
+
+        return control, self.options.grounded
+
+
+def bounding_boxes(layout: Layout) -> Tensor:
+    """The regions' boxes, (R, 4): left, top, right, bottom as shares of the layout's side."""
+    boxes = np.stack([coco_mask.toBbox(region.mask) for region in layout.regions])
+    boxes[:, 2:] += boxes[:, :2]
+    return torch.from_numpy(boxes / layout.side).float()

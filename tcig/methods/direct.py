@@ -112,7 +112,7 @@ def differentiate(
         loss: images (N, 3, H, W) -> losses (N,).
         images: (N, 3, H, W), computed from the latents.
         latents: (N, C, h, w).
-        step: for messages.
+        step: name of the step, for messages.
 
     Returns:
         The gradient of each sample's loss, (N, C, h, w).

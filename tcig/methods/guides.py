@@ -82,18 +82,16 @@ def choose_guides(guides: Sequence[str], layout: Layout, compute: Compute = PLAI
     for index in layout.classes:
         expert = next((guide for guide in guides if index in labels[guide]), None)
         if expert is None:
-            known = "; ".join(f"{g} knows {_class_names(each)}" for g, each in labels.items())
+            known = "; ".join(
+                f"{guide} knows {', '.join(LABELS[n] for n in numbers[1:])}"
+                for guide, numbers in labels.items()
+            )
             raise InputError(
                 f"layout {layout.id}: no guide knows the class {LABELS[index]} ({known}): add one "
                 "to the row's guides."
             )
         chosen.add(expert)
     return [guide for guide in guides if guide in chosen]
-
-
-def _class_names(labels: Sequence[int]) -> str:
-    names = [LABELS[index] for index in labels[1:]]
-    return f"all {len(names)}" if len(names) == len(LABELS) - 1 else ", ".join(names)
 
 
 class GuideTargets(NamedTuple):
@@ -127,11 +125,9 @@ def prepare_guides(
         network = load_guide(guide, compute)
         side = options.guide_size or network.size
         labels = torch.tensor(network.labels)
-        compared = torch.ones(len(rows), len(labels), dtype=torch.bool)
-        if options.over == "layout":
-            classes = [torch.tensor([0, *layouts[row].classes]) for row in rows]
-            compared = torch.stack([torch.isin(labels, each) for each in classes])
-        owners, channels = compared.nonzero().unbind(1)
+        classes = [torch.tensor([0, *layouts[row].classes]) for row in rows]
+        compared = torch.stack([torch.isin(labels, each) for each in classes])
+        owners, channels = (compared | (options.over == "all")).nonzero().unbind(1)
         maps = torch.stack([torch.from_numpy(layouts[row].class_map(side)) for row in rows])
         maps[~torch.isin(maps, labels)] = 0
         targets = (maps[owners] == labels[channels, None, None]).float()
@@ -145,16 +141,11 @@ def guide_loss(
 ) -> tuple[Tensor, Tensor]:
     """Equation 1: `L_seg = MSE(m_p, m_t)`, predicted against target masks.
 
-    The paper names neither the form of the predicted mask m_p nor the resolution.
-
-    Args:
-        guide: the guide and its samples.
-        images: those of the batch, (B, 3, H, W) in [0, 1]; they are resized to the guide's size.
-        options: the form of m_p.
-        compute: sets the dtype in which the guide runs.
+    The paper names neither the form of the predicted mask m_p nor the resolution. The images of
+    the batch, (B, 3, H, W) in [0, 1], are resized to the guide's size.
 
     Returns:
-        The loss of each of its samples, (M,), and their logits without gradient.
+        The loss of each of the guide's samples, (M,), and their logits without gradient.
     """
     size = (guide.size, guide.size)
     seen = images[guide.rows]
@@ -188,13 +179,7 @@ def guide_iou(guide: GuideTargets, logits: Tensor) -> Tensor:
 def see_views(
     guides: Sequence[GuideTargets], images: Tensor, views: Views, generators: Sequence[Generator]
 ) -> tuple[list[GuideTargets], Tensor]:
-    """Makes random views of a batch, and of the guides' targets by the same maps.
-
-    Args:
-        guides: those of the batch.
-        images: (B, 3, S, S) in [0, 1].
-        views: their number n for each image, and the transformations.
-        generators: one for each sample, on the CPU.
+    """Makes random views of images, (B, 3, S, S) in [0, 1], and of targets by the same maps.
 
     Returns:
         The guides with the views as their samples, and the views, see `random_views`.
@@ -222,20 +207,14 @@ def summed_loss(
     options: GuideOptions,
     generators: Sequence[Generator] = (),
     compute: Compute = PLAIN,
-    measured: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Sums `guide_loss` over the guides of each sample, (B,).
+    """Sums `guide_loss` over the guides of each of the images, (B, 3, H, W) in [0, 1].
 
-    Args:
-        guides: those of the batch.
-        images: (B, 3, H, W) in [0, 1].
-        options: the form of m_p, and the views; loss and IoU are means over the views.
-        generators: one for each sample, for the views.
-        compute: see `guide_loss`.
-        measured: whether IoU is wanted.
+    Where the guides see views, loss and IoU are means over them; each sample's views come from its
+    own generator.
 
     Returns:
-        The sums, and the means of `guide_iou` over the guides, (B,), 0 where it is not `measured`.
+        The sums, (B,), and the means of `guide_iou` over the guides, (B,).
     """
     batch = len(images)
     if options.views.count:
@@ -244,8 +223,7 @@ def summed_loss(
     for guide in guides:
         loss, logits = guide_loss(guide, images, options, compute)
         total = total.index_add(0, guide.rows, loss)
-        if measured:
-            iou = iou.index_add(0, guide.rows, guide_iou(guide, logits))
-            count = count.index_add(0, guide.rows, torch.ones_like(loss))
+        iou = iou.index_add(0, guide.rows, guide_iou(guide, logits))
+        count = count.index_add(0, guide.rows, torch.ones_like(loss))
     iou = iou / count.clamp(min=1)
     return total.view(batch, -1).mean(1), iou.view(batch, -1).mean(1)

@@ -3,8 +3,9 @@
 Reference: omerbt/MultiDiffusion 69bcdce, region_based.py (lines cited below).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -13,8 +14,7 @@ from torch import Tensor
 
 from tcig.data.layout import Layout
 from tcig.methods.base import Cost, Progress, generators
-from tcig.methods.regions import grid_masks
-from tcig.methods.sampling import SamplingMethod, SamplingOptions, ddim, evaluations
+from tcig.methods.sampling import RegionOptions, SamplingMethod, evaluations, grid_masks
 from tcig.models.diffusion import Diffusion, plan, to_images
 
 BOOTSTRAPPING = {"paper": 0.2, "code": 0.4, "off": 0.0}
@@ -25,14 +25,12 @@ BACKDROPS = 20
 
 
 @dataclass(frozen=True)
-class Options(SamplingOptions):
+class Options(RegionOptions):
     """Options of `multidiffusion`."""
 
     bootstrapping: float | str = "paper"
     """Share of the steps in which a foreground region sees a constant random colour outside its
     mask: `paper`, `code`, `off`, or a number from 0 to 1."""
-    coverage: float | None = None
-    """Share of a latent cell that a region must cover to own it; None: nearest, as the code."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -43,7 +41,7 @@ class Options(SamplingOptions):
             within = False
         if not within:
             names = ", ".join(BOOTSTRAPPING)
-            raise ValueError(f"{self.bootstrapping!r} is none of {names} and no share from 0 to 1")
+            raise ValueError(f"{self.bootstrapping!r} is not one of {names} or a share from 0 to 1")
         object.__setattr__(self, "bootstrapping", float(share))
 
 
@@ -72,9 +70,7 @@ def sample(
     guidance: float,
     backdrops: Tensor,
     colours: Tensor,
-    callback: Callable[..., None] | None = None,
-    progress: Progress | None = None,
-) -> Tensor:
+) -> Iterator[Tensor]:
     """Samples B latents; each step fuses the denoised regions (l. 125-157).
 
     While bootstrapping, every foreground region has a latent of its own. After it, all regions of a
@@ -90,11 +86,9 @@ def sample(
         backdrops: latents of constant colours, (P, C, h, w).
         colours: the backdrop that each region sees in each bootstrapped step, (steps, N); those of
             the backgrounds are not read.
-        callback: called with `step` and `latents` after each step.
-        progress: is told of each step.
 
-    Returns:
-        (B, C, h, w).
+    Yields:
+        The latents after each step, (B, C, h, w).
     """
     masks, owner, texts = regions.masks, regions.sample, regions.texts
     own = plan(torch.arange(len(owner)), regions.positive, regions.negative)
@@ -103,22 +97,17 @@ def sample(
     start = latents[owner]
     # Where no mask lies (never, as backgrounds fill) the published code leaves 0 as well (l. 157).
     weight = torch.zeros_like(latents[:, :1]).index_add_(0, owner, masks).clamp(min=1)
-
-    def predict(latents: Tensor, step: int, t: Tensor) -> tuple[Tensor, Tensor]:
+    for step, t in enumerate(schedule.timesteps):
         views = latents[owner]
-        if step >= len(colours):
-            return views, model.guided(latents, t, texts, shared, guidance)
-        noised = schedule.add_noise(backdrops[colours[step]], start, t[None])
-        views = views * visible + noised * (1 - visible)
-        return views, model.guided(views, t, texts, own, guidance)
-
-    def fuse(views: Tensor, step: int, t: Tensor) -> Tensor:
-        fused = torch.zeros_like(latents).index_add_(0, owner, views * masks) / weight
-        if callback:
-            callback("step", step=step, latents=fused)
-        return fused
-
-    return ddim(schedule, latents, predict, fuse, progress=progress)
+        if step < len(colours):
+            noised = schedule.add_noise(backdrops[colours[step]], start, t[None])
+            views = views * visible + noised * (1 - visible)
+            prediction = model.guided(views, t, texts, own, guidance)
+        else:
+            prediction = model.guided(latents, t, texts, shared, guidance)
+        views = schedule.step(prediction, t, views).prev_sample
+        latents = torch.zeros_like(latents).index_add_(0, owner, views * masks) / weight
+        yield latents
 
 
 class MultiDiffusion(SamplingMethod):
@@ -147,17 +136,16 @@ class MultiDiffusion(SamplingMethod):
             torch.randint(BACKDROPS, (bootstrapped, len(layout.regions) + 1), generator=rng)
             for layout, rng in zip(layouts, rngs, strict=True)
         ]
-        latents = sample(
+        steps = sample(
             model,
             model.schedule(options.steps),
             latents,
             self.regions(layouts),
             options.guidance,
-            self.backdrops() if bootstrapped else latents[:0],
+            self.backdrops if bootstrapped else latents[:0],
             torch.cat(colours, 1),
-            callback,
-            Progress(callback, options.steps),
         )
+        latents = Progress(callback, options.steps).last(steps)
         return to_images(model.decode(latents))
 
     def regions(self, layouts: Sequence[Layout]) -> Regions:
@@ -183,16 +171,14 @@ class MultiDiffusion(SamplingMethod):
             negative=rows[-1].expand(len(prompts)),
         )
 
+    @cached_property
     def backdrops(self) -> Tensor:
         """The pool of random colours as latents, (BACKDROPS, C, side, side), encoded once.
 
         One pool from a seed of its own serves all samples. The released code draws a pool for every
         image (l. 110-112) and notes that it need not.
         """
-        if not hasattr(self, "_backdrops"):
-            rng = torch.Generator().manual_seed(0)
-            colours = torch.rand(BACKDROPS, 3, 1, 1, generator=rng) * 2 - 1
-            images = colours.expand(-1, -1, self.context.size, self.context.size)
-            encoded = [self.model.encode(image[None], [rng]) for image in images]
-            self._backdrops = torch.cat(encoded)
-        return self._backdrops
+        rng = torch.Generator().manual_seed(0)
+        colours = torch.rand(BACKDROPS, 3, 1, 1, generator=rng) * 2 - 1
+        images = colours.expand(-1, -1, self.context.size, self.context.size)
+        return torch.cat([self.model.encode(image[None], [rng]) for image in images])

@@ -1,43 +1,18 @@
-"""Text-to-image by DDIM, and what the methods share that sample a Stable-Diffusion model."""
+"""Base of the methods that sample a Stable-Diffusion model, and text-to-image from the caption."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+import numpy as np
 import torch
-from diffusers import DDIMScheduler
 from torch import Generator, Tensor
 
 from tcig.data.files import InputError
-from tcig.methods.base import Cost, Method, Progress, Weights, gaussian, generators
+from tcig.data.layout import Layout
+from tcig.data.masks import resize_nearest
+from tcig.methods.base import SILENT, Cost, Method, Progress, Weights, gaussian, generators
 from tcig.models.diffusion import Calls, Control, Diffusion, load_diffusion, plan, to_images
-
-
-def ddim(
-    schedule: DDIMScheduler,
-    latents: Tensor,
-    predict: Callable[[Tensor, int, Tensor], tuple[Tensor, Tensor]],
-    finish: Callable[[Tensor, int, Tensor], Tensor] | None = None,
-    timesteps: Iterable[Tensor] | None = None,
-    progress: Progress | None = None,
-) -> Tensor:
-    """Denoises latents by DDIM (Song et al. 2021, arXiv 2010.02502), without added noise.
-
-    Args:
-        schedule: with its timesteps set.
-        latents: noise to start from, (N, C, h, w).
-        predict: from latents, step and timestep to the latents to denoise and their prediction.
-        finish: from denoised latents, step and timestep to the latents of the next step.
-        timesteps: those to run; None: all of the schedule.
-        progress: is told of each step.
-    """
-    timesteps = schedule.timesteps if timesteps is None else timesteps
-    for step, t in enumerate((progress or Progress()).over(timesteps)):
-        noisy, prediction = predict(latents, step, t)
-        latents = schedule.step(prediction, t, noisy).prev_sample
-        if finish:
-            latents = finish(latents, step, t)
-    return latents
 
 
 @dataclass(frozen=True)
@@ -58,9 +33,20 @@ class SamplingOptions:
             raise ValueError("weights is empty: name a model, as this profile has none for it")
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
-        coverage = getattr(self, "coverage", None)
-        if coverage is not None and not 0 < coverage <= 1:
-            raise ValueError(f"coverage must be above 0 and at most 1, got {coverage}")
+
+
+@dataclass(frozen=True)
+class RegionOptions(SamplingOptions):
+    """Options of methods that sample each region."""
+
+    coverage: float | None = None
+    """Share of a latent cell that a region must cover to own it; None: nearest, as the code of
+    MultiDiffusion and BLD."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.coverage is not None and not 0 < self.coverage <= 1:
+            raise ValueError(f"coverage must be above 0 and at most 1, got {self.coverage}")
 
 
 def evaluations(prompts: Iterable[str], options: SamplingOptions) -> int:
@@ -82,7 +68,7 @@ class SamplingMethod(Method):
         wanted = 2 * self.model.channels + 1 if self.masked else self.model.channels
         if channels != wanted:
             raise InputError(
-                f"{options.weights}: its UNet takes {channels} channels, {wanted} are needed: give "
+                f"{options.weights}: its UNet takes {channels} channels, expected {wanted}: give "
                 f"{'an inpainting' if self.masked else 'a text-to-image'} model."
             )
         self.model.schedule(options.steps)  # refuses too many
@@ -122,39 +108,91 @@ class SamplingMethod(Method):
         self,
         generators: Sequence[Generator],
         prompts: Sequence[str],
-        progress: Progress | None = None,
+        progress: Progress = SILENT,
         extra: Tensor | None = None,
         control: Control | None = None,
         share: float = 1.0,
     ) -> Tensor:
-        """Samples a latent for each prompt from noise, (len(prompts), C, side, side).
+        """Samples a latent for each prompt by DDIM (Song et al. 2021, arXiv 2010.02502).
 
         Args:
-            generators: one for each latent.
+            generators: one for each latent; each starts as noise.
             prompts: one for each latent.
-            progress: is told of each step.
+            progress: counts the steps.
             extra: further input channels of the UNet, (len(prompts), E, side, side).
             control: steers the evaluations.
             share: share of the steps, the first ones, in which it does.
+
+        Returns:
+            (len(prompts), C, side, side).
         """
         predict = self.predictor(prompts, extra=extra)
-        steered = int(share * self.options.steps)
-
-        def predict_step(latents: Tensor, step: int, t: Tensor) -> tuple[Tensor, Tensor]:
-            return latents, predict(latents, t, control=control if step < steered else None)
-
         schedule = self.model.schedule(self.options.steps)
-        return ddim(schedule, self.start(generators), predict_step, progress=progress)
+        latents = self.start(generators)
+        steered = int(share * self.options.steps)
+        for step, t in enumerate(progress.over(schedule.timesteps)):
+            prediction = predict(latents, t, control=control if step < steered else None)
+            latents = schedule.step(prediction, t, latents).prev_sample
+        return latents
 
 
 class TextOnly(SamplingMethod):
-    """Text-to-image from the caption alone: the lower bound, which knows nothing of the masks."""
+    """Text-to-image from the caption alone: the lower bound, which knows nothing of the masks.
+
+    A subclass may steer it by the layouts.
+    """
+
+    def steer(self, layouts: Sequence[Layout]) -> tuple[Control | None, float]:
+        """Returns the control of the UNet, and the share of the steps, the first ones, under it."""
+        return None, 0.0
 
     @torch.inference_mode()
     def generate(self, layouts, seeds, callback=None):
         """Generates the captions' images."""
         captions = [layout.caption for layout in layouts]
         progress = Progress(callback, self.options.steps)
-        return to_images(
-            self.model.decode(self.text_to_image(generators(seeds), captions, progress))
+        control, share = self.steer(layouts)
+        latents = self.text_to_image(
+            generators(seeds), captions, progress, control=control, share=share
         )
+        return to_images(self.model.decode(latents))
+
+
+def grid_masks(layout: Layout, side: int, coverage: float | None = None) -> Tensor:
+    """The regions' masks on a latent grid, (R, 1, side, side) of 0 and 1.
+
+    Args:
+        layout: has R regions.
+        side: cells along a side.
+        coverage: share of a cell that a region must cover to own it; None: what lies at the cell's
+            centre (nearest, as MultiDiffusion's code: region_based.py, preprocess_mask).
+
+    Raises:
+        InputError: a region has no cell, or two have the same.
+    """
+    masks = [_grid_mask(region.pixels, side, coverage) for region in layout.regions]
+    for number, (region, mask) in enumerate(zip(layout.regions, masks, strict=True)):
+        name = f"layout {layout.id}: region {number + 1} ({region.label})"
+        if not mask.any():
+            raise InputError(
+                f"{name} vanishes on the latent grid of {side}x{side}: draw it larger or generate "
+                "at a larger size."
+            )
+        for earlier in range(number):
+            if (mask == masks[earlier]).all():
+                raise InputError(
+                    f"{name} covers just the cells of region {earlier + 1} "
+                    f"({layout.regions[earlier].label}): keep one of them."
+                )
+    return torch.from_numpy(np.stack(masks)).float()[:, None]
+
+
+def _grid_mask(pixels: np.ndarray, side: int, coverage: float | None) -> np.ndarray:
+    if coverage is None:
+        return resize_nearest(pixels, side)
+    # In units in which pixels are `side` long and cells len(pixels): all overlaps are integers.
+    native = len(pixels)
+    starts, cells = side * np.arange(native), native * np.arange(side)[:, None]
+    ends = np.minimum(starts + side, cells + native)
+    overlap = (ends - np.maximum(starts, cells)).clip(min=0)
+    return overlap @ pixels @ overlap.T >= coverage * native**2

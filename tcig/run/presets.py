@@ -15,7 +15,7 @@ from tcig.eval.measure import Networks, Photographs
 from tcig.eval.pictures import curves_figure
 from tcig.eval.rows import read_rows
 from tcig.eval.statistics import paired_test
-from tcig.methods.settings import parse_settings
+from tcig.methods.registry import parse_settings
 from tcig.profiles import Profile, load_profile
 from tcig.run.experiment import find_manifest
 from tcig.run.spec import choose

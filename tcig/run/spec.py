@@ -13,8 +13,16 @@ from tcig.data.masks import TRUE
 from tcig.data.records import RunSpec
 from tcig.eval.judges import SOURCES
 from tcig.methods.base import Context, Cost, Method
-from tcig.methods.registry import ROWS, find_row, installed, load_method
-from tcig.methods.settings import build_options, merge_settings, parse_settings, recorded
+from tcig.methods.registry import (
+    ROWS,
+    build_options,
+    find_row,
+    installed,
+    load_method,
+    merge_settings,
+    parse_settings,
+    recorded,
+)
 from tcig.models.devices import set_tf32
 from tcig.models.plugins import PluginError, refusing, source_of
 from tcig.models.weights import local

@@ -41,7 +41,7 @@ def test_rows_pass_within_their_ranges_and_fail_beyond(few_rows, tcig, tmp_path,
     ranges = tmp_path / "ranges.csv"
     ranges.write_text("row,low,high\nreal,0,1\nsi,0.99,1\n")
     monkeypatch.setitem(smoke.EXACT, "empty", 0.0001)
-    monkeypatch.setattr("tcig.methods.references.Paste.generate", lambda *_: 1 / 0)
+    monkeypatch.setattr("tcig.methods.base.Paste.generate", lambda *_: 1 / 0)
     status, printed = tcig("smoke", "--out", tmp_path, "--ranges", ranges)
     assert status == 1
     assert re.findall(r"^FAIL (\S+)", printed.out, re.MULTILINE) == ["paste", "empty", "si"]

@@ -7,7 +7,7 @@ from PIL import Image
 from tcig.cli import main
 from tcig.data.emoji import FOLDER as EMOJI
 from tcig.data.manifest import read_manifest
-from tcig.methods.references import Paste
+from tcig.methods.base import Paste
 from tcig.run.presets import PRESETS
 
 

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from tcig.methods import blended, multidiffusion
+from tcig.methods import multidiffusion
 from tcig.methods.multidiffusion import Regions
+from tcig.methods.progressive import VARIANTS, blend
 from tcig.methods.two_stage import stage1
 from tcig.methods.two_stage.cutouts import Augmentations, augment, color_jitter, erase
 from tcig.methods.two_stage.stage1 import optimise, spherical_distance, synthesise
@@ -55,21 +56,15 @@ def test_multidiffusion(model, name, negatives):
     backdrops = stored.get("backgrounds", stored["initial"][:0])
     drawn = stored.get("indices", torch.zeros(0, 3, dtype=torch.long))
     colours = F.pad(drawn, (1, 0))
-    seen = []
-    latents = multidiffusion.sample(
-        model,
-        model.schedule(10),
-        stored["initial"],
-        regions,
-        7.5,
-        backdrops,
-        colours,
-        lambda event, step, latents: seen.append(latents),
+    steps = list(
+        multidiffusion.sample(
+            model, model.schedule(10), stored["initial"], regions, 7.5, backdrops, colours
+        )
     )
     assert model.schedule(10).timesteps.tolist() == stored["timesteps"].tolist()
-    for step, expected in zip(seen, stored["latents"], strict=True):
-        assert difference(step[0], expected) < TOLERANCE
-    assert difference(latents, stored["final"]) < TOLERANCE
+    for latents, expected in zip(steps, stored["latents"], strict=True):
+        assert difference(latents[0], expected) < TOLERANCE
+    assert difference(steps[-1], stored["final"]) < TOLERANCE
 
 
 @torch.inference_mode()
@@ -77,13 +72,13 @@ def test_blended_latent_diffusion(model):
     stored = golden("blended_latent_diffusion")
     image = stored["image"].movedim(-1, 0)[None] / 127.5 - 1
     assert difference(model.encode(image), stored["source"]) < TOLERANCE
-    variant = blended.VARIANTS["sd2"]
-    schedule = model.schedule(10, steps_offset=variant.steps_offset)
+    variant = VARIANTS["sd2"]
+    schedule = model.schedule(10, **variant.schedule)
     timesteps = schedule.timesteps[int(10 * variant.skip) :]
     assert timesteps.tolist() == stored["timesteps"].tolist()
     texts, rows = model.encode_prompts(["a cat", "a bus", ""])
     calls = plan(torch.arange(2), rows[:2], rows[2:].expand(2))
-    latents = blended.sample(
+    *_, latents = blend(
         lambda latents, t: model.guided(latents, t, texts, calls, 7.5),
         schedule,
         timesteps,

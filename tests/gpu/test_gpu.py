@@ -5,35 +5,21 @@ import json
 import numpy as np
 import pytest
 import torch
+from random_networks import noise_of_the_cpu, row_of_few_steps
 
 from tcig import cli
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
 from tcig.data.manifest import build_layouts
-from tcig.methods import views
-from tcig.methods.base import gaussian, gaussian_on, generators
+from tcig.methods.base import gaussian_on, generators
 from tcig.methods.registry import ROWS
-from tcig.methods.two_stage import cutouts
-from tcig.models.devices import Compute, set_tf32
+from tcig.models.devices import set_tf32
 from tcig.models.kept import release
-from tcig.profiles import load_profile
 from tcig.run import batches
 from tcig.run.batches import BatchGenerator
-from tcig.run.spec import prepare
 
 pytestmark = pytest.mark.gpu
-FEW = {
-    "direct-guidance": {"steps": 4, "recurrence": 2},
-    "text-only": {"steps": 4},
-    "si": {"steps": 3},
-    "controlnet": {"steps": 3},
-    "t2i-adapter": {"steps": 3},
-    "gligen": {"steps": 4},
-    "bld": {"steps": 4},
-    "multidiffusion": {"steps": 5},
-    "tcig": {"first.iterations": 3, "first.cutouts": 4, "second.steps": 10},
-}
 
 
 @pytest.fixture(scope="module")
@@ -41,32 +27,24 @@ def layouts():
     return hash_order(build_layouts(FOLDER, Filter())[1])[:2]
 
 
-@pytest.fixture(autouse=True)
-def _completed(open_rows, monkeypatch):
-    """The rows that `smoke` leaves open, with random weights."""
-    for row, settings in open_rows.items():
-        monkeypatch.setitem(FEW, row, FEW[row] | settings)
+@pytest.fixture
+def generated(open_rows, layouts):
+    """Pixels of a row of few steps on a device."""
 
+    def generate(row, **compute):
+        images = row_of_few_steps(row, open_rows, {}, **compute).generate(layouts, [1, 2])
+        release()
+        return np.stack([np.asarray(image) for image in images]).astype(int)
 
-def drawn(row, layouts, cpu_noise=False, **compute):
-    profile = load_profile("smoke").model_copy(update={"compute": Compute(**compute)})
-    _, method = prepare(row, profile, FOLDER, "0" * 64, FEW.get(ROWS[row].method, {}))
-    with pytest.MonkeyPatch.context() as patch:
-        if cpu_noise:
-            for module in (views, cutouts):
-                patch.setattr(
-                    module, "gaussian_on", lambda device, *given: gaussian(*given).to(device)
-                )
-        images = method.generate(layouts, [1, 2])
-    release()
-    return np.stack([np.asarray(image) for image in images]).astype(int)
+    return generate
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_a_row_draws_on_the_gpu_what_it_draws_on_the_processor(row, layouts):
+def test_a_row_generates_on_the_gpu_what_it_generates_on_the_processor(row, generated):
     """But for the noise that the GPU draws itself, which here is the processor's."""
-    there = drawn(row, layouts, cpu_noise=True, on="cuda")
-    assert np.abs(there - drawn(row, layouts, on="cpu")).mean() < 2
+    with noise_of_the_cpu():
+        there = generated(row, on="cuda")
+    assert np.abs(there - generated(row, on="cpu")).mean() < 2
 
 
 def test_noise_drawn_on_the_gpu_is_the_samples_own():
@@ -84,33 +62,31 @@ CASES += [("direct-guidance", "float16")]
 
 
 @pytest.mark.parametrize(("row", "precision"), CASES)
-def test_half_precision_draws_nearly_the_same(row, precision, layouts):
-    half = drawn(row, layouts, on="cuda", precision=precision)
-    assert np.abs(half - drawn(row, layouts, on="cuda")).mean() < 8
+def test_half_precision_generates_nearly_the_same(row, precision, generated):
+    half = generated(row, on="cuda", precision=precision)
+    assert np.abs(half - generated(row, on="cuda")).mean() < 8
 
 
 @pytest.mark.parametrize("setting", ["tf32", "channels_last", "tiling", "offload", "compile"])
 @pytest.mark.parametrize("row", ["multidiffusion", "tcig"])
-def test_settings_for_speed_and_memory_keep_the_image(row, setting, layouts):
-    changed = drawn(row, layouts, on="cuda", **{setting: True})
+def test_settings_for_speed_and_memory_keep_the_image(row, setting, generated):
+    changed = generated(row, on="cuda", **{setting: True})
     set_tf32(False)
-    assert np.abs(changed - drawn(row, layouts, on="cuda")).mean() < 2
+    assert np.abs(changed - generated(row, on="cuda")).mean() < 2
 
 
-def test_a_sample_is_the_same_twice(layouts):
-    for row in ("si", "multidiffusion"):
-        np.testing.assert_array_equal(
-            drawn(row, layouts, on="cuda"), drawn(row, layouts, on="cuda")
-        )
+@pytest.mark.parametrize("row", ["si", "multidiffusion"])
+def test_a_sample_is_the_same_twice(row, generated):
+    assert (generated(row, on="cuda") == generated(row, on="cuda")).all()
 
 
-def test_offloading_needs_less_memory(layouts):
+def test_offloading_needs_less_memory(generated):
     peaks = {}
     for offload in (False, True):
         release()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        drawn("text-only", layouts[:1], on="cuda", offload=offload)
+        generated("text-only", on="cuda", offload=offload)
         peaks[offload] = torch.cuda.max_memory_allocated() - before
     assert peaks[True] < peaks[False]
 
@@ -128,9 +104,8 @@ def test_a_run_has_its_peak_and_device_in_every_row(tmp_path, monkeypatch):
         assert {row["device"] for row in rows} == {torch.cuda.get_device_name()}
 
 
-def test_a_batch_too_large_for_the_card_is_halved(tmp_path, layouts, monkeypatch):
-    profile = load_profile("smoke").model_copy(update={"compute": Compute(on="cuda")})
-    _, method = prepare("text-only", profile, FOLDER, "0" * 64, FEW["text-only"])
+def test_a_batch_too_large_for_the_card_is_halved(layouts, monkeypatch):
+    method = row_of_few_steps("text-only", {}, {}, on="cuda")
     draw, sizes = method.generate, []
 
     def greedy(asked, seeds, callback=None):

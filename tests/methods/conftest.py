@@ -1,4 +1,4 @@
-"""Layouts of the embedded data; samplers on the miniature weights; a check of refusals."""
+"""Layouts of the embedded data; samplers on the miniature weights."""
 
 from contextlib import contextmanager
 
@@ -9,9 +9,8 @@ from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.data.manifest import build_layouts
 from tcig.methods.base import Context
-from tcig.methods.control import ControlNet, T2IAdapter
-from tcig.methods.gligen import Gligen
-from tcig.methods.inpainting import Inpainting
+from tcig.methods.control import ControlNet, Gligen, T2IAdapter
+from tcig.methods.progressive import Inpainting
 
 SIZE = 64
 

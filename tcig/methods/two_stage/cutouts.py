@@ -53,7 +53,7 @@ class Augmentations(NamedTuple):
     """The augmentations of N cutouts; None is one that is off."""
 
     warp: Tensor | None
-    """From points in a cutout to points in its image, both in [-1, 1], (N, 3, 3)."""
+    """Maps from points in a cutout to points in its image, both in [-1, 1], (N, 3, 3)."""
     colours: Tensor | None
     """Factors of `color_jitter`, (N, 4)."""
     boxes: Tensor | None

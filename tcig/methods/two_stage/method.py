@@ -13,7 +13,7 @@ from PIL import Image
 from tcig.data.files import InputError, sha256, write_whole
 from tcig.data.layout import Layout
 from tcig.data.pictures import open_picture
-from tcig.methods.base import Cost, Method, Progress, generators
+from tcig.methods.base import SILENT, Cost, Method, Progress, generators
 from tcig.methods.guides import load_guide
 from tcig.methods.two_stage.stage1 import STARTS, Stage1, Stage1Options, open_start
 from tcig.methods.two_stage.stage2 import Stage2, Stage2Options, resize_images
@@ -35,8 +35,21 @@ class Options:
     second: Stage2Options = field(default_factory=Stage2Options)
 
     def uses(self, option: str) -> bool:
-        """Whether it loads the weights of a stage."""
+        """Whether a stage, `first` or `second`, is run."""
         return self.stages in ("both", option)
+
+    @property
+    def iterations(self) -> int:
+        """Steps of stage 1; 0 without it."""
+        return self.first.iterations if self.uses("first") else 0
+
+    @property
+    def stage2_steps(self) -> int:
+        """Steps of stage 2 for one call, about, as a schedule may take one more; 0 without it."""
+        if not self.uses("second"):
+            return 0
+        strength = self.second.strength if self.uses("first") else 1
+        return int(self.second.steps * strength) * (2 if self.second.upscaler else 1)
 
 
 class TwoStage(Method):
@@ -56,10 +69,8 @@ class TwoStage(Method):
     @classmethod
     def cost(cls, options, layouts):
         """The steps of stage 1, the evaluations of stage 2."""
-        iterations = options.first.iterations if options.uses("first") else 0
-        from_noise = not options.uses("first")
-        unet = options.second.evaluations(from_noise) if options.uses("second") else 0
-        return Cost(unet * len(layouts), iterations * len(layouts))
+        unet = options.stage2_steps * (2 if options.second.guided else 1)
+        return Cost(unet * len(layouts), options.iterations * len(layouts))
 
     @property
     def weights(self) -> dict[str, str]:
@@ -71,8 +82,8 @@ class TwoStage(Method):
 
     def generate(self, layouts, seeds, callback=None):
         """Generates all layouts at once, both stages."""
-        iterations = self.options.first.iterations if self._stage1 else 0
-        progress = Progress(callback, max(iterations + self.stage2_steps(), 1))
+        steps = self.options.iterations + self.options.stage2_steps
+        progress = Progress(callback, max(steps, 1))
         if self._stage1 is None:
             captions = [layout.caption for layout in layouts]
             return self._stage2.text_to_image(captions, generators(seeds), progress)
@@ -81,24 +92,14 @@ class TwoStage(Method):
             return resize_images(images, self.context.size)
         return self.refine(layouts, images, seeds, progress)
 
-    def stage2_steps(self) -> int:
-        """Number of steps of one call of stage 2; 0 without it."""
-        from_noise = self._stage1 is None
-        return self.options.second.total_steps(from_noise) if self._stage2 else 0
-
-    def place(self, layouts, seeds, callback=None, progress=None) -> list[Image.Image]:
+    def place(self, layouts, seeds, callback=None, progress=SILENT) -> list[Image.Image]:
         """Generates the image of stage 1 of each layout, at its own size.
 
-        Rows that differ only in stage 2 share the images through files in `context.stage1`.
-
-        Args:
-            layouts: what to draw.
-            seeds: one for each layout.
-            callback: watches the optimisation, see `Stage1`; the images are then made anew.
-            progress: is told of each iteration.
+        Rows that differ only in stage 2 share the images through files in `context.stage1`. A
+        `callback` watches the optimisation, see `Stage1`; the images are then made anew.
         """
         paths = [self._path(layout, seed) for layout, seed in zip(layouts, seeds, strict=True)]
-        images = [None if callback else self._stored(path) for path in paths]
+        images = [None if callback else _stored(path) for path in paths]
         missing = [n for n, image in enumerate(images) if image is None]
         if missing:
             rngs = generators([seeds[n] for n in missing])
@@ -106,11 +107,11 @@ class TwoStage(Method):
             for n, image in zip(missing, to_pil(pixels.mul(255)), strict=True):
                 images[n] = image
                 _store(paths[n], image)
-        elif progress:
-            progress.step(self.options.first.iterations)
+        else:
+            progress.step(self.options.iterations)
         return images
 
-    def refine(self, layouts, images, seeds, progress=None) -> list[Image.Image]:
+    def refine(self, layouts, images, seeds, progress=SILENT) -> list[Image.Image]:
         """Refines images of stage 1; other seeds give other outputs of the same image."""
         rngs = generators([_stage2_seed(seed) for seed in seeds])
         captions = [layout.caption for layout in layouts]
@@ -128,16 +129,15 @@ class TwoStage(Method):
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         return folder / f"{digest}.png"
 
-    def _stored(self, path: Path | None) -> Image.Image | None:
-        """A stored image of stage 1; None if it is missing, damaged or of another kind."""
-        if path is not None:
-            with suppress(Exception):  # Pillow raises nearly anything on damaged files
-                with Image.open(path, formats=["PNG"]) as image:
-                    image.verify()  # every chunk by its checksum; only a new file can be decoded
-                image = open_picture(path)
-                if (image.mode, image.size) == ("RGB", (self._stage1.side,) * 2):
-                    return image
-        return None
+
+def _stored(path: Path | None) -> Image.Image | None:
+    """A stored image of stage 1; None if it is missing or damaged."""
+    if path is not None:
+        with suppress(Exception):  # Pillow raises nearly anything on damaged files
+            with Image.open(path, formats=["PNG"]) as image:
+                image.verify()  # each chunk by its checksum, which decoding does not look at
+            return open_picture(path)
+    return None
 
 
 def _store(path: Path | None, image: Image.Image) -> None:

@@ -21,7 +21,7 @@ from torch import Generator, Tensor
 
 from tcig.data.layout import Layout
 from tcig.data.pictures import eight_bits, open_picture
-from tcig.methods.base import Progress, Weights
+from tcig.methods.base import SILENT, Progress, Weights
 from tcig.methods.guides import GuideOptions, prepare_guides, summed_loss
 from tcig.methods.two_stage.cutouts import CutoutOptions, augment, sample_augmentations
 from tcig.models.clip import Clip
@@ -30,7 +30,7 @@ from tcig.models.vqgan import VQGAN
 
 STARTS = ("codes", "grey", "pixels")
 Losses: TypeAlias = Callable[[Tensor, int], dict[str, Tensor]]
-"""From images (B, 3, H, W) at an iteration to the weighted terms of their loss, (B,) each."""
+"""Maps images (B, 3, H, W) and an iteration to the weighted terms of their loss, (B,) each."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Stage1Options(CutoutOptions, GuideOptions):
     """Options of stage 1; tcig/methods/README.md has the source of each default."""
 
     vqgan: Annotated[str, Weights("vqgan")] = "vqgan_imagenet_f16_16384"
-    """Of the catalogue, a folder in taming's layout or of diffusers' VQModel, or `mini:NAME`."""
+    """Name in the catalogue, folder in taming's layout or of diffusers' VQModel, or `mini:NAME`."""
     clip: Annotated[str, Weights("clip")] = "timm/vit_base_patch32_clip_224.openai"
     """Hub id or folder of an open_clip model, or `mini:NAME`."""
     size: int | None = None
@@ -84,12 +84,12 @@ class Stage1:
         layouts: Sequence[Layout],
         generators: Sequence[Generator],
         callback: Callable[..., None] | None = None,
-        progress: Progress | None = None,
+        progress: Progress = SILENT,
     ) -> Tensor:
         """Images (B, 3, side, side) in [0, 1]; all randomness from each sample's generator.
 
         `callback` is that of `optimise`. It is also called with "guide", each `iteration` and the
-        `iou` of the guides' masks, (B,). `progress` is told of each iteration.
+        `iou` of the guides' masks, (B,). `progress` counts the iterations.
         """
         losses = self.losses(layouts, generators, callback)
         start = start_latents(self.vqgan, self.options.start, self.side, generators)
@@ -121,8 +121,7 @@ class Stage1:
             return spherical_distance(vectors, texts[:, None]).mean(1)
 
         def segmentation_loss(images: Tensor, iteration: int) -> Tensor:
-            measured = callback is not None
-            loss, iou = summed_loss(guides, images, options, generators, compute, measured)
+            loss, iou = summed_loss(guides, images, options, generators, compute)
             if callback:
                 callback("guide", iteration=iteration, iou=iou)
             return loss
@@ -215,7 +214,7 @@ def optimise(
     rates: Sequence[float],
     callback: Callable[..., None] | None = None,
     compute: Compute = PLAIN,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Tensor:
     """Minimises the sum of losses by Adam from `latents`, each sample as if alone.
 
@@ -223,13 +222,13 @@ def optimise(
 
     Args:
         vqgan: makes the images.
-        latents: to start from, (B, D, h, w).
+        latents: start, (B, D, h, w).
         losses: gives the terms of the loss, at least one.
         rates: Adam's learning rate of each iteration.
         callback: called with each `iteration`, the `images` and `latents` before its step and its
             `losses`, and at the end with the last ones and no losses.
         compute: sets the dtype in which the decoder runs.
-        progress: is told of each iteration.
+        progress: counts the iterations.
 
     Returns:
         Images (B, 3, H, W) in [0, 1].
@@ -242,7 +241,7 @@ def optimise(
     latents = latents.clone().requires_grad_()
     adam = torch.optim.Adam([latents], lr=0.0)
     broken = torch.full((len(latents),), len(rates), device=latents.device)  # its first iteration
-    for iteration, rate in enumerate((progress or Progress()).over(rates)):
+    for iteration, rate in enumerate(progress.over(rates)):
         adam.param_groups[0]["lr"] = rate
         images = synthesise(vqgan, latents, compute)
         terms = losses(images, iteration)

@@ -21,7 +21,7 @@ from diffusers import (
 from PIL import Image
 
 from tcig.data.files import InputError
-from tcig.methods.base import Progress, Weights
+from tcig.methods.base import SILENT, Progress, Weights
 from tcig.models.catalogue import entry_of
 from tcig.models.devices import PLAIN, Compute
 from tcig.models.images import check_finite, to_pil
@@ -69,15 +69,10 @@ class Stage2Options:
         """Whether it loads the weights of an option."""
         return option != "upscaler" or self.upscaler != ""
 
-    def total_steps(self, from_noise: bool) -> int:
-        """Steps of the pipelines for one call, about: a schedule may take a step more."""
-        steps = self.steps if from_noise else int(self.steps * self.strength)
-        return steps * (2 if self.upscaler else 1)
-
-    def evaluations(self, from_noise: bool) -> int:
-        """UNet evaluations for an image, about."""
-        guided = self.guidance > 1 or self.true_cfg_scale > 1
-        return self.total_steps(from_noise) * (2 if guided else 1)
+    @property
+    def guided(self) -> bool:
+        """Whether each step evaluates the network without the prompt too."""
+        return self.guidance > 1 or self.true_cfg_scale > 1
 
 
 class Stage2:
@@ -99,7 +94,7 @@ class Stage2:
         images: Sequence[Image.Image],
         prompts: Sequence[str],
         generators: list[torch.Generator],
-        progress: Progress | None = None,
+        progress: Progress = SILENT,
     ) -> list[Image.Image]:
         """Refines images; an image may be given more than once."""
         resample = Image.Resampling[self.options.resample.upper()]
@@ -115,7 +110,7 @@ class Stage2:
         self,
         prompts: Sequence[str],
         generators: list[torch.Generator],
-        progress: Progress | None = None,
+        progress: Progress = SILENT,
     ) -> list[Image.Image]:
         """Generates images from noise alone."""
         pipeline = AutoPipelineForText2Image.from_pipe(self.pipeline)
@@ -139,7 +134,7 @@ class Stage2:
         return dict(zip(("prompt_embeds", "negative_prompt_embeds"), encoded, strict=True))
 
     @torch.inference_mode()
-    def _run(self, pipeline, generators, progress: Progress | None, **inputs) -> list[Image.Image]:
+    def _run(self, pipeline, generators, progress: Progress, **inputs) -> list[Image.Image]:
         """Runs a pipeline with those of the options that its call has arguments for."""
         options = {
             "num_inference_steps": self.options.steps,
@@ -150,7 +145,7 @@ class Stage2:
             options |= {"height": self.side, "width": self.side}
         arguments = _arguments(pipeline)
         options = {name: value for name, value in options.items() if name in arguments}
-        with _checked(pipeline.scheduler, progress or Progress()):
+        with _checked(pipeline.scheduler, progress):
             output = pipeline(generator=generators, output_type="np", **options, **inputs)
         flags = [getattr(output, name, None) or [] for name in FLAGS]
         if any(map(any, flags)):
@@ -225,7 +220,7 @@ def _load_upscaler(source: str, compute: Compute):
 
 
 def _reading(folder: Path, compute: Compute) -> dict:
-    """How networks are read from a folder."""
+    """Arguments by which networks are read from a folder."""
     variants = filter(None, map(variant_of, sorted(folder.iterdir())))
     variant = next(variants, None)  # parts that lack it are read from their plain files
     return {
