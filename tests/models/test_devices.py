@@ -1,4 +1,4 @@
-"""A profile's device and arithmetic, and what of it moves results."""
+"""A profile's device and number format; fused networks, and resizing by products."""
 
 import contextlib
 
@@ -8,6 +8,7 @@ import torch
 from fake_gpu import FakeGpu
 from pydantic import ValidationError
 from torch import nn
+from torch.nn import functional as F
 
 from tcig import cli
 from tcig.data.build import build_layouts
@@ -17,9 +18,17 @@ from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
 from tcig.methods import base
 from tcig.models import devices
-from tcig.models.devices import PLAIN, Compute, name_of, set_tf32
+from tcig.models.devices import (
+    PLAIN,
+    Compute,
+    fuse_batchnorm,
+    name_of,
+    release,
+    resize,
+    set_tf32,
+)
 from tcig.models.diffusion import load_diffusion
-from tcig.models.kept import release
+from tcig.models.segmentation import miniature
 from tcig.profiles import load_profile
 from tcig.run.spec import prepare
 
@@ -182,3 +191,48 @@ def test_noise_for_another_device_is_its_samples_own(kind, monkeypatch):
     assert not torch.equal(together[0], together[1])
     here = base.gaussian_on(torch.device("cpu"), base.generators([1, 2, 3]), shape)
     assert torch.equal(here, base.gaussian(base.generators([1, 2, 3]), shape))
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (5, 40), (23, 11)])
+def test_resizing_by_products_is_torchs_both_ways(size, align_corners, antialias):
+    images = torch.rand(2, 3, 9, 7, dtype=torch.float64, requires_grad=True)
+    gradient = torch.rand(2, 3, *size, dtype=torch.float64)
+    how = {"align_corners": align_corners, "antialias": antialias}
+    found = resize(images, size, **how)
+    expected = F.interpolate(images, size, mode="bilinear", **how)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    for one, other in zip(
+        torch.autograd.grad(found, images, gradient),
+        torch.autograd.grad(expected, images, gradient),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def test_what_inference_made_serves_a_gradient():
+    images = torch.rand(1, 1, 3, 5, requires_grad=True)
+    with torch.inference_mode():
+        resize(images, (31, 37))
+    resize(images, (31, 37)).sum().backward()
+    torch.testing.assert_close(images.grad.sum(), torch.tensor(31.0 * 37))
+
+
+@pytest.mark.parametrize("name", ["guide", "judge"])
+def test_a_fused_network_is_the_same_and_leaves_the_other_alone(name):
+    network = miniature(name).module
+    before = [type(part) for part in network.modules()]
+    images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    found, expected = fuse_batchnorm(network)(images), network(images)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    for one, other in zip(
+        torch.autograd.grad(found.square().mean(), images),
+        torch.autograd.grad(expected.square().mean(), images),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * other.abs().max().item())
+    assert [type(part) for part in network.modules()] == before
+    code = fuse_batchnorm(network).code
+    assert ("resize" in code) == (name == "guide")
+    assert "mode = 'bilinear'" not in code

@@ -16,6 +16,7 @@ from tcig.data.files import sha256
 from tcig.data.voc import NUM_LABELS
 from tcig.models import mini
 from tcig.models.mini.segmenters import LABELS_OF, build_segmenter
+from tcig.models.mini.train.autoencoders import VAE_FILE, VAE_FOLDERS, VQGAN_FILE
 from tcig.models.mini.train.data import (
     CANVAS,
     RECORD,
@@ -24,7 +25,6 @@ from tcig.models.mini.train.data import (
     scene_pool,
     to_float,
 )
-from tcig.models.mini.train.recipes.autoencoders import VAE_FILE, VAE_FOLDERS, VQGAN_FILE
 from tcig.models.mini.train.trainer import Recipe
 from tcig.models.vqgan import VQGAN, load_vqgan
 

@@ -15,7 +15,8 @@ from tcig.data.files import sha256
 from tcig.data.palettes import painted
 from tcig.data.voc import CLASSES, with_article
 from tcig.models import mini
-from tcig.models.mini.tokenizer import CONTEXT, merges, write_transformers
+from tcig.models.mini.train.autoencoders import VAE_FILE, VAE_FOLDERS
+from tcig.models.mini.train.clips import CONTEXT
 from tcig.models.mini.train.data import (
     CANVAS,
     CAPTIONED_DATA,
@@ -24,7 +25,6 @@ from tcig.models.mini.train.data import (
     memory_map,
     to_float,
 )
-from tcig.models.mini.train.recipes.autoencoders import VAE_FILE, VAE_FOLDERS
 from tcig.models.mini.train.trainer import Recipe
 
 EMPTY_SHARE = 0.1
@@ -81,11 +81,10 @@ class TextToImageRecipe(Recipe):
 
     def prepare(self, folder: Path) -> None:
         """Encodes the pools with the shipped VAE, and tokenises their captions."""
-        write_transformers(folder / "tokenizer", merges(), CONTEXT)
-        self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+        base = mini.WEIGHTS / "stable-diffusion"
+        self.tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
         self.empty = torch.tensor(self.tokenizer("", padding="max_length")["input_ids"])
-        scheduler = DDIMScheduler.from_pretrained(mini.WEIGHTS / "stable-diffusion" / "scheduler")
-        self.alphas = scheduler.alphas_cumprod
+        self.alphas = DDIMScheduler.from_pretrained(base / "scheduler").alphas_cumprod
         self.vae = AutoencoderKL.from_pretrained(mini.WEIGHTS / VAE_FOLDERS[0])
         self.vae.requires_grad_(False)
         self.pools = captioned_pools(folder)
