@@ -145,7 +145,7 @@ def _watched(method, layout) -> tuple[dict, dict]:
     """Images of stage 1 by iteration, and its losses and its guide's IoU."""
     from tcig.data.seeds import seed_of
     from tcig.methods.base import Progress
-    from tcig.models.images import to_pil
+    from tcig.models.diffusion import to_pil
     from tcig.run.generate import ProgressTracker
 
     total = method.options.first.iterations

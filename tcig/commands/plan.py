@@ -182,8 +182,8 @@ def _judging_seconds(name: str, size: int, out: Path) -> float:
 
 def _print_space(rows: Sequence["Chosen"], profile: "Profile", images: int) -> None:
     """Prints downloads and disk."""
-    from tcig.models.catalogue import entry_of
     from tcig.models.fetch import present, store
+    from tcig.models.sources import entry_of
     from tcig.run.spec import needs
 
     lacking = [name for name in needs(profile, rows, quality=False) if not present(name)]

@@ -74,8 +74,8 @@ def main(argv: list[str]) -> int:
 
 
 def _list(names: list[str]) -> int:
-    from tcig.models.catalogue import catalogue, entry_of
     from tcig.models.fetch import present, read_lock, store
+    from tcig.models.sources import catalogue, entry_of
 
     lock, total, missing, lines = read_lock(), 0, 0, []
     for name in names or dict.fromkeys([*catalogue(), *lock]):

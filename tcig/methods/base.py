@@ -13,8 +13,7 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from tcig.data.layout import Layout
-from tcig.models.devices import PLAIN, Compute
-from tcig.models.kept import kept
+from tcig.models.devices import PLAIN, Compute, kept
 from tcig.models.weights import identity_of
 
 T = TypeVar("T")

@@ -23,8 +23,8 @@ from tcig.data.layout import Layout
 from tcig.data.palettes import Palette, painted
 from tcig.methods.base import Progress, Weights, generators
 from tcig.methods.sampling import SamplingMethod, SamplingOptions
-from tcig.models.control import load_control
 from tcig.models.diffusion import Control, to_images
+from tcig.models.loading import load_control
 
 COPIED = (
     "in_channels",
@@ -86,7 +86,7 @@ class Controlled(SamplingMethod):
     """Text to image from the caption; a network beside the UNet reads the class map."""
 
     kind: ClassVar[str]
-    """A key of `tcig.models.control.KINDS`."""
+    """A key of `tcig.models.loading.CONTROLS`."""
 
     def __init__(self, context, options):
         super().__init__(context, options)

@@ -15,7 +15,7 @@ from tcig.eval.images import SampleImage, Sizes
 from tcig.eval.judges import judge_name, load_judge
 from tcig.eval.score import JudgedSample, score_images
 from tcig.methods.base import Method
-from tcig.models.kept import release
+from tcig.models.devices import release
 from tcig.models.plugins import PluginError
 from tcig.profiles import Profile
 from tcig.run.batches import GeneratedSample, failed_record

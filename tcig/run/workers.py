@@ -14,8 +14,7 @@ from tcig.data.runs import RunSpec
 from tcig.eval.images import SampleImage, Sizes
 from tcig.eval.judges import load_judge
 from tcig.eval.score import JudgedSample, RemoteJudge, judge_batch
-from tcig.models.devices import set_tf32
-from tcig.models.kept import release
+from tcig.models.devices import release, set_tf32
 from tcig.run.batches import BatchGenerator, GeneratedSample, Sample
 from tcig.run.experiment import Experiment
 from tcig.run.spec import choose_rows

@@ -12,8 +12,7 @@ from tcig.data.layout import hash_order
 from tcig.data.photographs import open_photograph
 from tcig.eval import features as module
 from tcig.eval.features import ClipEncoder, InceptionEncoder, load_features, photograph_features
-from tcig.models.clip import load_clip
-from tcig.models.inception import FILE
+from tcig.models.clip import INCEPTION_FILE, load_clip
 from tcig.models.random_weights import write_random_weights
 
 
@@ -37,9 +36,9 @@ def inception(tmp_path_factory):
     """Random weights, so large that features are about 1 as the real ones'."""
     folder = tmp_path_factory.mktemp("inception")
     write_random_weights("inception_2015_12_05", folder)
-    state = torch.load(folder / FILE, weights_only=True)
+    state = torch.load(folder / INCEPTION_FILE, weights_only=True)
     larger = {k: v * 6**0.5 if k.endswith("conv.weight") else v for k, v in state.items()}
-    torch.save(larger, folder / FILE)
+    torch.save(larger, folder / INCEPTION_FILE)
     return folder
 
 
@@ -74,12 +73,12 @@ def test_features_are_the_scorers_or_another_networks(scorer, inception):
     assert load_features("scorer", scorer) is scorer
     found = load_features(str(inception), scorer)
     assert (found.name, found.suffix) == (str(inception), "")
-    (inception / FILE).rename(inception / "moved")
+    (inception / INCEPTION_FILE).rename(inception / "moved")
     try:
         with pytest.raises(InputError, match="cannot be read as weights"):
             load_features(str(inception), scorer)
     finally:
-        (inception / "moved").rename(inception / FILE)
+        (inception / "moved").rename(inception / INCEPTION_FILE)
 
 
 def test_photographs_are_looked_at_once(scorer, layouts, images):

@@ -15,8 +15,7 @@ from tcig.methods import views
 from tcig.methods.base import gaussian, gaussian_on, generators
 from tcig.methods.registry import ROWS
 from tcig.methods.two_stage import cutouts
-from tcig.models.devices import Compute, set_tf32
-from tcig.models.kept import release
+from tcig.models.devices import Compute, release, set_tf32
 from tcig.profiles import load_profile
 from tcig.run import batches
 from tcig.run.batches import BatchGenerator, BatchSizer, CudaMemory

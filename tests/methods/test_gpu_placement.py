@@ -15,8 +15,7 @@ from tcig.methods import views
 from tcig.methods.base import gaussian
 from tcig.methods.registry import ROWS
 from tcig.methods.two_stage import cutouts
-from tcig.models.devices import Compute
-from tcig.models.kept import release
+from tcig.models.devices import Compute, release
 from tcig.profiles import load_profile
 from tcig.run.spec import prepare
 
