@@ -111,18 +111,20 @@ INCEPTION_FILE = URL_INCEPTION_V3.rpartition("/")[2]
 class Inception(FeatureExtractorInceptionV3):
     """(B, 3, H, W) uint8 -> a tuple of (B, 2048) float32, the pooled features; random weights.
 
-    torch-fidelity's constructor unpickles a file: here it is one of no tensors.
+    torch-fidelity's constructor unpickles a file: here it is one that holds None.
     """
 
     def __init__(self):
         nothing = io.BytesIO()
-        torch.save({}, nothing)
+        torch.save(None, nothing)
         nothing.seek(0)
         super().__init__("inception", ["2048"], feature_extractor_weights_path=nothing)
 
     def load_state_dict(self, state_dict, **options):
-        """As any module's, but that of no tensors."""
-        return super().load_state_dict(state_dict, **options) if state_dict else None
+        """Does the same as any module's, but nothing with None."""
+        if state_dict is not None:
+            return super().load_state_dict(state_dict, **options)
+        return None
 
 
 def load_inception(source: str | Path, compute: Compute = PLAIN) -> tuple[Inception, str]:
@@ -136,9 +138,6 @@ def load_inception(source: str | Path, compute: Compute = PLAIN) -> tuple[Incept
         InputError: the file cannot be had or read, or does not fit the network.
     """
     file = locate(source) / INCEPTION_FILE
-    network, state = Inception(), read_state(file)
-    for name, counter in network.state_dict().items():
-        if name.endswith("num_batches_tracked") and isinstance(state, dict):
-            state.setdefault(name, counter)  # torch-fidelity's conversion leaves them out
-    fill(network, state, file)
+    network = Inception()
+    fill(network, read_state(file), file)
     return network.to(compute.device), identity_of(source)

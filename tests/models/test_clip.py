@@ -145,6 +145,7 @@ def test_nothing_is_unpickled(tmp_path):
         (None, "cannot be read as weights"),
         (b"", "cannot be read as weights"),
         ({"fc.weight": torch.zeros(1)}, "does not fit the network"),
+        ({}, "does not fit the network"),
         ([1], "does not fit the network"),
     ],
 )
