@@ -279,8 +279,11 @@ def _execute(path: Path):
 
 def _load(load: Callable, place: str, attribute: str, bases: tuple[type[T], ...]) -> type[T]:
     """Loads a module, and finds a class of it that is complete."""
-    with refusing(place, "cannot be loaded", place):
-        module = load()
+    try:
+        with refusing(place, "cannot be loaded", place):
+            module = load()
+    except PluginError as error:  # a check of it has nothing to try
+        raise InputError(str(error)) from error
     kinds = {
         name: kind
         for name, kind in vars(module).items()

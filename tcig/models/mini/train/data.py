@@ -109,14 +109,11 @@ def _plain_record(index: int, styles: tuple[str, ...]) -> np.ndarray:
 
 
 def _captioned_record(kind: str, split: str, index: int) -> np.ndarray:
-    return captioned({"scenes": scene, "portraits": portrait}[kind](split, index))
-
-
-def captioned(composed: Scene) -> np.ndarray:
     """A scene as a record of `CAPTIONED`, its image reduced by Lanczos, its labels by nearest.
 
     A scene has two captions; the third that is added leaves the background out.
     """
+    composed = {"scenes": scene, "portraits": portrait}[kind](split, index)
     size = (CANVAS, CANVAS)
     image = Image.fromarray(composed.image).resize(size, Image.Resampling.LANCZOS)
     labels = Image.fromarray(composed.label_map()).resize(size, Image.Resampling.NEAREST)
