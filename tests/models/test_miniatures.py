@@ -71,7 +71,7 @@ def test_the_shipped_weights_reach_the_held_out_metrics_of_their_card(name, trai
 
 def test_the_command_measures_what_the_cards_say(tmp_path, monkeypatch):
     """On fewer images; every card and the page are written, and every picture."""
-    few = evaluate.layouts()[:8]
+    few = evaluate.layouts()[:6]
     weights = tmp_path / "weights"
     weights.mkdir()
     for path in WEIGHTS.iterdir():
@@ -79,7 +79,7 @@ def test_the_command_measures_what_the_cards_say(tmp_path, monkeypatch):
         if path.suffix == ".json":
             (weights / path.name).unlink()
             shutil.copy(path, weights)
-    for name, value in (("SEEDS", 1), ("SCENES", 8), ("OBJECTS", 20), ("STEPS", 15)):
+    for name, value in (("SEEDS", 1), ("SCENES", 6), ("OBJECTS", 20), ("STEPS", 10)):
         monkeypatch.setattr(evaluate, name, value)
     for module in (data, evaluate):
         monkeypatch.setattr(module, "layouts", lambda: few)
