@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.eval.results import DIGITS, VALUED, Result, ResultRow
 from tcig.eval.rows import CEILING
 from tcig.eval.statistics import Paired, holm, layout_means, paired_test

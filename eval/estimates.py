@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tcig.data.errors import InputError
-from tcig.data.runs import run_rows
+from tcig.data.files import InputError
+from tcig.data.records import run_rows
 from tcig.eval.iou import NAMES, reduce
 from tcig.eval.provenance import provenance
 from tcig.eval.quality_records import FolderQuality, MetricValues, read_quality, to_array

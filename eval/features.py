@@ -12,8 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tcig.data.layout import Layout
-from tcig.data.photographs import open_photograph
+from tcig.data.layout import Layout, open_photograph
 from tcig.models.clip import load_clip, load_inception
 from tcig.models.devices import PLAIN
 from tcig.profiles import SCORER

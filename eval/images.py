@@ -10,12 +10,10 @@ from typing import NamedTuple
 from PIL import Image
 from pydantic import ValidationError
 
-from tcig.data.errors import InputError
-from tcig.data.files import encodable, read_file
+from tcig.data.files import InputError, encodable, read_file
 from tcig.data.layout import Layout, hash_order
 from tcig.data.pictures import BIT_DEPTH, open_picture
-from tcig.data.records import Pair
-from tcig.data.runs import Asked, read_run, run_rows
+from tcig.data.records import Asked, Pair, read_run, run_rows
 from tcig.profiles import Profile, load_profile
 
 NAME = re.compile(r"(?P<layout>[\w.]+)-(?P<sample>0|[1-9]\d*)\.png", re.ASCII)

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tcig.data.errors import InputError, shown
+from tcig.data.files import InputError, shown
 from tcig.data.voc import COLOURS, NUM_LABELS
 from tcig.eval.score_records import Kind
 from tcig.models import segmentation

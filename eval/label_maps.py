@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.pictures import open_picture
 from tcig.data.records import Pair
 from tcig.eval.judges import JUDGES, Segmentation, check_labels, check_name

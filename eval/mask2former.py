@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.masks import encode
 from tcig.data.voc import BY_LABEL, VOC_WORDS
 from tcig.eval.judges import Instance, Judge, Segmentation

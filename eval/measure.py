@@ -13,7 +13,7 @@ import safetensors.numpy
 import torch
 from tqdm import tqdm
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.layout import Layout
 from tcig.data.masks import check_runs, decode, load_label_map
 from tcig.data.records import Pair, RecordStore, read_header

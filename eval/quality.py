@@ -19,7 +19,7 @@ from torch_fidelity.metric_fid import (
 )
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.masks import resize_nearest
 
 CLIP_WEIGHT = 2.5

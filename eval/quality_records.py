@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter
 from safetensors import SafetensorError
 from typing_extensions import TypedDict
 
-from tcig.data.errors import InputError
-from tcig.data.files import read_file
-from tcig.data.records import Count, LayoutId, Pair, read_header, read_records
+from tcig.data.files import InputError, read_file
+from tcig.data.layout import LayoutId
+from tcig.data.records import Count, Pair, read_header, read_records
 
 SCHEMA = 2
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.eval.results import Result, ResultRow
 
 DISTANCES = {"kid": 4, "kid_clip": 4, "fid": 1}

@@ -22,10 +22,8 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from tcig.data.errors import InputError
-from tcig.data.files import read_json
-from tcig.data.records import Pair
-from tcig.data.runs import RunSpec
+from tcig.data.files import InputError, read_json
+from tcig.data.records import Pair, RunSpec
 from tcig.eval.provenance import Provenance
 from tcig.eval.rows import HEADLINE, Ignore, Independence, is_method
 

@@ -6,9 +6,8 @@ from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from tcig.data.errors import InputError
-from tcig.data.records import Pair
-from tcig.data.runs import RunRecord, read_run
+from tcig.data.files import InputError
+from tcig.data.records import Pair, RunRecord, read_run
 from tcig.eval.iou import REDUCTIONS, Samples
 from tcig.eval.score_records import Score, read_scores, samples_of
 

@@ -15,7 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 from tcig.data.files import sha256
-from tcig.data.layout import Layout, read_manifest
+from tcig.data.layout import Layout
+from tcig.data.manifest import read_manifest
 from tcig.data.masks import encode_label_map, load_label_map, resize_nearest
 from tcig.data.pictures import open_picture
 from tcig.eval.grids import write_sheet

@@ -12,9 +12,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter
 from typing_extensions import TypedDict
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
+from tcig.data.layout import LayoutId
 from tcig.data.pictures import whole_png
-from tcig.data.records import Count, LayoutId, Pair, RecordStore, read_header, read_records
+from tcig.data.records import Count, Pair, RecordStore, read_header, read_records
 from tcig.data.voc import LABELS
 from tcig.eval.iou import Samples
 

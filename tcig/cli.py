@@ -103,7 +103,7 @@ def _main(argv: list[str]) -> int:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return _refuse(f"no command {name!r}{hint} (tcig --help lists them)")
-    from tcig.data.errors import DeviceLostError, InputError
+    from tcig.data.files import DeviceLostError, InputError
 
     try:
         module = f"tcig.commands.{name.replace('-', '_')}"

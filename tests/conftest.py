@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from servers import Hub, Server
 
 from tcig.data import transfer
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.layout import Layout, Region
 from tcig.data.masks import encode
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tcig.cli import COMMANDS, main
 from tcig.data.emoji import FOLDER as EMOJI
-from tcig.data.layout import read_manifest
+from tcig.data.manifest import read_manifest
 
 HERE = str(Path(__file__).parent)
 TOML = 'size = 128\nscore_size = 128\njudges = ["colours"]\nbatch = 8\nembedded = true\n'

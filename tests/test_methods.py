@@ -5,8 +5,7 @@ import pytest
 from PIL import Image
 
 from tcig.data.emoji import FOLDER as EMOJI
-from tcig.data.errors import InputError
-from tcig.data.files import sha256
+from tcig.data.files import InputError, sha256
 from tcig.methods.base import Context, NoOptions
 from tcig.methods.references import Empty, Paste, Real
 from tcig.methods.registry import find_row, load_method

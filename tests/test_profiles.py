@@ -2,7 +2,7 @@
 
 import pytest
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.methods.registry import ROWS
 from tcig.models.sources import catalogue
 from tcig.models.weights import local

@@ -11,7 +11,7 @@ import pytest
 
 import tcig
 from tcig.cli import main
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 PAGE = Path(__file__).parents[1] / "tcig" / "README.md"
 

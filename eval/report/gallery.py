@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from tcig.data.layout import Layout, hash_order
 from tcig.data.masks import load_label_map, resize_nearest
-from tcig.data.runs import run_rows
+from tcig.data.records import run_rows
 from tcig.data.voc import COLOURS
 from tcig.eval.images import open_image
 from tcig.eval.iou import class_iou, foreground_iou, image_iou

@@ -13,7 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tcig.data.files import write_whole
-from tcig.data.layout import Header, Layout
+from tcig.data.layout import Layout
+from tcig.data.manifest import Header
 from tcig.data.voc import COLOURS, LABELS
 from tcig.eval.estimates import build_result
 from tcig.eval.pairs import ALPHA

@@ -19,7 +19,7 @@ from typing import Literal
 from tabulate import tabulate
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 PRINTED = 12
 """Number of combinations that are printed (our choice)."""
@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
     from tcig.data.download import fetch_annotations
     from tcig.data.files import write_whole
     from tcig.data.filters import Filter, count_table
-    from tcig.data.layout import read_manifest
+    from tcig.data.manifest import read_manifest
     from tcig.eval.calibrate import NEAREST, calibration, ceiling, nearest_subsets
     from tcig.run.experiment import run_experiment
 
@@ -97,8 +97,8 @@ def _readings(coco: Path, year: int, everything: set[str]) -> dict[str, set[str]
 
     They are among those of the first reading, so that all are judged once.
     """
-    from tcig.data.build import build_layouts
     from tcig.data.filters import Filter
+    from tcig.data.manifest import build_layouts
 
     ids = {"masks": everything}
     for reading, people in (("images", "ignore"), ("masks", "drop"), ("images", "drop")):

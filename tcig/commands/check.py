@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from tcig.commands.parsing import assignment, parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 if TYPE_CHECKING:
     from tcig.run.check import CheckResult
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
 
 def _check(options: Options, caught: Sequence[warnings.WarningMessage]) -> "Iterator[CheckResult]":
     """Yields the results about a method or a judge."""
-    from tcig.data.photographs import open_photograph
+    from tcig.data.layout import open_photograph
     from tcig.eval.judges import load_judge
     from tcig.methods.base import Context, NoOptions
     from tcig.methods.references import Paste

@@ -20,7 +20,7 @@ import tyro
 from tabulate import tabulate
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 MARGIN = 0.01
 """Of a tolerance, beyond the farther end of the difference's 95% interval; ours."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcig.commands.parsing import assignment, parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
     options = parse(Options, argv, "draw", __doc__)
     if options.out.suffix != ".png":
         raise InputError(f"--out {options.out}: images are PNG.")
-    from tcig.data.errors import describe
+    from tcig.data.files import describe
     from tcig.data.user_masks import drawn_layout, parse_legend
     from tcig.methods.two_stage.method import TwoStage
     from tcig.models.plugins import source_of
@@ -106,7 +106,7 @@ def _draw_in_stages(
     options: Options, method: "TwoStage", layout: "Layout", tracker: "ProgressTracker"
 ) -> None:
     """Generates stage 1 of all samples, and from each the outputs of stage 2, and saves all."""
-    from tcig.data.seeds import seed_of
+    from tcig.data.layout import seed_of
     from tcig.methods.base import Progress
 
     seeds, images = _seeds(options), options.samples * options.outputs
@@ -122,7 +122,7 @@ def _draw_in_stages(
 
 
 def _seeds(options: Options) -> list[int]:
-    from tcig.data.seeds import seed_of
+    from tcig.data.layout import seed_of
 
     return [seed_of("drawn", options.seed + number) for number in range(options.samples)]
 

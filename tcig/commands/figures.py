@@ -17,7 +17,7 @@ from pathlib import Path
 import tyro
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 SYSTEMS = (
     "real",
@@ -58,7 +58,8 @@ def main(argv: list[str]) -> int:
     """Runs `tcig figures`."""
     options = parse(Options, argv, "figures", __doc__)
     from tcig.data.files import sha256
-    from tcig.data.layout import hash_order, read_manifest
+    from tcig.data.layout import hash_order
+    from tcig.data.manifest import read_manifest
     from tcig.eval.grids import samples_figure, systems_figure
     from tcig.methods.registry import ROWS
     from tcig.profiles import load_profile
@@ -96,7 +97,7 @@ def main(argv: list[str]) -> int:
 
 def _stages(path: Path, method, layouts: list) -> None:
     """Samples 0 and 1 of stage 1, each refined twice."""
-    from tcig.data.seeds import seed_of
+    from tcig.data.layout import seed_of
     from tcig.eval.grids import stages_figure
     from tcig.methods.base import Progress
     from tcig.run.generate import ProgressTracker
@@ -143,7 +144,7 @@ def _course(path: Path, profile, layout) -> None:
 
 def _watched(method, layout) -> tuple[dict, dict]:
     """Images of stage 1 by iteration, and its losses and its guide's IoU."""
-    from tcig.data.seeds import seed_of
+    from tcig.data.layout import seed_of
     from tcig.methods.base import Progress
     from tcig.models.diffusion import to_pil
     from tcig.run.generate import ProgressTracker

@@ -19,7 +19,7 @@ import tyro
 from tabulate import tabulate
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.filters import Filter
 
 SHOWN = 10
@@ -83,8 +83,7 @@ def make_manifest(coco: Path, chosen: Filter, out: Path, download: bool) -> None
         out: the manifest.
         download: fetch the photographs that are not there.
     """
-    from tcig.data.build import build_layouts
-    from tcig.data.layout import write_manifest
+    from tcig.data.manifest import build_layouts, write_manifest
 
     header, layouts = build_layouts(coco, chosen)
     write_manifest(out, header, layouts)
@@ -107,8 +106,7 @@ def make_manifest(coco: Path, chosen: Filter, out: Path, download: bool) -> None
 
 def _check(options: Options) -> int:
     """1 where COCO's files give other layouts than the manifest has, which is said."""
-    from tcig.data.build import build_layouts
-    from tcig.data.layout import read_manifest
+    from tcig.data.manifest import build_layouts, read_manifest
 
     header, layouts = read_manifest(options.check)
     if options.download:
@@ -163,8 +161,8 @@ def _download(coco: Path, year: int, wanted: set[str]) -> None:
 
 
 def _export(options: Options) -> int:
-    from tcig.data.export import export_layouts
-    from tcig.data.layout import hash_order, read_manifest
+    from tcig.data.layout import export_layouts, hash_order
+    from tcig.data.manifest import read_manifest
     from tcig.profiles import load_profile
 
     if options.layouts is None:

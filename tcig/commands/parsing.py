@@ -4,7 +4,7 @@ from typing import TypeVar
 
 import tyro
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 T = TypeVar("T")
 COUNTS = ("count", "limit", "outputs", "samples", "threads", "workers")

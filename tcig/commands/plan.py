@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 if TYPE_CHECKING:
     from tcig.profiles import Profile
@@ -108,7 +108,7 @@ def seconds_per_image(row: "Chosen", profile: "Profile", out: Path) -> float | N
     Only runs count whose images would take as long: of the same row, options, size, batch,
     arithmetic and device, whatever their layouts and weights.
     """
-    from tcig.data.runs import read_run, run_rows
+    from tcig.data.records import read_run, run_rows
     from tcig.methods.settings import recorded
     from tcig.models.devices import name_of
 

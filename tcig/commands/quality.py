@@ -16,7 +16,7 @@ from pathlib import Path
 import tyro
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 
 @dataclass
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     from functools import cache
 
     from tcig.data.files import sha256
-    from tcig.data.layout import read_manifest
+    from tcig.data.manifest import read_manifest
     from tcig.eval.features import ClipEncoder, load_features, photograph_features
     from tcig.eval.images import Sizes, profile_of
     from tcig.eval.measure import Networks, measure_folder

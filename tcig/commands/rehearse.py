@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 if TYPE_CHECKING:
     from tcig.profiles import Profile
@@ -165,7 +165,7 @@ def _tables(runs: Path, manifest: Path, rows: Sequence[str]) -> list[str]:
     """Returns the lines of two tables: the samples' time and memory, and the rows' IoU."""
     from tabulate import tabulate
 
-    from tcig.data.runs import read_run, run_rows
+    from tcig.data.records import read_run, run_rows
     from tcig.eval.table import measured
     from tcig.run.store import find_runs
 

@@ -17,7 +17,7 @@ from typing import Literal
 import tyro
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 SIDES = (16, 1024)
 """Smallest and largest side of the pictures, in pixels."""
@@ -45,7 +45,7 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig report`."""
     options = parse(Options, argv, "report", __doc__)
-    from tcig.data.layout import read_manifest
+    from tcig.data.manifest import read_manifest
     from tcig.eval.report.page import write_report
     from tcig.eval.rows import judged_by, read_rows
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 
 @dataclass

@@ -17,7 +17,7 @@ from pathlib import Path
 import tyro
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 
 @dataclass

@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 LAYOUTS = 2
 MARGIN = 0.08
@@ -82,7 +82,8 @@ def main(argv: list[str]) -> int:
 def _read_iou(runs: list[Path], manifest: Path, out: Path) -> dict[str, float]:
     """Returns each row's iou_image, and writes the table and the figure to `out`."""
     from tcig.data.files import write_whole
-    from tcig.data.layout import hash_order, read_manifest
+    from tcig.data.layout import hash_order
+    from tcig.data.manifest import read_manifest
     from tcig.eval.estimates import result_of
     from tcig.eval.grids import systems_figure
     from tcig.eval.table import render

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tcig.commands.parsing import assignment, parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,7 +181,7 @@ def _axis(text: str) -> list[list[tuple[str, str]]]:
 
 
 def _ids(manifest: Path | None) -> set[str]:
-    from tcig.data.layout import read_manifest
+    from tcig.data.manifest import read_manifest
 
     return {layout.id for layout in read_manifest(manifest)[1]} if manifest else set()
 
@@ -190,10 +190,9 @@ def _tuning_layouts(
     profile: "Profile", layouts: Path | None, out: Path
 ) -> tuple[Path | None, Path]:
     """Returns the COCO folder and the manifest to tune on."""
-    from tcig.data.build import build_layouts
     from tcig.data.emoji.make import make_split
     from tcig.data.filters import Filter
-    from tcig.data.layout import write_manifest
+    from tcig.data.manifest import build_layouts, write_manifest
 
     if layouts:
         return None, layouts

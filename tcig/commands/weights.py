@@ -22,7 +22,7 @@ import tyro
 from tabulate import tabulate
 
 from tcig.commands.parsing import parse
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 
 @dataclass

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.layout import Layout
-from tcig.data.palettes import Palette, painted
+from tcig.data.voc import Palette, painted
 from tcig.methods.base import Progress, Weights, generators
 from tcig.methods.sampling import SamplingMethod, SamplingOptions
 from tcig.models.diffusion import Control, to_images

@@ -12,7 +12,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.methods.base import Progress, gaussian, generators
 from tcig.methods.guides import GuideOptions, prepare_guides, summed_loss
 from tcig.methods.sampling import SamplingMethod, SamplingOptions

@@ -14,7 +14,7 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.layout import Layout
 from tcig.methods.base import Cost, Progress, Weights, generators
 from tcig.methods.sampling import SamplingMethod, SamplingOptions

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.layout import Layout
 from tcig.data.voc import LABELS
 from tcig.methods.base import Weights

@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from tcig.data.errors import InputError
-from tcig.data.photographs import open_photograph
+from tcig.data.files import InputError
+from tcig.data.layout import open_photograph
 from tcig.data.voc import COLOURS
 from tcig.methods.base import Method
 

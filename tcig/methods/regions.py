@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.layout import Layout
 from tcig.data.masks import resize_nearest
 

@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.methods.base import Method
 from tcig.models.plugins import class_in_file, load_class
 

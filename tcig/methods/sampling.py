@@ -8,7 +8,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Generator, Tensor
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.methods.base import Cost, Method, Progress, Weights, gaussian, generators
 from tcig.models.diffusion import Calls, Control, Diffusion, load_diffusion, plan, to_images
 

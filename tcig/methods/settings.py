@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from tcig.data.errors import InputError, shown
+from tcig.data.files import InputError, shown
 from tcig.models.plugins import PluginError
 
 SEVERAL = (tuple, list, set, frozenset)

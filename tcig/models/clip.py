@@ -15,7 +15,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
     FeatureExtractorInceptionV3,
 )
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.models.devices import PLAIN, Compute, fuse_batchnorm
 from tcig.models.weights import fill, identity_of, locate, read_state, refused
 

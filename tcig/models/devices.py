@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.fx.experimental import optimization
 from torch.nn import functional as F
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 
 P = ParamSpec("P")
 T = TypeVar("T")

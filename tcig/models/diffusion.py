@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.models.devices import PLAIN, Compute, kept
 from tcig.models.loading import quiet, read_part
 from tcig.models.weights import locate, refused

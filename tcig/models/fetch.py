@@ -20,9 +20,8 @@ from huggingface_hub import get_token
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from safetensors.torch import save
 
-from tcig.data.errors import InputError
-from tcig.data.files import read_file, sha256, write_whole
-from tcig.data.transfer import connect, discard, download
+from tcig.data.download import connect, discard, download
+from tcig.data.files import InputError, read_file, sha256, write_whole
 from tcig.models.sources import (
     MIRROR,
     Entry,

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.models.devices import PLAIN, Compute, kept
 from tcig.models.weights import locate, refused
 

@@ -20,8 +20,7 @@ import torch
 from PIL import ImageFile
 from torch import backends
 
-from tcig.data.errors import InputError, describe
-from tcig.data.files import sha256
+from tcig.data.files import InputError, describe, sha256
 
 T = TypeVar("T")
 Setting = tuple[Callable[[], Any], Callable[[Any], object]]

@@ -17,7 +17,7 @@ from open_clip.tokenizer import SimpleTokenizer, bytes_to_unicode
 from safetensors.torch import save_file
 from torch import nn
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.models.sources import catalogue
 
 SEED = 0

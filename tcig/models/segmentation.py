@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tcig.data.errors import InputError
-from tcig.data.files import sha256
+from tcig.data.files import InputError, sha256
 from tcig.data.voc import INDICES
 from tcig.models.mini import WEIGHTS
 from tcig.models.weights import fill, identity_of, locate, read_state, refused

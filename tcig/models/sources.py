@@ -13,9 +13,8 @@ from huggingface_hub import HfApi, constants, errors, get_session, try_to_load_f
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 from pydantic import BaseModel, ConfigDict, Field
 
-from tcig.data.errors import InputError
-from tcig.data.files import parse_json, read_file
-from tcig.data.transfer import TIMEOUT
+from tcig.data.download import TIMEOUT
+from tcig.data.files import InputError, parse_json, read_file
 
 MIRROR = "TCIG_WEIGHTS_MIRROR"
 """Environment variable: a server with NAME/FILE for the catalogue's files that have addresses."""

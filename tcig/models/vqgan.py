@@ -17,8 +17,7 @@ from taming.modules.vqvae.quantize import VectorQuantizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tcig.data.errors import InputError
-from tcig.data.files import read_file
+from tcig.data.files import InputError, read_file
 from tcig.models.weights import fill, read_state, refused
 
 WEIGHT_FILES = ("model.safetensors", "last.ckpt")

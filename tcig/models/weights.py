@@ -12,8 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tcig.data.errors import InputError
-from tcig.data.files import sha256
+from tcig.data.files import InputError, sha256
 from tcig.models.fetch import fetch, read_lock
 from tcig.models.mini import WEIGHTS
 from tcig.models.sources import catalogue

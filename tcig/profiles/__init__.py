@@ -10,8 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tcig.data.emoji import FOLDER as EMOJI
-from tcig.data.errors import InputError
-from tcig.data.files import read_toml
+from tcig.data.files import InputError, read_toml
 from tcig.data.pictures import MAX_PIXELS
 from tcig.models.devices import PLAIN, Compute
 

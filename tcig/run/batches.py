@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 
-from tcig.data.errors import DeviceLostError, describe
-from tcig.data.layout import Layout
-from tcig.data.seeds import seed_of
+from tcig.data.files import DeviceLostError, describe
+from tcig.data.layout import Layout, seed_of
 from tcig.eval.provenance import revision
 from tcig.methods.base import Method
 from tcig.models.devices import name_of

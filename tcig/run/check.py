@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from tcig.data.errors import describe
+from tcig.data.files import describe
 from tcig.data.layout import Layout
-from tcig.data.runs import RunSpec
+from tcig.data.records import RunSpec
 from tcig.methods.base import Method
 from tcig.models.plugins import StateWarning, guard, source_of
 from tcig.run.batches import check_images

@@ -8,9 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tcig.data.errors import InputError
-from tcig.data.files import Shard
-from tcig.data.runs import RunSpec
+from tcig.data.files import InputError, Shard
+from tcig.data.records import RunSpec
 from tcig.eval.images import SampleImage, Sizes
 from tcig.eval.judges import judge_name, load_judge
 from tcig.eval.score import JudgedSample, score_images

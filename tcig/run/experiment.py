@@ -4,13 +4,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from tcig.data.build import build_layouts
-from tcig.data.errors import InputError
-from tcig.data.files import Shard, sha256
+from tcig.data.files import InputError, Shard, sha256
 from tcig.data.filters import Filter
-from tcig.data.layout import Layout, hash_order, read_manifest, write_manifest
-from tcig.data.perturb import TRUE, imperfect
-from tcig.data.runs import RunSpec
+from tcig.data.layout import Layout, hash_order, imperfect
+from tcig.data.manifest import build_layouts, read_manifest, write_manifest
+from tcig.data.masks import TRUE
+from tcig.data.records import RunSpec
 from tcig.eval.judges import check_judges
 from tcig.methods.base import Method
 from tcig.methods.registry import find_row

@@ -3,7 +3,7 @@
 import itertools
 from typing import Any, NamedTuple
 
-from tcig.data.perturb import KINDS, TRUE
+from tcig.data.masks import TRUE
 from tcig.profiles import Profile
 from tcig.run.spec import choose
 from tcig.run.sweep import Trial

@@ -7,10 +7,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from tcig.data.errors import InputError, shown
+from tcig.data.files import InputError, shown
 from tcig.data.layout import Layout
-from tcig.data.perturb import TRUE
-from tcig.data.runs import RunSpec
+from tcig.data.masks import TRUE
+from tcig.data.records import RunSpec
 from tcig.eval.judges import SOURCES
 from tcig.methods.base import Context, Cost, Method
 from tcig.methods.registry import ROWS, find_row, installed, load_method

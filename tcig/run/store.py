@@ -9,12 +9,10 @@ from typing import Any
 
 from PIL import Image
 
-from tcig.data.errors import InputError
-from tcig.data.files import Shard, sha256, write_whole
+from tcig.data.files import InputError, Shard, sha256, write_whole
 from tcig.data.layout import Layout
 from tcig.data.pictures import open_picture, whole_png
-from tcig.data.records import RecordStore
-from tcig.data.runs import SAMPLE_RECORD, RunRecord, RunSpec, SampleRecord, read_run
+from tcig.data.records import SAMPLE_RECORD, RecordStore, RunRecord, RunSpec, SampleRecord, read_run
 
 
 class RunStore(RecordStore[RunRecord, SampleRecord]):

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from tcig.data.perturb import TRUE
-from tcig.data.runs import run_rows
+from tcig.data.masks import TRUE
+from tcig.data.records import run_rows
 from tcig.eval.images import Sizes
 from tcig.eval.measure import Networks, Photographs, measure_folder
 from tcig.eval.rows import read_rows

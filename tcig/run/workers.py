@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tcig.data.errors import DeviceLostError, InputError
-from tcig.data.runs import RunSpec
+from tcig.data.files import DeviceLostError, InputError
+from tcig.data.records import RunSpec
 from tcig.eval.images import SampleImage, Sizes
 from tcig.eval.judges import load_judge
 from tcig.eval.score import JudgedSample, RemoteJudge, judge_batch

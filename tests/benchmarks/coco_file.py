@@ -29,7 +29,7 @@ def work(folder, year): COCO(f"{folder}/annotations/instances_val{year}.json")
 """
 TCIG = """
 from pathlib import Path
-from tcig.data.build import choose
+from tcig.data.filters import choose
 from tcig.data.coco import read_instances
 from tcig.data.filters import Filter
 def work(folder, year): choose(read_instances(Path(folder), year), Filter(year=year))
@@ -44,7 +44,7 @@ print(json.dumps([seconds, int(peak) / 1024]))
 """
 MANIFEST = """
 from pathlib import Path
-from tcig.data.build import build_layouts
+from tcig.data.manifest import build_layouts
 from tcig.data.filters import Filter
 def work(folder, year): build_layouts(Path(folder), Filter(year=year))
 """

@@ -26,7 +26,8 @@ from timing import print_table, write_layouts
 
 import tcig
 from tcig.cli import main as command
-from tcig.data.layout import Layout, read_manifest
+from tcig.data.layout import Layout
+from tcig.data.manifest import read_manifest
 from tcig.data.masks import resize_nearest
 from tcig.data.voc import COLOURS
 from tcig.eval.judges import Judge

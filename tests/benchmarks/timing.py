@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
-from tcig.data.layout import Counts, Header, Layout, Region, hash_order, write_manifest
+from tcig.data.layout import Layout, Region, hash_order
+from tcig.data.manifest import Counts, Header, build_layouts, write_manifest
 from tcig.data.masks import encode
 from tcig.data.voc import CLASSES
 

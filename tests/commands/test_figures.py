@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
+from tcig.data.manifest import build_layouts
 from tcig.eval.grids import stages_figure
 from tcig.eval.plots import course_figure
 

@@ -5,7 +5,7 @@ import pytest
 
 from tcig.cli import main
 from tcig.data.emoji import FOLDER as EMOJI
-from tcig.data.layout import read_manifest
+from tcig.data.manifest import read_manifest
 from tcig.methods.references import Paste
 
 

@@ -11,16 +11,8 @@ from PIL import Image
 
 from tcig.data.files import sha256
 from tcig.data.filters import Filter
-from tcig.data.layout import (
-    Counts,
-    Dropped,
-    Header,
-    Layout,
-    Region,
-    SourceFile,
-    hash_order,
-    write_manifest,
-)
+from tcig.data.layout import Dropped, Layout, Region, hash_order
+from tcig.data.manifest import Counts, Header, SourceFile, write_manifest
 from tcig.data.masks import encode
 from tcig.data.voc import COLOURS
 from tcig.eval.images import Sizes

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER as EMOJI
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.filters import Filter
-from tcig.data.layout import hash_order
-from tcig.data.photographs import open_photograph
+from tcig.data.layout import hash_order, open_photograph
+from tcig.data.manifest import build_layouts
 from tcig.eval import features as module
 from tcig.eval.features import ClipEncoder, InceptionEncoder, load_features, photograph_features
 from tcig.models.clip import INCEPTION_FILE, load_clip

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcig.data.runs import read_run
+from tcig.data.records import read_run
 from tcig.eval import images as module
 from tcig.eval.images import Sizes, find_images, open_image
 

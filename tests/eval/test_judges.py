@@ -11,10 +11,10 @@ from torch import nn
 from torchvision.models.segmentation import DeepLabV3_ResNet101_Weights as Entries
 from torchvision.models.segmentation import deeplabv3_resnet101
 
-from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER as EMOJI
 from tcig.data.files import sha256
 from tcig.data.filters import Filter
+from tcig.data.manifest import build_layouts
 from tcig.data.voc import COLOURS
 from tcig.eval.iou import Samples, confusion, reduce
 from tcig.eval.judges import JUDGES, ColourJudge, SemanticJudge, load_judge

@@ -12,8 +12,7 @@ from fake_gpu import FakeGpu
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from tcig.data.errors import InputError
-from tcig.data.files import sha256
+from tcig.data.files import InputError, sha256
 from tcig.data.masks import decode
 from tcig.data.voc import BY_LABEL, LABELS
 from tcig.eval.judges import load_judge

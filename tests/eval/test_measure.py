@@ -11,8 +11,8 @@ from looking import Looking, looked, read
 from PIL import Image
 
 from tcig.data.files import sha256, sole_writer
+from tcig.data.layout import open_photograph
 from tcig.data.masks import encode, load_label_map
-from tcig.data.photographs import open_photograph
 from tcig.eval import images as images_module
 from tcig.eval.estimates import result_of
 from tcig.eval.images import Sizes

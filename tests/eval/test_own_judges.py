@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tcig.cli import main
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.voc import COLOURS
 from tcig.eval.images import Sizes
 from tcig.eval.judges import ColourJudge, check_maps, judge_name, load_judge

@@ -13,7 +13,7 @@ from scipy.ndimage import binary_erosion
 from torch.nn import functional as F
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.masks import resize_nearest
 from tcig.eval import quality
 from tcig.eval.quality import (

@@ -18,10 +18,10 @@ from hostile import VALUES, bent_json, damaged
 from PIL import Image
 
 from tcig import cli
-from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
-from tcig.data.layout import hash_order, write_manifest
+from tcig.data.layout import hash_order
+from tcig.data.manifest import build_layouts, write_manifest
 
 SECONDS = 20
 """After which an input counts as one that hangs."""

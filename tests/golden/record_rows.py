@@ -13,10 +13,10 @@ from tempfile import TemporaryDirectory
 import torch
 from PIL import Image
 
-from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
+from tcig.data.manifest import build_layouts
 from tcig.methods.registry import ROWS, find_row, load_method
 from tcig.profiles import load_profile
 from tcig.run.spec import prepare

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from tcig import cli
-from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
+from tcig.data.manifest import build_layouts
 from tcig.methods import views
 from tcig.methods.base import gaussian, gaussian_on, generators
 from tcig.methods.registry import ROWS

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 import pytest
 from random_networks import write_adapter
 
-from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
+from tcig.data.manifest import build_layouts
 from tcig.methods.base import Context
 from tcig.methods.control import ControlNet, T2IAdapter
 from tcig.methods.gligen import Gligen

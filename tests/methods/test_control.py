@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from random_networks import BASE, unet_of, write_adapter, write_controlnet
 
-from tcig.data.palettes import painted
+from tcig.data.voc import painted
 from tcig.methods.base import generators
 from tcig.methods.control import ControlNet, T2IAdapter
 from tcig.methods.gligen import MAX_BOXES, Gligen

@@ -5,11 +5,11 @@ import pytest
 import torch
 from fake_gpu import FakeGpu
 
-from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
+from tcig.data.manifest import build_layouts
 from tcig.eval.judges import load_judge
 from tcig.methods import views
 from tcig.methods.base import gaussian

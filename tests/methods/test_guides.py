@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.voc import BY_LABEL
 from tcig.eval.iou import Samples, class_iou, confusion
 from tcig.methods.base import generators

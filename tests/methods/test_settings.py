@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from tcig.cli import main
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.methods.base import NoOptions
 from tcig.methods.blended import Options as Blended
 from tcig.methods.multidiffusion import Options as MultiDiffusion

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch_fidelity import FeatureExtractorInceptionV3
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.models.clip import INCEPTION_FILE, fuse_clip, load_clip, load_inception
 from tcig.models.fetch import adopt, place_of
 from tcig.models.mini import WEIGHTS

@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from tcig import cli
-from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
+from tcig.data.manifest import build_layouts
 from tcig.methods import base
 from tcig.models import devices
 from tcig.models.devices import (

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.data.layout import Layout, Region
 from tcig.data.masks import encode
 from tcig.data.voc import BY_LABEL

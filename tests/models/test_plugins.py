@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import ImageFile
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.models.plugins import (
     SETTINGS,
     ExitError,

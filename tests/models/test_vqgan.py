@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, VQModel
 from safetensors.torch import load_file, save_file
 from taming.modules.vqvae.quantize import VectorQuantizer
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.models.fetch import fetch, read_lock
 from tcig.models.vqgan import CALLBACK, VQGAN, load_vqgan
 

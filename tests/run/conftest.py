@@ -6,7 +6,8 @@ from PIL import Image
 from toy import ToyRun
 
 from tcig.data.filters import Filter
-from tcig.data.layout import Counts, Header, Layout, Region, write_manifest
+from tcig.data.layout import Layout, Region
+from tcig.data.manifest import Counts, Header, write_manifest
 from tcig.data.masks import encode
 from tcig.methods.base import Context, Method, NoOptions
 from tcig.run.spec import RunSpec

@@ -8,7 +8,7 @@ import pytest
 import torch
 from toy import rows_of
 
-from tcig.data.errors import DeviceLostError
+from tcig.data.files import DeviceLostError
 from tcig.run import batches
 from tcig.run.batches import BatchSizer, is_out_of_memory
 from tcig.run.generate import generate

@@ -10,10 +10,10 @@ from toy import rows_of
 
 from tcig import cli
 from tcig.commands import plan
-from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.filters import Filter
 from tcig.data.layout import hash_order
+from tcig.data.manifest import build_layouts
 from tcig.methods import direct
 from tcig.methods.registry import ROWS
 from tcig.profiles import load_profile

@@ -14,9 +14,8 @@ import pytest
 from toy import assert_whole
 
 from tcig.cli import main
-from tcig.data.errors import InputError
-from tcig.data.files import Shard
-from tcig.data.runs import RunSpec
+from tcig.data.files import InputError, Shard
+from tcig.data.records import RunSpec
 from tcig.run.generate import generate, list_samples, pending_batches
 from tcig.run.store import RunStore
 

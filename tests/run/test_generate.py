@@ -9,8 +9,8 @@ from PIL import Image
 from toy import rows_of
 from tqdm import tqdm
 
-from tcig.data.errors import InputError
-from tcig.data.seeds import seed_of
+from tcig.data.files import InputError
+from tcig.data.layout import seed_of
 from tcig.eval.provenance import revision
 from tcig.run.generate import generate
 

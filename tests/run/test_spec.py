@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import replace
 
 from tcig.data.files import sha256
-from tcig.data.seeds import seed_of
+from tcig.data.layout import seed_of
 from tcig.profiles import load_profile
 from tcig.run.spec import RunSpec, choose, prepare
 

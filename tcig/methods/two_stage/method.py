@@ -10,8 +10,7 @@ from typing import Literal
 
 from PIL import Image
 
-from tcig.data.errors import InputError
-from tcig.data.files import sha256, write_whole
+from tcig.data.files import InputError, sha256, write_whole
 from tcig.data.layout import Layout
 from tcig.data.pictures import open_picture
 from tcig.methods.base import Cost, Method, Progress, generators

@@ -20,7 +20,7 @@ from diffusers import (
 )
 from PIL import Image
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.methods.base import Progress, Weights
 from tcig.models.devices import PLAIN, Compute, kept
 from tcig.models.diffusion import check_finite, to_pil

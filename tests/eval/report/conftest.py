@@ -6,7 +6,7 @@ import pytest
 from report_runs import make_runs
 
 from tcig.cli import main
-from tcig.data.layout import read_manifest
+from tcig.data.manifest import read_manifest
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from tcig.data.files import sha256
-from tcig.data.layout import write_manifest
+from tcig.data.manifest import write_manifest
 from tcig.data.voc import COLOURS
 from tcig.eval.images import Sizes
 from tcig.eval.judges import ColourJudge, Segmentation

@@ -21,7 +21,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from tcig.data.errors import InputError
+from tcig.data.files import InputError
 from tcig.methods.base import generators
 from tcig.methods.two_stage.stage2 import Stage2, Stage2Options
 from tcig.models.fetch import adopt, place_of

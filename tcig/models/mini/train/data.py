@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from tcig.data.build import build_layouts
 from tcig.data.emoji import FOLDER
 from tcig.data.emoji.scenes import BACKGROUNDS, SIZE, Scene, portrait, scene
 from tcig.data.filters import Filter
 from tcig.data.layout import Layout
+from tcig.data.manifest import build_layouts
 
 RECORD = np.dtype([("image", np.uint8, (SIZE, SIZE, 3)), ("labels", np.uint8, (SIZE, SIZE))])
 """A scene in its own size, which the segmenters train on."""

@@ -12,8 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tcig.data.files import sha256
-from tcig.data.palettes import painted
-from tcig.data.voc import CLASSES, with_article
+from tcig.data.voc import CLASSES, painted, with_article
 from tcig.models import mini
 from tcig.models.mini.train.autoencoders import VAE_FILE, VAE_FOLDERS
 from tcig.models.mini.train.clips import CONTEXT

@@ -24,8 +24,7 @@ from tabulate import tabulate
 from tcig.data.emoji.scenes import backdrop, portrait
 from tcig.data.files import write_whole
 from tcig.data.masks import resize_nearest
-from tcig.data.palettes import painted
-from tcig.data.voc import BY_LABEL, CLASSES, with_article
+from tcig.data.voc import BY_LABEL, CLASSES, painted, with_article
 from tcig.eval.grids import write_grid
 from tcig.eval.iou import Samples, confusion, image_iou
 from tcig.eval.judges import load_judge
