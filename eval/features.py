@@ -15,9 +15,8 @@ from torch import Tensor
 
 from tcig.data.layout import Layout, open_photograph
 from tcig.eval.images import BATCH
-from tcig.models.clip import load_clip
+from tcig.models.clip import load_clip, load_inception
 from tcig.models.devices import PLAIN
-from tcig.models.inception import load_inception
 from tcig.profiles import SCORER
 
 

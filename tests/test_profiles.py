@@ -4,7 +4,7 @@ import pytest
 
 from tcig.data.files import InputError
 from tcig.methods.registry import ROWS
-from tcig.models.catalogue import catalogue
+from tcig.models.sources import catalogue
 from tcig.models.weights import local
 from tcig.profiles import load_profile, names
 from tcig.run.spec import choose, choose_rows, needs

@@ -121,7 +121,7 @@ def _course(path: Path, profile, layout: Layout) -> None:
     from tcig.eval.judges import load_judge
     from tcig.eval.pictures import course_figure
     from tcig.methods.base import Progress
-    from tcig.models.images import to_pil
+    from tcig.models.diffusion import to_pil
     from tcig.run.generate import ProgressTracker
     from tcig.run.spec import prepare
 

@@ -56,9 +56,9 @@ class Options:
 def main(argv: list[str]) -> int:
     """Runs `tcig plan`."""
     options = parse(Options, argv, "plan", __doc__)
-    from tcig.models.catalogue import entry_of
     from tcig.models.devices import name_of
     from tcig.models.fetch import present, store
+    from tcig.models.sources import entry_of
     from tcig.profiles import load_profile
     from tcig.run.experiment import find_manifest, read_data
     from tcig.run.spec import choose_rows, needs

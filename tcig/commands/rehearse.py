@@ -132,9 +132,9 @@ def _random_weights_folder(profile, options: Options) -> Iterator[Path]:
 
 def _write_weights(profile, rows: Sequence, folder: Path) -> None:
     """Writes random weights of all networks of the rows and judges, unless they are there."""
-    from tcig.models.catalogue import entry_of
     from tcig.models.fetch import adopt, place_of, present
     from tcig.models.random_weights import same_architecture, write_random_weights
+    from tcig.models.sources import entry_of
     from tcig.run.spec import needs
 
     names = [name for name in needs(profile, rows, quality=False) if not present(name)]

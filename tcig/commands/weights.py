@@ -23,7 +23,7 @@ from tabulate import tabulate
 
 from tcig.commands.parsing import parse
 from tcig.data.files import InputError
-from tcig.models.catalogue import catalogue, entry_of
+from tcig.models.sources import catalogue, entry_of
 
 
 @dataclass

@@ -19,8 +19,7 @@ from torch import Generator, Tensor
 from tcig.data.files import InputError
 from tcig.data.layout import Layout, open_photograph
 from tcig.data.voc import COLOURS
-from tcig.models.devices import PLAIN, Compute
-from tcig.models.kept import kept
+from tcig.models.devices import PLAIN, Compute, kept
 from tcig.models.weights import identity_of
 
 T = TypeVar("T")

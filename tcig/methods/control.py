@@ -25,8 +25,8 @@ from tcig.data.layout import Layout
 from tcig.data.voc import Palette, painted
 from tcig.methods.base import Cost, Weights, generators
 from tcig.methods.sampling import SamplingOptions, TextOnly
-from tcig.models.control import load_control
 from tcig.models.diffusion import Control, plan
+from tcig.models.loading import load_control
 
 MAX_BOXES = 30
 """GLIGEN's objects, as in diffusers' pipeline; unused ones hold the network's null object."""
@@ -82,7 +82,7 @@ class Controlled(TextOnly):
     """Text to image; a network beside the UNet reads the class map."""
 
     kind: ClassVar[str]
-    """A key of `tcig.models.control.KINDS`."""
+    """A key of `tcig.models.loading.KINDS`."""
 
     def __init__(self, context, options):
         super().__init__(context, options)

@@ -17,8 +17,7 @@ from tcig.methods.base import Progress, gaussian, generators
 from tcig.methods.guides import GuideOptions, prepare_guides, summed_loss
 from tcig.methods.sampling import SamplingMethod, SamplingOptions
 from tcig.models.devices import DEVICE
-from tcig.models.diffusion import to_images
-from tcig.models.images import check_finite
+from tcig.models.diffusion import check_finite, to_images
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,7 @@ from tcig.data.layout import Layout
 from tcig.data.voc import LABELS
 from tcig.methods.base import Weights
 from tcig.methods.views import Views, random_views, warp
-from tcig.models.devices import PLAIN, Compute
-from tcig.models.fuse import fuse_batchnorm, resize
-from tcig.models.kept import kept
+from tcig.models.devices import PLAIN, Compute, fuse_batchnorm, kept, resize
 from tcig.models.segmentation import DEEPLABV3, Network, deeplabv3_resnet101, miniature
 from tcig.models.weights import MINIATURE
 

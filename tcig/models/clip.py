@@ -1,6 +1,7 @@
-"""CLIP through open_clip."""
+"""CLIP through open_clip, and the Inception on whose features FID and KID were published."""
 
 import copy
+import io
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,11 +10,14 @@ import open_clip
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch_fidelity.feature_extractor_inceptionv3 import (
+    URL_INCEPTION_V3,
+    FeatureExtractorInceptionV3,
+)
 
 from tcig.data.files import InputError
-from tcig.models.devices import PLAIN, Compute
-from tcig.models.fuse import fuse_batchnorm
-from tcig.models.weights import identity_of, locate
+from tcig.models.devices import PLAIN, Compute, fuse_batchnorm
+from tcig.models.weights import fill, identity_of, locate, read_state, refused
 
 
 @dataclass(frozen=True)
@@ -72,14 +76,11 @@ def load_clip(source: str | Path, compute: Compute = PLAIN) -> Clip:
             raise InputError(f"{folder} is no CLIP folder: {needed.name} is missing.")
     name = f"local-dir:{folder}"
     own = {"bpe_path": str(merges)} if merges.is_file() else {}
-    try:
+    with refused(f"{folder}", "cannot be loaded as a CLIP"):
         # OpenAI's weights were trained with QuickGELU, whatever a configuration says
         # (open_clip/pretrained.py, the entries `openai`).
         module = open_clip.create_model(name, force_quick_gelu=str(source).endswith(".openai"))
         tokenizer = open_clip.get_tokenizer(name, **own)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise InputError(f"{folder} cannot be loaded as a CLIP ({reason}).") from None
     visual = module.eval().requires_grad_(False).visual
     size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
     mean, std = tuple(visual.image_mean), tuple(visual.image_std)
@@ -101,3 +102,42 @@ def fuse_clip(clip: Clip) -> Clip:
         "visual": visual.to(memory_format=torch.channels_last)
     }
     return replace(clip, module=module, layout=torch.channels_last)
+
+
+INCEPTION_FILE = URL_INCEPTION_V3.rpartition("/")[2]
+"""Name of the weights."""
+
+
+class Inception(FeatureExtractorInceptionV3):
+    """(B, 3, H, W) uint8 -> a tuple of (B, 2048) float32, the pooled features; random weights.
+
+    torch-fidelity's constructor unpickles a file: here it is one that holds None.
+    """
+
+    def __init__(self):
+        nothing = io.BytesIO()
+        torch.save(None, nothing)
+        nothing.seek(0)
+        super().__init__("inception", ["2048"], feature_extractor_weights_path=nothing)
+
+    def load_state_dict(self, state_dict, **options):
+        """Does the same as any module's, but nothing with None."""
+        if state_dict is not None:
+            return super().load_state_dict(state_dict, **options)
+        return None
+
+
+def load_inception(source: str | Path, compute: Compute = PLAIN) -> tuple[Inception, str]:
+    """The network of `weights-inception-2015-12-05-6726825d.pth`, and the weights' identity.
+
+    Args:
+        source: see `tcig.models.weights.locate`.
+        compute: names the device.
+
+    Raises:
+        InputError: the file cannot be had or read, or does not fit the network.
+    """
+    file = locate(source) / INCEPTION_FILE
+    network = Inception()
+    fill(network, read_state(file), file)
+    return network.to(compute.device), identity_of(source)

@@ -1,17 +1,26 @@
-"""Where networks run, and how: a profile's `[compute]`."""
+"""Where networks run, and how: a profile's `[compute]`; networks kept in memory, and fused."""
 
 import contextlib
+import gc
 import os
 import platform
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, ParamSpec, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+from torch.fx.experimental import optimization
+from torch.nn import functional as F
 
 from tcig.data.files import InputError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_loaders: list = []
 
 DEVICE = "TCIG_DEVICE"
 """Environment variable: `cuda`, `mps` or `cpu`, in place of the profile's device."""
@@ -172,3 +181,74 @@ def name_of(compute: Compute) -> str:
 
 PLAIN = Compute()
 """float32 on a GPU if there is one, else on the CPU."""
+
+
+def kept(load: Callable[P, T]) -> Callable[P, T]:
+    """Makes a loader keep what it loaded, by its hashable arguments, until `release`."""
+    loader = cache(load)
+    _loaders.append(loader)
+    return loader
+
+
+def release() -> None:
+    """Lets go of all networks, so that others have the memory."""
+    if not any(loader.cache_info().currsize for loader in _loaders):
+        return
+    for loader in _loaders:
+        loader.cache_clear()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def fuse_batchnorm(module: nn.Module) -> nn.Module:
+    """Copies a network, with its BatchNorms fused and its bilinear resizing by `resize`.
+
+    The copy computes the same but for rounding. Each BatchNorm becomes part of the convolution
+    before it.
+
+    Args:
+        module: in evaluation mode; one without BatchNorms is returned as it is.
+    """
+    if not any(isinstance(part, nn.BatchNorm2d) for part in module.modules()):
+        return module
+    with torch.no_grad():
+        fused = optimization.fuse(module).eval().requires_grad_(False)
+    for node in fused.graph.find_nodes(op="call_function", target=F.interpolate):
+        if node.kwargs["mode"] == "bilinear":
+            node.target = resize
+            names = "size", "align_corners", "antialias"
+            node.kwargs = {name: node.kwargs[name] for name in names}
+    fused.recompile()
+    return fused
+
+
+def resize(images: Tensor, size: tuple[int, int], **how: bool | None) -> Tensor:
+    """Computes `F.interpolate(images, size, mode="bilinear", **how)` by two matrix products.
+
+    On CUDA its gradient is the same at every call. That of torch's own adds in any order
+    (`torch.use_deterministic_algorithms` lists it). On a CPU, enlarging 32x32 to 128x128 takes a
+    sixth of the time.
+
+    Args:
+        images: (B, C, h, w).
+        size: (H, W) of the result.
+        how: `align_corners`, `antialias`.
+    """
+    settings = images.dtype, images.device, *sorted(how.items())
+    vertical, horizontal = (
+        _interpolation_matrix(before, after, *settings)
+        for before, after in zip(images.shape[-2:], size, strict=True)
+    )
+    return vertical @ (images @ horizontal.mT)
+
+
+@kept
+def _interpolation_matrix(
+    before: int, after: int, dtype: torch.dtype, device: torch.device, *how
+) -> Tensor:
+    """One-dimensional interpolation matrix, (after, before)."""
+    with torch.inference_mode(False):  # later callers may want a gradient
+        identity = torch.eye(before)[None, None]
+        matrix = F.interpolate(identity, (after, before), mode="bilinear", **dict(how))
+        return matrix[0, 0].to(device, dtype)

@@ -6,9 +6,9 @@ configuration. Latents are (N, C, h, w); texts are (K, L, D), each distinct prom
 
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from accelerate import cpu_offload_with_hook
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -17,11 +17,9 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from tcig.data.files import InputError
-from tcig.models.devices import PLAIN, Compute
-from tcig.models.images import check_finite, to_pil
-from tcig.models.kept import kept
-from tcig.models.loading import quiet, read_part, refused
-from tcig.models.weights import locate
+from tcig.models.devices import PLAIN, Compute, kept
+from tcig.models.loading import quiet, read_part
+from tcig.models.weights import locate, refused
 
 PARTS = {
     "unet": UNet2DConditionModel,
@@ -208,10 +206,10 @@ class Diffusion:
         return predicted
 
     def encode(self, images: Tensor, draws: list[torch.Generator] | None = None) -> Tensor:
-        """Latents of images (N, 3, H, W) in [-1, 1]: the posterior's mean.
+        """Encodes images (N, 3, H, W) in [-1, 1] as the posterior's mean.
 
         Args:
-            images: as said.
+            images: the images.
             draws: a generator for each image, to sample the posterior instead.
         """
         posterior = self.vae.encode(images.to(self.device, self.dtype)).latent_dist
@@ -228,6 +226,27 @@ class Diffusion:
         images = self.vae.decode(latents.to(self.dtype)).sample.to(latents.dtype)
         check_finite(images, "the VAE's image")
         return images.clamp(-1, 1) if clamped else images
+
+
+def check_finite(values: Tensor, what: str) -> None:
+    """Refuses NaN and infinite values.
+
+    Raises:
+        FloatingPointError: a value is not finite; the message begins with `what`.
+    """
+    if not values.isfinite().all():
+        raise FloatingPointError(f"{what}: NaN or infinite values")
+
+
+def to_pil(pixels: Tensor) -> list[Image.Image]:
+    """Converts (N, 3, H, W) in [0, 255] to RGB images.
+
+    Raises:
+        FloatingPointError: a value is not finite.
+    """
+    check_finite(pixels, "image")
+    levels = pixels.round().byte().movedim(1, -1).cpu().numpy()
+    return [Image.fromarray(np.ascontiguousarray(each)) for each in levels]
 
 
 def to_images(tensors: Tensor) -> list[Image.Image]:
@@ -253,27 +272,11 @@ def load_diffusion(source: str, compute: Compute = PLAIN) -> Diffusion:
             raise InputError(f"{source} lacks {name}: a Stable Diffusion folder has it.")
         with quiet(), refused(f"{source}: {name}"):
             parts[name] = read_part(folder / name, kind, compute.dtype)
-    with quiet(), refused(f"{source}: scheduler"):
-        schedule = _read_schedule(folder, parts)
+    with refused(f"{source}: scheduler"):
+        config = DDIMScheduler.from_pretrained(folder, subfolder="scheduler").config
+    # The saved scheduler may be of any class and age. DDIM's defaults are wrong for Stable
+    # Diffusion in two settings, which StableDiffusionPipeline corrects too. The private entries
+    # name what was a default, and would take the corrections back.
+    schedule = {key: value for key, value in config.items() if not key.startswith("_")}
+    schedule |= {"clip_sample": False, "steps_offset": 1}
     return Diffusion(**parts, schedule=schedule, compute=compute)
-
-
-def _read_schedule(place: Path, parts: dict[str, Any]) -> dict:
-    """The saved scheduler's configuration as DDIM's, corrected as diffusers' own pipeline does.
-
-    The saved one may be of any class and age. `StableDiffusionPipeline` turns `clip_sample` off and
-    sets `steps_offset` to 1, which DDIM's defaults have wrong for Stable Diffusion.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # that it does so, and of its imports
-        from diffusers import StableDiffusionPipeline
-
-        pipeline = StableDiffusionPipeline(
-            **parts,
-            scheduler=DDIMScheduler.from_pretrained(place, subfolder="scheduler"),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-    # Its private entries name what was a default, and would take the corrections back.
-    return {k: v for k, v in pipeline.scheduler.config.items() if not k.startswith("_")}

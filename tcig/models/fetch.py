@@ -1,11 +1,8 @@
 """Fetches weights, checks every file, and locks what was fetched.
 
-Fetched weights lie in the folder `TCIG_WEIGHTS`, by default `tcig/weights` in the user's cache. Its
-`lock.json` has the source and revision of each model, and the size and SHA-256 of each file. Copied
-to another machine, it makes that machine fetch the same files or refuse.
-
-`tcig.data.download` downloads the files, because huggingface_hub 2.4.0 starts a file again after an
-interruption.
+`lock.json` in the folder of weights has the source and revision of each model, and the size and
+SHA-256 of each file. `tcig.data.transfer` downloads the files, because huggingface_hub 2.4.0 starts
+a file again after an interruption.
 """
 
 import datetime
@@ -21,15 +18,23 @@ import requests
 from filelock import FileLock
 from huggingface_hub import get_token
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from tcig.data.download import connect, discard, download
 from tcig.data.files import InputError, read_file, sha256, write_whole
-from tcig.models.catalogue import Entry, catalogue, entry_of
-from tcig.models.sources import MIRROR, Listing, RemoteFile, gated, list_files
+from tcig.models.sources import (
+    MIRROR,
+    Entry,
+    Listing,
+    RemoteFile,
+    catalogue,
+    entry_of,
+    gated,
+    list_files,
+)
 
 VARIABLE = "TCIG_WEIGHTS"
-"""Environment variable: the folder of fetched weights."""
+"""Environment variable: the folder of fetched weights; default: `tcig/weights` in the cache."""
 PICKLES = {"last.ckpt", "diffusion_pytorch_model.bin"}
 """A VQGAN's files that are converted to safetensors."""
 SHOWN = 1 << 20
@@ -100,8 +105,13 @@ def write_lock(name: str, entry: LockEntry) -> None:
 def present(name: str) -> Path | None:
     """Returns the folder of a fetched model; None if a file is missing or has another size."""
     entry, folder = read_lock().get(name), place_of(name)
-    intact = entry and all(_has_size(folder / f, entry.files[f].size) for f in entry.files)
-    return folder if intact else None
+    if entry is None:
+        return None
+    for file, record in entry.files.items():
+        path = folder / file
+        if not path.is_file() or path.stat().st_size != record.size:
+            return None
+    return folder
 
 
 def verify(name: str) -> str:
@@ -109,13 +119,8 @@ def verify(name: str) -> str:
     entry = read_lock().get(name)
     if entry is None:
         return "it was not fetched"
-    files = entry.files.items()
-    wrong = [file for file, record in files if not _intact(place_of(name) / file, record)]
+    wrong = [f for f, record in entry.files.items() if not _intact(place_of(name) / f, record)]
     return f"missing or changed since the fetch: {', '.join(wrong)}" if wrong else ""
-
-
-def _has_size(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size
 
 
 def fetch(
@@ -168,7 +173,12 @@ def fetch(
         }
         _check_space(entry, missing, staging)
         for file, remote in missing.items():
-            _get(session, entry, listing, remote, staging / file)
+            try:
+                _get(session, remote, staging / file)
+            except requests.HTTPError as error:
+                if listing.revision and error.response.status_code in (401, 403):
+                    raise gated(entry, listing.source) from None
+                raise
         try:
             _lock(entry, listing, locked, staging)
         except InputError:
@@ -196,17 +206,17 @@ def _check_space(entry: Entry, missing: Mapping[str, RemoteFile], staging: Path)
     """Prints what will be fetched, and refuses it if the disk is too small."""
     sizes = [remote.size for remote in missing.values()]
     need = entry.size or 0 if None in sizes else sum(sizes)
-    done = sum(path.stat().st_size for path in staging.rglob("*.part"))
+    need -= sum(path.stat().st_size for path in staging.rglob("*.part"))
     free = shutil.disk_usage(staging).free
     print(
-        f"{entry.name}: {_gb(need)} in {len(missing)} files to {staging.parent} ({_gb(free)} free"
-        f"{f', {_gb(done)} already there' if done else ''}; licence: {entry.licence})",
+        f"{entry.name}: {_gb(need)} in {len(missing)} files to {staging.parent} ({_gb(free)} free; "
+        f"licence: {entry.licence})",
         file=sys.stderr,
     )
-    if need - done > free:
+    if need > free:
         raise InputError(
-            f"{entry.name} needs {_gb(need - done)}, {staging.parent} has {_gb(free)} free: make "
-            f"room, or choose another folder by {VARIABLE}."
+            f"{entry.name} needs {_gb(need)}, {staging.parent} has {_gb(free)} free: make room, or "
+            f"choose another folder by {VARIABLE}."
         )
 
 
@@ -214,22 +224,14 @@ def _gb(size: int) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e6:.2f} MB"
 
 
-def _get(
-    session: requests.Session, entry: Entry, listing: Listing, remote: RemoteFile, path: Path
-) -> None:
+def _get(session: requests.Session, remote: RemoteFile, path: Path) -> None:
     """Downloads or copies a file, and compares it with what its source states."""
     part = path.with_name(f"{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     if Path(remote.place).is_file():
         shutil.copyfile(remote.place, part)
     else:
-        show = remote.size is None or remote.size >= SHOWN
-        try:
-            download(session, remote.place, part, show)
-        except requests.HTTPError as error:
-            if listing.revision and error.response.status_code in (401, 403):
-                raise gated(entry, listing.source) from None
-            raise
+        download(session, remote.place, part, remote.size is None or remote.size >= SHOWN)
     size = part.stat().st_size
     if remote.size not in (None, size) or not sha256(part).startswith(remote.sha256 or ""):
         discard(part)
@@ -256,7 +258,8 @@ def _lock(entry: Entry, listing: Listing, locked: LockEntry | None, staging: Pat
             "source that still has it, or --anew to take the new one and forget the old."
         )
     pickles = {}
-    if entry.kind == "vqgan" and (path := _convert(entry, listing.source, staging)):
+    if entry.kind == "vqgan":
+        path = _convert(entry, listing.source, staging)
         pickles = {file: files.pop(file) for file in PICKLES & files.keys()}
         files[path.name] = _record(path)
     for file in files:
@@ -277,8 +280,8 @@ def _record(path: Path) -> FileRecord:
     return FileRecord(size=path.stat().st_size, sha256=sha256(path))
 
 
-def _convert(entry: Entry, source: str, folder: Path) -> Path | None:
-    """Checks a VQGAN and writes its pickled checkpoint as safetensors; None: it has no pickle."""
+def _convert(entry: Entry, source: str, folder: Path) -> Path:
+    """Checks a VQGAN, and writes its weights as safetensors if they are pickled."""
     from tcig.models.vqgan import load_vqgan
 
     model = load_vqgan(folder)
@@ -287,11 +290,8 @@ def _convert(entry: Entry, source: str, folder: Path) -> Path | None:
             f"{source} has a codebook of {len(model.codebook)}, {entry.name} has {entry.codes}: "
             "give another --source."
         )
-    if not any((folder / file).exists() for file in PICKLES):
-        return None
     taming = (folder / "model.yaml").exists()
     path = folder / ("model.safetensors" if taming else "diffusion_pytorch_model.safetensors")
-    draft = folder / f".{path.name}.part"
-    save_file(model.state_dict(), draft)
-    draft.replace(path)
+    if not path.exists():
+        write_whole(path, save(model.state_dict()))
     return path

@@ -1,4 +1,4 @@
-"""Classes from outside, methods and judges: loaded, and called under guard."""
+"""Methods and judges from outside: their files are loaded and hashed, their calls are guarded."""
 
 import ast
 import hashlib
@@ -8,15 +8,23 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from signal import SIGINT, getsignal, signal
 from typing import Any, TypeVar
 
+import numpy as np
+import torch
+from PIL import ImageFile
+from torch import backends
+
 from tcig.data.files import InputError, describe, sha256
-from tcig.models import process
 
 T = TypeVar("T")
+Setting = tuple[Callable[[], Any], Callable[[Any], object]]
+"""Functions that read and write a setting of the process."""
 
 
 class ExitError(RuntimeError):
@@ -31,21 +39,86 @@ class StateWarning(UserWarning):
     """A plug-in changed what all code of the process shares."""
 
 
+def _attribute(owner: Any, name: str) -> Setting:
+    return partial(getattr, owner, name), partial(setattr, owner, name)
+
+
+def _set_default_device(device: torch.device) -> None:
+    torch.set_default_device(None if device == torch.device("cpu") else device)
+
+
+_contexts: list = []
+
+
+def _set_inference_mode(enabled: bool) -> None:
+    context = torch.inference_mode(enabled)
+    context.__enter__()
+    _contexts.append(context)  # torch leaves the mode when the object is collected
+
+
+def _flushes_denormals() -> bool:
+    return not torch.full((1,), 1e-310, dtype=torch.float64, device="cpu").mul(1.0).item()
+
+
+def _autocast(device: str) -> Setting:
+    def read() -> tuple:
+        return torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+
+    def write(state: tuple) -> None:
+        torch.set_autocast_enabled(device, state[0])
+        torch.set_autocast_dtype(device, state[1])
+
+    return read, write
+
+
+SETTINGS: dict[str, Setting] = {
+    "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "torch's default device": (torch.get_default_device, _set_default_device),
+    "torch's inference mode": (torch.is_inference_mode_enabled, _set_inference_mode),
+    "torch's gradients": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "torch's threads": (torch.get_num_threads, torch.set_num_threads),
+    "torch's denormals": (_flushes_denormals, torch.set_flush_denormal),
+    "torch's determinism": (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
+    "torch's autocast on cpu": _autocast("cpu"),
+    "torch's autocast on cuda": _autocast("cuda"),
+    "torch's precision": _attribute(backends, "fp32_precision"),
+    "precision of CUDA's products": _attribute(backends.cuda.matmul, "fp32_precision"),
+    "precision of cuDNN's convolutions": _attribute(backends.cudnn.conv, "fp32_precision"),
+    "precision of cuDNN's recurrent networks": _attribute(backends.cudnn.rnn, "fp32_precision"),
+    "precision of oneDNN's products": _attribute(backends.mkldnn.matmul, "fp32_precision"),
+    "precision of oneDNN's convolutions": _attribute(backends.mkldnn.conv, "fp32_precision"),
+    "oneDNN": _attribute(backends.mkldnn, "enabled"),
+    "cuDNN": _attribute(backends.cudnn, "enabled"),
+    "cuDNN's benchmark": _attribute(backends.cudnn, "benchmark"),
+    "cuDNN's determinism": _attribute(backends.cudnn, "deterministic"),
+    **{
+        f"torch's {name} attention": (
+            getattr(backends.cuda, f"{name}_sdp_enabled"),
+            getattr(backends.cuda, f"enable_{name}_sdp"),
+        )
+        for name in ("flash", "mem_efficient", "math", "cudnn")
+    },
+    "numpy's errors": (np.geterr, lambda value: np.seterr(**value)),
+    "the working directory": (os.getcwd, os.chdir),
+    "Ctrl-C": (partial(getsignal, SIGINT), partial(signal, SIGINT)),
+    "sys.stdout": _attribute(sys, "stdout"),
+    "sys.stderr": _attribute(sys, "stderr"),
+    "PIL's reading of truncated images": _attribute(ImageFile, "LOAD_TRUNCATED_IMAGES"),
+}
+"""Settings that all code of the process shares, and on which numbers of other rows depend."""
+
+
 @contextmanager
 def guard(name: str) -> Iterator[None]:
-    """Around every call of a plug-in's code.
+    """Guards a call of a plug-in's code.
 
-    Settings of the process that it changed are put back, with a warning. What would end the process
-    is an exception.
-
-    Args:
-        name: of the plug-in.
+    Settings of the process that the code changes are put back, with a warning that has `name`.
 
     Raises:
-        ExitError: it tried to end the process.
-        Exception: what it raised.
+        ExitError: the code tried to end the process.
     """
-    before, leave, process_id = process.save(), os._exit, os.getpid()
+    before = {setting: read() for setting, (read, _) in SETTINGS.items()}
+    leave, process_id = os._exit, os.getpid()
 
     def refuse(status: int) -> None:
         if os.getpid() != process_id:  # a process that it started itself
@@ -62,23 +135,28 @@ def guard(name: str) -> Iterator[None]:
         raise ExitError(what).with_traceback(error.__traceback__) from None
     finally:
         os._exit = leave
-        if moved := process.restore(before):
-            text = f"{name} changed {', '.join(moved)} for all code; tcig put that back."
+        changed = []
+        for setting, (read, write) in SETTINGS.items():
+            if read() != before[setting]:
+                write(before[setting])
+                changed.append(setting)
+        if changed:
+            text = f"{name} changed {', '.join(changed)} for all code; tcig put that back."
             warnings.warn(text, StateWarning, stacklevel=2)
 
 
 @contextmanager
 def refusing(name: str, what: str, source: str | Path = "") -> Iterator[None]:
-    """As `guard`; whatever the code raises is one sentence.
+    """Guards a call as `guard` does, and turns what the code raises into one sentence.
 
     Args:
-        name: of the plug-in.
-        what: it could not do, as in "cannot be loaded".
-        source: its file, of which the line is named.
+        name: the plug-in.
+        what: the failure, as in "cannot be loaded".
+        source: its file; the sentence names the line.
 
     Raises:
-        PluginError: it raised something.
-        InputError: it raised that itself.
+        PluginError: the code raised something.
+        InputError: the code raised that itself.
     """
     try:
         with guard(name):
@@ -89,8 +167,14 @@ def refusing(name: str, what: str, source: str | Path = "") -> Iterator[None]:
         raise PluginError(f"{name} {what}: {describe(error, source)}.") from error
 
 
+def source_of(function: Callable) -> str:
+    """Returns the file of a function, whatever decorates it; "" if it is not written in Python."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return code.co_filename if code else ""
+
+
 def class_in_file(target: str) -> str | None:
-    """The class of `path/to/file.py:Class`; None of what names no file.
+    """Returns the class of `path/to/file.py:Class`, or None for another form.
 
     Raises:
         InputError: a file without a class.
@@ -102,14 +186,14 @@ def class_in_file(target: str) -> str | None:
 
 
 def load_class(target: str, *bases: type[T]) -> tuple[type[T], str]:
-    """A class from outside, and the SHA-256 of its code.
+    """Loads a class from outside; returns it and the SHA-256 of its code.
 
-    A file may import what lies in its folder: then all of these count, as they stand, one after
-    another. Of an installed package only the class's own file counts.
+    A file may import modules of its folder; the hash then covers them too. Of an installed package
+    it covers the class's own file.
 
     Args:
         target: `path/to/file.py:Class` or `module:Class`.
-        bases: of one of which it must be a subclass.
+        bases: the class must be a subclass of one of them.
 
     Raises:
         InputError: a missing file or class, another kind of class, or an import in a folder that
@@ -117,7 +201,7 @@ def load_class(target: str, *bases: type[T]) -> tuple[type[T], str]:
     """
     place, _, attribute = target.rpartition(":")
     if not place.endswith(".py"):
-        kind = _loaded(lambda: importlib.import_module(place), place, attribute, bases)
+        kind = _load(lambda: importlib.import_module(place), place, attribute, bases)
         return kind, sha256(Path(inspect.getsourcefile(kind)))
     path = Path(place).absolute()
     if not path.is_file():
@@ -125,73 +209,62 @@ def load_class(target: str, *bases: type[T]) -> tuple[type[T], str]:
         raise InputError(f"no file {place} to take the {what} {attribute} from.")
     if (folder := str(path.parent.resolve())) not in sys.path:
         sys.path.append(folder)
-    helpers = _imports(path)
-    for module, helper in helpers.items():
-        if "." not in module:  # to find another would run its package
-            _check_found(path, module, helper)
-    kind = _loaded(lambda: _execute(path), place, attribute, bases)
-    return kind, _joined([path, *helpers.values()])
+    helpers = _imported_files(path)
+    _check_found(path, helpers)
+    kind = _load(lambda: _execute(path), place, attribute, bases)
+    if not helpers:
+        return kind, sha256(path)
+    hashes = "".join(sha256(file) for file in (path, *helpers.values()))
+    return kind, hashlib.sha256(hashes.encode()).hexdigest()
 
 
-def source_of(function: Callable) -> str:
-    """The file of a function, whatever decorates it; "" of none that is written in Python."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return code.co_filename if code else ""
-
-
-def _imports(path: Path) -> dict[str, Path]:
-    """Modules of its own folder that a file imports, anywhere in it, and they theirs: by name.
+def _imported_files(path: Path) -> dict[str, Path]:
+    """Modules of its own folder that a file imports, directly or not: name to file, sorted.
 
     The standard library's modulefinder stops at folders without `__init__.py`.
     """
     folder = path.parent.resolve()
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     waiting = [path.resolve()]
     while waiting:
-        for name in _named(waiting.pop(), folder):
+        for name in _imported_names(waiting.pop(), folder):
             parts = name.split(".")
             for count in range(1, len(parts) + 1):
                 module, place = ".".join(parts[:count]), folder.joinpath(*parts[:count])
-                files = place / "__init__.py", place.with_name(f"{place.name}.py")
-                file = next((each for each in files if each.is_file()), None)
-                if file and module not in found and parts[0] != "tcig":
-                    found[module] = file
+                choices = place / "__init__.py", place.with_suffix(".py")
+                file = next((choice for choice in choices if choice.is_file()), None)
+                if file and module not in files and parts[0] != "tcig":
+                    files[module] = file
                     waiting.append(file)
-    return dict(sorted(found.items()))
+    return dict(sorted(files.items()))
 
 
-def _named(file: Path, folder: Path) -> Iterator[str]:
+def _imported_names(file: Path, folder: Path) -> Iterator[str]:
     """Dotted names that a file imports; what is taken from a module may be one itself."""
     try:
         tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError, OSError, RecursionError, MemoryError):
-        return  # loading it says what is wrong
+    except Exception:  # loading it says what is wrong
+        return
     package = file.parent.relative_to(folder).parts
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else ()
-            parts = (*above, *filter(None, [node.module]))
-            yield from (".".join((*parts, alias.name)) for alias in node.names)
+            module = [node.module] if node.module else []
+            yield from (".".join((*above, *module, alias.name)) for alias in node.names)
 
 
-def _check_found(path: Path, module: str, helper: Path) -> None:
-    """Whether an import will find the file that is in the folder."""
-    try:
-        origin = importlib.util.find_spec(module).origin
-    except (ImportError, AttributeError, ValueError):
-        return  # loading it says what is wrong
-    if origin and Path(origin).resolve() != helper:
-        raise InputError(
-            f"{path} imports {module}, which would be {origin} and not {helper}: rename the latter."
-        )
-
-
-def _joined(files: Sequence[Path]) -> str:
-    """SHA-256 of one file, or of the hashes of several."""
-    hashes = [sha256(file) for file in files]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+def _check_found(path: Path, helpers: dict[str, Path]) -> None:
+    """Refuses a file of the folder that an import will not find, because another hides it."""
+    for module, helper in helpers.items():
+        # To find a module of a package would run the package.
+        spec = None if "." in module else importlib.util.find_spec(module)
+        if spec and spec.origin and Path(spec.origin).resolve() != helper:
+            raise InputError(
+                f"{path} imports {module}, which would be {spec.origin} and not {helper}: rename "
+                "the latter."
+            )
 
 
 def _execute(path: Path):
@@ -203,25 +276,23 @@ def _execute(path: Path):
     return module
 
 
-def _loaded(load: Callable, place: str, attribute: str, bases: tuple[type[T], ...]) -> type[T]:
+def _load(load: Callable, place: str, attribute: str, bases: tuple[type[T], ...]) -> type[T]:
+    """Loads a module, and finds a class of it that is complete."""
     try:
         with refusing(place, "cannot be loaded", place):
             module = load()
     except PluginError as error:  # a check of it has nothing to try
         raise InputError(str(error)) from error
-    found = getattr(module, attribute, None)
-    if not _is_a(found, bases):
-        there = [name for name, each in vars(module).items() if _is_a(each, bases)]
-        own = [name for name in there if not inspect.isabstract(getattr(module, name))]
-        hint = f"; there are {', '.join(own)}" if own else ""
-        whole = " or ".join(f"{base.__module__}.{base.__qualname__}" for base in bases)
-        raise InputError(f"{place} has no class {attribute} that is a {whole}{hint}.")
-    if found.__abstractmethods__:
-        raise InputError(
-            f"{place}: {attribute} lacks {', '.join(sorted(found.__abstractmethods__))}."
-        )
-    return found
-
-
-def _is_a(found: Any, bases: tuple[type, ...]) -> bool:
-    return isinstance(found, type) and issubclass(found, bases)
+    kinds = {
+        name: kind
+        for name, kind in vars(module).items()
+        if isinstance(kind, type) and issubclass(kind, bases)
+    }
+    if attribute not in kinds:
+        complete = [name for name, kind in kinds.items() if not inspect.isabstract(kind)]
+        hint = f"; there are {', '.join(complete)}" if complete else ""
+        expected = " or ".join(f"{base.__module__}.{base.__qualname__}" for base in bases)
+        raise InputError(f"{place} has no class {attribute} that is a {expected}{hint}.")
+    if missing := kinds[attribute].__abstractmethods__:
+        raise InputError(f"{place}: {attribute} lacks {', '.join(sorted(missing))}.")
+    return kinds[attribute]

@@ -13,14 +13,15 @@ from typing import Any
 import open_clip
 import torch
 import yaml
+from open_clip.tokenizer import SimpleTokenizer, bytes_to_unicode
 from safetensors.torch import save_file
 from torch import nn
 
 from tcig.data.files import InputError
-from tcig.models.catalogue import catalogue
-from tcig.models.mini.tokenizer import all_merges, write_transformers
+from tcig.models.sources import catalogue
 
 SEED = 0
+START, END = "<|startoftext|>", "<|endoftext|>"
 CONTEXT_LENGTH = 77
 """Tokens of a prompt for CLIP's text encoder."""
 
@@ -50,8 +51,7 @@ def write_random_weights(name: str, folder: Path) -> None:
         InputError: the model's architecture is unknown.
     """
     if name not in architectures():
-        known = ", ".join(architectures())
-        raise InputError(f"{name}: unknown architecture; expected one of {known}.")
+        raise InputError(f"{name}: unknown architecture; expected a model of tcig/models/configs.")
     architecture, entry = architectures()[name], catalogue()[name]
     folder.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
@@ -100,7 +100,7 @@ def _save_pipeline(
 ) -> None:
     from transformers import CLIPTokenizer
 
-    write_transformers(folder / "tokenizer", all_merges(), CONTEXT_LENGTH)
+    write_clip_tokenizer(folder / "tokenizer")
     clip = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     parts = architecture["pipeline"]
     tokenizers = {
@@ -112,6 +112,28 @@ def _save_pipeline(
         **networks, **tokenizers, **parts["options"], scheduler=_build(parts["scheduler"])
     )
     pipeline.save_pretrained(folder, variant=architecture.get("variant"))
+
+
+def write_clip_tokenizer(folder: Path) -> None:
+    """Writes the files of transformers' `CLIPTokenizer`, with open_clip's merges and ids."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ranks = SimpleTokenizer().bpe_ranks
+    merges = sorted(ranks, key=ranks.get)
+    letters = list(bytes_to_unicode().values())
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges)]
+    vocabulary = {token: number for number, token in enumerate([*tokens, START, END])}
+    settings = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": CONTEXT_LENGTH,
+        "bos_token": START,
+        "eos_token": END,
+        "pad_token": END,
+        "unk_token": END,
+    }
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
+    lines = ["#version: 0.2", *map(" ".join, merges), ""]
+    (folder / "merges.txt").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
 def _t5_tokenizer() -> Any:

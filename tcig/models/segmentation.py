@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from tcig.data.files import InputError, sha256
 from tcig.data.voc import INDICES
-from tcig.models.loading import fill, first_line, read_state
 from tcig.models.mini import WEIGHTS
-from tcig.models.weights import identity_of, locate
+from tcig.models.weights import fill, identity_of, locate, read_state, refused
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def mask2former(name: str, source: Path | None = None):
             f"{', '.join(parts)}."
         )
     place = source or locate(MASK2FORMER[name])
-    try:
+    with refused(f"{name} in {place}"):
         size = PUBLISHED_SIZE if name.endswith("-800") else {}
         processor = AutoImageProcessor.from_pretrained(place, trust_remote_code=False, **size)
         model, loading = Mask2FormerForUniversalSegmentation.from_pretrained(
@@ -128,11 +127,6 @@ def mask2former(name: str, source: Path | None = None):
         missing = sorted(key for key in loading["missing_keys"] if UNUSED not in key)
         if missing:
             raise ValueError(f"the weights lack {missing[0]}")
-    except Exception as error:  # the configuration's, or a damaged file's
-        raise InputError(
-            f"{name} cannot be loaded from {place} ({first_line(error)}): give a local folder as "
-            f"`--judge {name}=FOLDER`."
-        ) from None
     if source is not None:
         hashes = {part: sha256(source / part) for part in reversed(parts)}
         identity = " ".join([hashes.pop(parts[-1]), *(f"{p} {h}" for p, h in hashes.items())])

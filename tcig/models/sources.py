@@ -1,18 +1,20 @@
-"""Lists the files that a model needs, in a folder, at addresses, or on the Hugging Face hub."""
+"""The catalogue of all weights that the profiles need, and the files of a model at its source."""
 
 import os
 import re
+import tomllib
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 from huggingface_hub import HfApi, constants, errors, get_session, try_to_load_from_cache
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+from pydantic import BaseModel, ConfigDict, Field
 
 from tcig.data.download import TIMEOUT
 from tcig.data.files import InputError, parse_json, read_file
-from tcig.models.catalogue import Entry
 
 MIRROR = "TCIG_WEIGHTS_MIRROR"
 """Environment variable: a server with NAME/FILE for the catalogue's files that have addresses."""
@@ -32,6 +34,49 @@ WITHOUT = ("safety_checker", "watermarker")
 INDEX = "model_index.json"
 PLAIN = r"(.*/)?(diffusion_pytorch_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?"
 HALF = r".*\bfp16\b.*\.safetensors|.*\.index\.fp16\.json"
+
+
+class Entry(BaseModel):
+    """One model of the catalogue."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    """Hub id, or a name of our own for files that have addresses."""
+    kind: Literal["diffusers", "vqgan", "clip", "deeplabv3", "mask2former", "inception"]
+    what: str = ""
+    size: int | None = None
+    """Approximate size of the download in bytes."""
+    licence: str = "unknown"
+    preprocessing: str = ""
+    gated: bool = False
+    """Whether the licence must be accepted on the hub first."""
+    revision: str | None = None
+    """Commit or branch of the hub; None: the newest of the main branch."""
+    urls: dict[str, str] = {}
+    """File to address; empty for a hub id."""
+    sha256: dict[str, str] = {}
+    """File to hash, or to its first digits, where a source states them."""
+    without: tuple[str, ...] = ()
+    """Parts of the pipeline that are not needed."""
+    codes: int | None = Field(None, gt=0)
+    """Size of a VQGAN's codebook."""
+    mirrors: tuple[str, ...] = ()
+    """Other hub ids of the same weights."""
+    renamed: dict[str, dict[str, str]] = {}
+    """Mirror to file to path in that repository, where it differs."""
+
+
+@cache
+def catalogue() -> dict[str, Entry]:
+    """Returns all entries by name, in the order of the file."""
+    text = Path(__file__).with_name("catalogue.toml").read_text(encoding="utf-8")
+    return {name: Entry(name=name, **entry) for name, entry in tomllib.loads(text).items()}
+
+
+def entry_of(name: str) -> Entry:
+    """Returns the catalogue's entry; any other hub id is a pipeline or network of diffusers."""
+    return catalogue().get(name) or Entry(name=name, kind="diffusers")
 
 
 class RemoteFile(NamedTuple):
@@ -142,12 +187,12 @@ def _refusal(entry: Entry, repository: str, revision: str | None, error: Excepti
         return gated(entry, repository)
     if isinstance(error, errors.RevisionNotFoundError):
         return InputError(f"{repository} has no revision {revision} on {hub}.")
-    if isinstance(error, (errors.RepositoryNotFoundError, errors.HFValidationError)):
+    if isinstance(error, errors.RepositoryNotFoundError):
         others = [name for name in (entry.name, *entry.mirrors) if name != repository]
-        hint = " or ".join(f"`tcig weights fetch {entry.name} --source {name}`" for name in others)
+        known = f"; other copies: {', '.join(others)}" if others else ""
         return InputError(
-            f"{repository} is not on {hub}, or needs a token (HF_TOKEN); give a mirror or a folder "
-            f"as --source{f', as {hint}' if hint else ''}."
+            f"{repository} is not on {hub}, or needs a token (HF_TOKEN); give a hub id or a folder "
+            f"as --source{known}."
         )
     reason = next(iter(str(error).splitlines()), "") or type(error).__name__
     return InputError(
@@ -157,11 +202,10 @@ def _refusal(entry: Entry, repository: str, revision: str | None, error: Excepti
 
 
 def gated(entry: Entry, repository: str) -> InputError:
-    """The sentence for a model whose licence was not accepted."""
+    """Returns the error for a model whose licence was not accepted."""
     return InputError(
         f"{repository} is gated: accept its licence ({entry.licence}) at "
-        f"{constants.ENDPOINT}/{repository}, then give your token as HF_TOKEN or by "
-        "`hf auth login`."
+        f"{constants.ENDPOINT}/{repository}, then set HF_TOKEN or run `hf auth login`."
     )
 
 

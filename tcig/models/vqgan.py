@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tcig.data.files import InputError, read_file
-from tcig.models.loading import fill, read_state
+from tcig.models.weights import fill, read_state, refused
 
 WEIGHT_FILES = ("model.safetensors", "last.ckpt")
 
@@ -32,9 +32,9 @@ class VQGAN(nn.Module):
     Args:
         encoder: images -> (B, z, h, w).
         decoder: (B, z, h, w) -> images.
-        quantize: has the codebook as `embedding`.
-        quant_conv: z channels to the codes' own.
-        post_quant_conv: and back.
+        quantize: has the codebook as `embedding`, (n_embed, embed_dim).
+        quant_conv: z channels -> embed_dim channels.
+        post_quant_conv: embed_dim channels -> z channels.
         factor: pixels of an image for one code, per side.
     """
 
@@ -54,7 +54,7 @@ class VQGAN(nn.Module):
 
     @classmethod
     def taming(cls, ddconfig: dict, n_embed: int, embed_dim: int) -> "VQGAN":
-        """One with random weights.
+        """Builds one with random weights.
 
         Args:
             ddconfig: taming's settings of encoder and decoder.
@@ -111,11 +111,11 @@ class _Callback:
 
 
 def load_vqgan(folder: Path) -> VQGAN:
-    """A VQGAN in evaluation mode, without gradients.
+    """Loads a VQGAN in evaluation mode, without gradients.
 
-    Of taming's layout: `model.yaml` beside `model.safetensors` or `last.ckpt`, a Lightning
-    checkpoint, the networks of whose loss are left out. Or of diffusers' `VQModel`: `config.json`
-    beside `diffusion_pytorch_model.safetensors` or `.bin`. Of pickles only the tensors are read.
+    The folder has taming's layout (`model.yaml` beside `model.safetensors` or `last.ckpt`, a
+    Lightning checkpoint whose loss networks are left out), or that of diffusers' `VQModel`
+    (`config.json` beside `diffusion_pytorch_model.safetensors` or `.bin`). Only tensors are read.
 
     Raises:
         InputError: a file is missing or cannot be read, or weights and configuration differ.
@@ -125,55 +125,31 @@ def load_vqgan(folder: Path) -> VQGAN:
 
 
 def _read_diffusers(folder: Path) -> VQGAN:
-    weights = folder / "diffusion_pytorch_model.safetensors"
-    try:
-        kind = VQModel.load_config(folder).get("_class_name")
-        if kind != "VQModel":
-            raise InputError(f"{folder} is of class {kind}: a VQGAN of diffusers' is a VQModel.")
+    safe = (folder / "diffusion_pytorch_model.safetensors").is_file()
+    with refused(f"{folder}", "cannot be loaded as a VQModel"):
         model, report = VQModel.from_pretrained(
-            folder,
-            local_files_only=True,
-            output_loading_info=True,
-            use_safetensors=weights.is_file(),
+            folder, local_files_only=True, output_loading_info=True, use_safetensors=safe
         )
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split()).partition(". ")[0]
-        raise InputError(f"{folder} cannot be loaded as a VQModel ({reason}).") from None
-    if wrong := report["missing_keys"] or report["unexpected_keys"]:
-        raise InputError(f"{folder}: weights and config.json of the VQModel differ in {wrong[0]}.")
+        if wrong := report["missing_keys"] or report["unexpected_keys"]:
+            raise ValueError(f"weights and config.json differ in {wrong[0]}")
     parts = model.encoder, model.decoder, model.quantize, model.quant_conv, model.post_quant_conv
     return VQGAN(*parts, 2 ** (len(model.config.block_out_channels) - 1))
 
 
 def _read_taming(folder: Path) -> VQGAN:
-    settings = _settings(folder / "model.yaml")
+    path = folder / "model.yaml"
+    with refused(f"{path}", "lacks model.params with ddconfig, n_embed and embed_dim"):
+        parameters = yaml.safe_load(read_file(path))["model"]["params"]
+        settings = {key: parameters[key] for key in ("ddconfig", "n_embed", "embed_dim")}
     weights = next((p for n in WEIGHT_FILES if (p := folder / n).is_file()), None)
     if weights is None:
         raise InputError(f"{folder} holds no VQGAN weights: give {' or '.join(WEIGHT_FILES)}.")
     state = read_state(weights, [(_Callback, CALLBACK), argparse.Namespace])
-    if weights.suffix != ".safetensors":
-        state = state.get("state_dict") if isinstance(state, dict) else None
-        if not isinstance(state, dict):
-            raise InputError(f"{weights} has no state_dict; give a checkpoint of Lightning's.")
-    # As torch's DataParallel names the parts of what it wraps.
-    state = {str(key).removeprefix("module."): value for key, value in state.items()}
-    state = {key: value for key, value in state.items() if not key.startswith("loss.")}
-    if "quantize.embed.weight" in state:
-        raise InputError(
-            f"{weights} is a Gumbel VQGAN; give one with taming's VectorQuantizer, such as "
-            "vqgan_imagenet_f16_16384."
-        )
+    with refused(f"{weights}", "is not a checkpoint of Lightning's"):
+        if weights.suffix != ".safetensors":
+            state = state["state_dict"]
+        # torch's DataParallel adds "module." to the names.
+        state = {key.removeprefix("module."): value for key, value in state.items()}
     model = VQGAN.taming(**settings)
-    fill(model, state, weights)
+    fill(model, {k: v for k, v in state.items() if not k.startswith("loss.")}, weights)
     return model
-
-
-def _settings(path: Path) -> dict:
-    try:
-        parameters = yaml.safe_load(read_file(path))["model"]["params"]
-        return {key: parameters[key] for key in ("ddconfig", "n_embed", "embed_dim")}
-    except (yaml.YAMLError, ValueError, RecursionError, KeyError, TypeError):
-        raise InputError(
-            f"{path} is no VQGAN configuration of taming's: it needs model.params with ddconfig, "
-            "n_embed and embed_dim."
-        ) from None

@@ -1,15 +1,21 @@
-"""Finds weights: shipped with the package, in a folder, or fetched; and identifies them."""
+"""Finds weights (shipped, in a folder, or fetched), identifies them, and reads checkpoints."""
 
 import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
 from tcig.data.files import InputError, sha256
-from tcig.models.catalogue import catalogue
 from tcig.models.fetch import fetch, read_lock
 from tcig.models.mini import WEIGHTS
+from tcig.models.sources import catalogue
 
 MINIATURE = "mini:"
 """Prefix of a shipped model's name, as in `mini:stable-diffusion`."""
@@ -79,3 +85,50 @@ def hash_of(folder: Path) -> str:
     files = sorted(path for path in files if path.is_file())
     lines = [f"{path.relative_to(folder).as_posix()} {sha256(path)}" for path in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def read_state(path: Path, allowed: Sequence = ()) -> dict[str, Tensor]:
+    """Reads the tensors of a `.safetensors` file or of a torch checkpoint, without unpickling.
+
+    Args:
+        path: the file.
+        allowed: classes that a checkpoint may hold besides tensors, see
+            `torch.serialization.safe_globals`.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    with refused(f"{path}", "cannot be read as weights"):
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with torch.serialization.safe_globals(list(allowed)):
+            return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def fill(network: nn.Module, state: dict[str, Tensor], source: Path | str) -> None:
+    """Loads tensors into a network; their names must be exactly those of the network.
+
+    Raises:
+        InputError: the tensors do not fit; the message names `source`.
+    """
+    with refused(f"{source}", "does not fit the network"):
+        network.load_state_dict(state)
+
+
+@contextmanager
+def refused(what: str, failure: str = "cannot be loaded") -> Iterator[None]:
+    """Turns whatever the libraries raise on unusable files into one sentence.
+
+    Raises:
+        InputError: the sentence, with `what`, `failure`, and the first sentence of the error.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())
+        if held := re.search(r"GLOBAL (\S+)", text):  # of torch, in many sentences
+            text = f"it holds {held[1]} and only tensors are read, so save its state_dict alone"
+        reason = text.partition(". ")[0].rstrip(".")[:300] or type(error).__name__
+        raise InputError(f"{what} {failure} ({reason}).") from None

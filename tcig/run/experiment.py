@@ -15,7 +15,7 @@ from tcig.eval.images import Sizes
 from tcig.eval.judges import Judge, check_judges, load_judge
 from tcig.eval.score import RemoteJudge, Spread, score_images
 from tcig.methods.base import Method
-from tcig.models.kept import release
+from tcig.models.devices import release
 from tcig.models.plugins import PluginError
 from tcig.models.weights import locate
 from tcig.profiles import Profile, load_profile

@@ -18,8 +18,7 @@ from tcig.data.records import RunSpec
 from tcig.eval.images import SampleImage, Sizes
 from tcig.eval.judges import judge_name, load_judge
 from tcig.eval.score import JudgedSample, RemoteJudge, judge_batch
-from tcig.models.devices import set_tf32
-from tcig.models.kept import release
+from tcig.models.devices import release, set_tf32
 from tcig.profiles import Profile
 from tcig.run.batches import BatchGenerator, GeneratedSample, Sample, failed_record
 from tcig.run.experiment import Experiment, Outcome

@@ -10,8 +10,7 @@ from tcig.data.layout import hash_order, open_photograph
 from tcig.data.manifest import build_layouts
 from tcig.eval import features as module
 from tcig.eval.features import ClipEncoder, load_features, photograph_features
-from tcig.models.clip import load_clip
-from tcig.models.inception import FILE
+from tcig.models.clip import INCEPTION_FILE, load_clip
 from tcig.models.random_weights import write_random_weights
 
 
@@ -35,9 +34,9 @@ def inception(tmp_path_factory):
     """Random weights, so large that features are about 1 as the real ones'."""
     folder = tmp_path_factory.mktemp("inception")
     write_random_weights("inception_2015_12_05", folder)
-    state = torch.load(folder / FILE, weights_only=True)
+    state = torch.load(folder / INCEPTION_FILE, weights_only=True)
     larger = {k: v * 6**0.5 if k.endswith("conv.weight") else v for k, v in state.items()}
-    torch.save(larger, folder / FILE)
+    torch.save(larger, folder / INCEPTION_FILE)
     return folder
 
 

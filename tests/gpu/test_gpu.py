@@ -14,8 +14,7 @@ from tcig.data.layout import hash_order
 from tcig.data.manifest import build_layouts
 from tcig.methods.base import gaussian_on, generators
 from tcig.methods.registry import ROWS
-from tcig.models.devices import set_tf32
-from tcig.models.kept import release
+from tcig.models.devices import release, set_tf32
 from tcig.run import batches
 from tcig.run.batches import BatchGenerator
 

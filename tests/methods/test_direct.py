@@ -8,9 +8,8 @@ from tcig.methods import direct as module
 from tcig.methods.base import Context, gaussian, generators
 from tcig.methods.direct import DirectGuidance, differentiate
 from tcig.methods.guides import prepare_guides, summed_loss
-from tcig.models.devices import Compute
+from tcig.models.devices import Compute, release
 from tcig.models.diffusion import to_images
-from tcig.models.kept import release
 
 
 def direct(sampler, **options):

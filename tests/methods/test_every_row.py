@@ -16,7 +16,7 @@ from tcig.data.layout import hash_order
 from tcig.data.manifest import build_layouts
 from tcig.eval.judges import load_judge
 from tcig.methods.registry import ROWS
-from tcig.models.kept import release
+from tcig.models.devices import release
 
 REFERENCES = ("real", "paste", "empty")
 """Rows without chance and without networks."""

@@ -1,13 +1,14 @@
-"""A profile's device and arithmetic, and what of it moves results."""
+"""A profile's device and number format; fused networks, and resizing by products."""
 
 import contextlib
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
 from fake_gpu import FakeGpu
-from pydantic import ValidationError
 from torch import nn
+from torch.nn import functional as F
 
 from tcig import cli
 from tcig.data.emoji import FOLDER
@@ -17,9 +18,16 @@ from tcig.data.layout import hash_order
 from tcig.data.manifest import build_layouts
 from tcig.methods import base
 from tcig.models import devices
-from tcig.models.devices import PLAIN, Compute, name_of, set_tf32
+from tcig.models.devices import (
+    PLAIN,
+    Compute,
+    fuse_batchnorm,
+    release,
+    resize,
+    set_tf32,
+)
 from tcig.models.diffusion import load_diffusion
-from tcig.models.kept import release
+from tcig.models.segmentation import miniature
 from tcig.profiles import load_profile
 from tcig.run.spec import prepare
 
@@ -78,13 +86,6 @@ def test_a_run_has_its_profiles_tf32():
         set_tf32(False)
 
 
-def test_settings_that_do_not_belong_are_refused():
-    for settings in ({"on": "tpu"}, {"half": True}):
-        with pytest.raises(ValidationError):
-            Compute(**settings)
-    assert name_of(Compute(on="cpu")).startswith("cpu ")
-
-
 def test_networks_are_in_the_profiles_precision_and_latents_are_not():
     model = load_diffusion(MINI, HALF)
     assert {part.dtype for part in (model.unet, model.vae, model.text_encoder)} == {torch.bfloat16}
@@ -106,12 +107,9 @@ ROWS = {
 }
 
 
-@pytest.fixture(scope="module")
-def layouts():
-    return hash_order(build_layouts(FOLDER, Filter())[1])[:2]
-
-
-def drawn(row, layouts, **compute):
+@cache
+def drawn(row, **compute):
+    layouts = hash_order(build_layouts(FOLDER, Filter())[1])[:2]
     profile = load_profile("smoke").model_copy(update={"compute": Compute(on="cpu", **compute)})
     _, method = prepare(row, profile, FOLDER, "0" * 64, ROWS[row])
     images = method.generate(layouts, [1, 2])
@@ -120,8 +118,8 @@ def drawn(row, layouts, **compute):
 
 
 @pytest.mark.parametrize("row", ["si", "tcig"])
-def test_bfloat16_draws_nearly_the_same(row, layouts):
-    difference = np.abs(drawn(row, layouts, precision="bfloat16") - drawn(row, layouts))
+def test_bfloat16_draws_nearly_the_same(row):
+    difference = np.abs(drawn(row, precision="bfloat16") - drawn(row))
     assert 0 < difference.mean() < 8
 
 
@@ -129,16 +127,15 @@ def test_bfloat16_draws_nearly_the_same(row, layouts):
     ("row", "setting"),
     [("si", "channels_last"), ("tcig", "channels_last"), ("si", "tiling"), ("tcig", "offload")],
 )
-def test_settings_for_speed_and_memory_keep_the_image(row, setting, layouts):
-    difference = np.abs(drawn(row, layouts, **{setting: True}) - drawn(row, layouts))
-    assert difference.max() <= 2
+def test_settings_for_speed_and_memory_keep_the_image(row, setting):
+    assert np.abs(drawn(row, **{setting: True}) - drawn(row)).max() <= 2
 
 
-def test_the_unets_are_what_is_compiled(layouts, monkeypatch):
+def test_the_unets_are_what_is_compiled(monkeypatch):
     compiled = []
     monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
     for row in ("si", "tcig"):
-        drawn(row, layouts, compile=True)
+        drawn(row, compile=True)
     assert compiled == ["UNet2DConditionModel"] * 2
 
 
@@ -161,13 +158,12 @@ def test_a_gpu_older_than_this_torchs_kernels_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla V100")
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_90a", "compute_120"])
-    for capability, refused in [((7, 0), True), ((7, 5), False), ((12, 0), False)]:
+    for capability in ((7, 5), (12, 0)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda c=capability: c)
-        if refused:
-            with pytest.raises(InputError, match=r"Tesla V100 .* 7\.0, .* from 7\.5 on"):
-                PLAIN.check_device()
-        else:
-            PLAIN.check_device()
+        PLAIN.check_device()
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 0))
+    with pytest.raises(InputError, match=r"Tesla V100 .* 7\.0, .* from 7\.5 on"):
+        PLAIN.check_device()
 
 
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
@@ -182,3 +178,48 @@ def test_noise_for_another_device_is_its_samples_own(kind, monkeypatch):
     assert not torch.equal(together[0], together[1])
     here = base.gaussian_on(torch.device("cpu"), base.generators([1, 2, 3]), shape)
     assert torch.equal(here, base.gaussian(base.generators([1, 2, 3]), shape))
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (5, 40), (23, 11)])
+def test_resizing_by_products_is_torchs_both_ways(size, align_corners, antialias):
+    images = torch.rand(2, 3, 9, 7, dtype=torch.float64, requires_grad=True)
+    gradient = torch.rand(2, 3, *size, dtype=torch.float64)
+    how = {"align_corners": align_corners, "antialias": antialias}
+    found = resize(images, size, **how)
+    expected = F.interpolate(images, size, mode="bilinear", **how)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    for one, other in zip(
+        torch.autograd.grad(found, images, gradient),
+        torch.autograd.grad(expected, images, gradient),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def test_what_inference_made_serves_a_gradient():
+    images = torch.rand(1, 1, 3, 5, requires_grad=True)
+    with torch.inference_mode():
+        resize(images, (31, 37))
+    resize(images, (31, 37)).sum().backward()
+    torch.testing.assert_close(images.grad.sum(), torch.tensor(31.0 * 37))
+
+
+@pytest.mark.parametrize("name", ["guide", "judge"])
+def test_a_fused_network_is_the_same_and_leaves_the_other_alone(name):
+    network = miniature(name).module
+    before = [type(part) for part in network.modules()]
+    images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    found, expected = fuse_batchnorm(network)(images), network(images)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    for one, other in zip(
+        torch.autograd.grad(found.square().mean(), images),
+        torch.autograd.grad(expected.square().mean(), images),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * other.abs().max().item())
+    assert [type(part) for part in network.modules()] == before
+    code = fuse_batchnorm(network).code
+    assert ("resize" in code) == (name == "guide")
+    assert "mode = 'bilinear'" not in code

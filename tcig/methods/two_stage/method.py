@@ -18,9 +18,8 @@ from tcig.methods.guides import load_guide
 from tcig.methods.two_stage.stage1 import STARTS, Stage1, Stage1Options, open_start
 from tcig.methods.two_stage.stage2 import Stage2, Stage2Options, resize_images
 from tcig.models.clip import Clip, fuse_clip, load_clip
-from tcig.models.devices import DEVICE, Compute
-from tcig.models.images import to_pil
-from tcig.models.kept import kept
+from tcig.models.devices import DEVICE, Compute, kept
+from tcig.models.diffusion import to_pil
 from tcig.models.vqgan import VQGAN, load_vqgan
 from tcig.models.weights import locate
 

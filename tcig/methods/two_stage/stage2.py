@@ -22,13 +22,11 @@ from PIL import Image
 
 from tcig.data.files import InputError
 from tcig.methods.base import SILENT, Progress, Weights
-from tcig.models.catalogue import entry_of
-from tcig.models.devices import PLAIN, Compute
-from tcig.models.images import check_finite, to_pil
-from tcig.models.kept import kept
-from tcig.models.loading import quiet, refused, variant_of
-from tcig.models.sources import WITHOUT
-from tcig.models.weights import locate
+from tcig.models.devices import PLAIN, Compute, kept
+from tcig.models.diffusion import check_finite, to_pil
+from tcig.models.loading import quiet, variant_of
+from tcig.models.sources import WITHOUT, entry_of
+from tcig.models.weights import locate, refused
 
 FLAGS = ("nsfw_content_detected", "nsfw_detected")
 """Names under which Stable Diffusion's and DeepFloyd IF's pipelines say what they blackened."""

@@ -19,9 +19,28 @@ import torch
 from tcig.data.files import sha256, write_whole
 from tcig.models import mini
 from tcig.models.devices import has_bf16
-from tcig.models.mini.train.recipes import RECIPES
-from tcig.models.mini.train.trainer import Trainer
+from tcig.models.mini.train import autoencoders, clips, diffusion, segmenters
+from tcig.models.mini.train.trainer import Recipe, Trainer
 
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        autoencoders.VAERecipe(),
+        autoencoders.VQGANRecipe(),
+        segmenters.SegmenterRecipe("judge", seed=2, minutes=60, first_scene=1_000_000),
+        segmenters.SegmenterRecipe("guide", seed=1, minutes=40, first_scene=0),
+        segmenters.SegmenterRecipe("guide-animals", seed=3, minutes=20, first_scene=0),
+        segmenters.SegmenterRecipe("guide-objects", seed=4, minutes=20, first_scene=0),
+        clips.ClipRecipe("clip", 13, "open_clip modified ResNet, 64 px; guides stage 1"),
+        clips.ClipRecipe(
+            "clip-score", 14, "open_clip vision transformer, 64 px; scores, guides nothing"
+        ),
+        diffusion.TextToImageRecipe(),
+        diffusion.InpaintingRecipe(),
+        diffusion.AdapterRecipe(),
+    )
+}
+"""Recipes in the order in which one builds on another."""
 VALIDATION_SCENES = 128
 LIBRARIES = ("torch", "torchvision", "diffusers", "transformers", "open_clip_torch")
 GLYPHS = {

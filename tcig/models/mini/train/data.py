@@ -1,4 +1,4 @@
-"""Training data of the miniature models: pools of scenes on disk, held-out scenes, augmentation."""
+"""Data of the miniature models: pools of scenes on disk, held-out scenes, augmentation."""
 
 import math
 import multiprocessing
@@ -13,7 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from tcig.data.emoji import FOLDER
 from tcig.data.emoji.scenes import BACKGROUNDS, SIZE, Scene, portrait, scene
+from tcig.data.filters import Filter
+from tcig.data.layout import Layout
+from tcig.data.manifest import build_layouts
 
 RECORD = np.dtype([("image", np.uint8, (SIZE, SIZE, 3)), ("labels", np.uint8, (SIZE, SIZE))])
 """A scene in its own size, which the segmenters train on."""
@@ -105,14 +109,11 @@ def _plain_record(index: int, styles: tuple[str, ...]) -> np.ndarray:
 
 
 def _captioned_record(kind: str, split: str, index: int) -> np.ndarray:
-    return captioned({"scenes": scene, "portraits": portrait}[kind](split, index))
-
-
-def captioned(composed: Scene) -> np.ndarray:
     """A scene as a record of `CAPTIONED`, its image reduced by Lanczos, its labels by nearest.
 
     A scene has two captions; the third that is added leaves the background out.
     """
+    composed = {"scenes": scene, "portraits": portrait}[kind](split, index)
     size = (CANVAS, CANVAS)
     image = Image.fromarray(composed.image).resize(size, Image.Resampling.LANCZOS)
     labels = Image.fromarray(composed.label_map()).resize(size, Image.Resampling.NEAREST)
@@ -124,6 +125,31 @@ def captioned(composed: Scene) -> np.ndarray:
         captions = (*captions, bare)
     encoded = [caption.encode() for caption in captions]
     return np.array((np.asarray(image), np.asarray(labels), encoded), CAPTIONED)
+
+
+@cache
+def layouts() -> list[Layout]:
+    """The validation layouts under the default filter."""
+    return list(build_layouts(FOLDER, Filter())[1])
+
+
+@cache
+def real_images() -> list[Image.Image]:
+    """The images of the validation layouts on the models' canvas."""
+    files = [Image.open(FOLDER / layout.image).convert("RGB") for layout in layouts()]
+    return [file.resize((CANVAS, CANVAS), Image.Resampling.LANCZOS) for file in files]
+
+
+def plain_scenes(count: int) -> list[Scene]:
+    """The first `count` validation scenes of 2 or 3 objects of at least 5% of the image each."""
+    chosen, index = [], 0
+    while len(chosen) < count:
+        candidate = scene("validation", index)
+        large = all(t.mask.mean() >= 0.05 and not t.crowd for t in candidate.things)
+        if 2 <= len(candidate.things) <= 3 and large:
+            chosen.append(candidate)
+        index += 1
+    return chosen
 
 
 def augment(

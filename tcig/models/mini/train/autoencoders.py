@@ -70,7 +70,8 @@ class AutoencoderRecipe(Recipe):
         images = held_out_images(split, count)
         with torch.inference_mode():
             outputs = torch.cat([self.reconstruct(model, part) for part in images.split(32)])
-        return {"psnr": psnr(outputs, images)}
+        error = (outputs - images).square().mean((1, 2, 3))
+        return {"psnr": (10 * torch.log10(4 / error)).mean().item()}
 
 
 def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
@@ -84,12 +85,6 @@ def held_out_images(split: str, count: int) -> Tensor:
     """Scenes and portraits, one half each, (count, 3, 64, 64) in [-1, 1]."""
     halves = [held_out(split, kind, count // 2)["image"] for kind in ("scenes", "portraits")]
     return to_float(np.concatenate(halves)) * 2 - 1
-
-
-def psnr(outputs: Tensor, images: Tensor) -> float:
-    """Mean over images in [-1, 1] of the peak signal-to-noise ratio in dB."""
-    error = (outputs - images).square().mean((1, 2, 3))
-    return (10 * torch.log10(4 / error)).mean().item()
 
 
 class VAETraining(nn.Module):

@@ -16,6 +16,7 @@ from tcig.data.files import sha256
 from tcig.data.voc import NUM_LABELS
 from tcig.models import mini
 from tcig.models.mini.segmenters import LABELS_OF, build_segmenter
+from tcig.models.mini.train.autoencoders import VAE_FILE, VAE_FOLDERS, VQGAN_FILE
 from tcig.models.mini.train.data import (
     CANVAS,
     RECORD,
@@ -24,7 +25,6 @@ from tcig.models.mini.train.data import (
     scene_pool,
     to_float,
 )
-from tcig.models.mini.train.recipes.autoencoders import VAE_FILE, VAE_FOLDERS, VQGAN_FILE
 from tcig.models.mini.train.trainer import Recipe
 from tcig.models.vqgan import VQGAN, load_vqgan
 
@@ -73,9 +73,22 @@ class SegmenterRecipe(Recipe):
         logits = forward(images.contiguous())
         return segmentation_loss(logits, label_to_logit(self.labels)[labels])
 
+    @torch.inference_mode()
     def evaluate(self, model: nn.Module, split: str, count: int) -> dict[str, float]:
-        """mIoU over the model's classes, and with background."""
-        return mean_iou(model, self.labels, split, count)
+        """mIoU over the model's classes, and with background; every other class is background.
+
+        Pixels are pooled per class over the first `count` scenes; the mean is over the classes.
+        """
+        size = len(self.labels)
+        images, truth = _labelled_scenes(split, count)
+        truth = label_to_logit(self.labels)[truth]
+        counts = torch.zeros(size, size)
+        for part, true in zip(images.split(32), truth.split(32), strict=True):
+            pairs = true * size + model(part / 255).argmax(1)
+            counts += torch.bincount(pairs.flatten(), minlength=size**2).view(size, size)
+        overlap = counts.diagonal()
+        iou = overlap / (counts.sum(0) + counts.sum(1) - overlap)
+        return {"miou": iou[1:].mean().item(), "miou_with_background": iou.mean().item()}
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -100,31 +113,6 @@ def _labelled_scenes(split: str, count: int) -> tuple[Tensor, Tensor]:
     scenes = [scene(split, index) for index in range(count)]
     images = torch.from_numpy(np.stack([s.image for s in scenes])).permute(0, 3, 1, 2)
     return images.contiguous(), torch.from_numpy(np.stack([s.label_map() for s in scenes])).long()
-
-
-@torch.inference_mode()
-def mean_iou(model: nn.Module, labels: tuple[int, ...], split: str, count: int) -> dict[str, float]:
-    """mIoU on the first scenes of a split: pooled per class, then the mean over classes.
-
-    Args:
-        model: maps images to logits (B, len(labels), 128, 128).
-        labels: the label of each logit; every other label counts as background.
-        split: a split of the embedded data.
-        count: number of scenes.
-
-    Returns:
-        `miou` over the model's classes, `miou_with_background` over them and background.
-    """
-    size = len(labels)
-    images, truth = _labelled_scenes(split, count)
-    truth = label_to_logit(labels)[truth]
-    counts = torch.zeros(size, size)
-    for part, true in zip(images.split(32), truth.split(32), strict=True):
-        pairs = true * size + model(part / 255).argmax(1)
-        counts += torch.bincount(pairs.flatten(), minlength=size**2).view(size, size)
-    overlap = counts.diagonal()
-    iou = overlap / (counts.sum(0) + counts.sum(1) - overlap)
-    return {"miou": iou[1:].mean().item(), "miou_with_background": iou.mean().item()}
 
 
 def reconstruction_pool(folder: Path, first: int, count: int) -> np.ndarray:

@@ -14,7 +14,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from tcig.data.files import sha256
 from tcig.data.voc import CLASSES, painted, with_article
 from tcig.models import mini
-from tcig.models.mini.tokenizer import CONTEXT, merges, write_transformers
+from tcig.models.mini.train.autoencoders import VAE_FILE, VAE_FOLDERS
+from tcig.models.mini.train.clips import CONTEXT
 from tcig.models.mini.train.data import (
     CANVAS,
     CAPTIONED_DATA,
@@ -23,9 +24,10 @@ from tcig.models.mini.train.data import (
     memory_map,
     to_float,
 )
-from tcig.models.mini.train.recipes.autoencoders import VAE_FILE, VAE_FOLDERS
 from tcig.models.mini.train.trainer import Recipe
 
+Batch = tuple[np.ndarray, Tensor, Tensor | None]
+"""Records (B,), their latents (B, 4, 16, 16), and the tokens (B, 40) of their captions."""
 EMPTY_SHARE = 0.1
 """Share of captions dropped for classifier-free guidance (Ho and Salimans 2022, section 3.1)."""
 SNR_LIMIT = 5
@@ -80,11 +82,10 @@ class TextToImageRecipe(Recipe):
 
     def prepare(self, folder: Path) -> None:
         """Encodes the pools with the shipped VAE, and tokenises their captions."""
-        write_transformers(folder / "tokenizer", merges(), CONTEXT)
-        self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+        base = mini.WEIGHTS / "stable-diffusion"
+        self.tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
         self.empty = torch.tensor(self.tokenizer("", padding="max_length")["input_ids"])
-        scheduler = DDIMScheduler.from_pretrained(mini.WEIGHTS / "stable-diffusion" / "scheduler")
-        self.alphas = scheduler.alphas_cumprod
+        self.alphas = DDIMScheduler.from_pretrained(base / "scheduler").alphas_cumprod
         self.vae = AutoencoderKL.from_pretrained(mini.WEIGHTS / VAE_FOLDERS[0])
         self.vae.requires_grad_(False)
         self.pools = captioned_pools(folder)
@@ -116,8 +117,8 @@ class TextToImageRecipe(Recipe):
         tokens = self.tokenizer(texts, padding="max_length", truncation=True, max_length=CONTEXT)
         return torch.tensor(tokens["input_ids"]).view(*captions.shape, CONTEXT)
 
-    def random_batch(self, rng: torch.Generator) -> tuple[np.ndarray, Tensor, Tensor]:
-        """Records (B,), their latents (B, 4, 16, 16), and tokens (B, 40) of their captions."""
+    def random_batch(self, rng: torch.Generator) -> Batch:
+        """Draws half scenes and half portraits."""
         records, latents, tokens = [], [], []
         half = self.batch // 2
         for is_portrait in (False, True):
@@ -133,17 +134,11 @@ class TextToImageRecipe(Recipe):
 
     def loss(self, forward: Callable, rng: torch.Generator, progress: float) -> Tensor:
         """The loss of a random batch."""
-        return self.conditional_loss(forward, *self.random_batch(rng), rng)
+        return self.conditional_loss(forward, self.random_batch(rng), rng)
 
-    def conditional_loss(
-        self,
-        forward: Callable,
-        records: np.ndarray,
-        latents: Tensor,
-        tokens: Tensor,
-        rng: torch.Generator,
-    ) -> Tensor:
+    def conditional_loss(self, forward: Callable, batch: Batch, rng: torch.Generator) -> Tensor:
         """The denoising loss under the condition of the model, here the captions alone."""
+        _, latents, tokens = batch
         return self.denoising_loss(forward, latents, tokens, rng)
 
     def denoising_loss(
@@ -179,7 +174,7 @@ class TextToImageRecipe(Recipe):
         latents, tokens = self.encode(records["image"]), self.tokenise(records["captions"][:, 2])
         rng = torch.Generator().manual_seed(0)
         with torch.inference_mode():
-            loss = self.conditional_loss(model, records, latents, tokens, rng)
+            loss = self.conditional_loss(model, (records, latents, tokens), rng)
         return {"held_out_loss": loss.item()}
 
 
@@ -200,8 +195,8 @@ class InpaintingRecipe(TextToImageRecipe):
         model.unet.load_state_dict(state)
         return model
 
-    def random_batch(self, rng: torch.Generator) -> tuple[np.ndarray, Tensor, None]:
-        """Records (B,) and their latents (B, 4, 16, 16); prompts come with the masks."""
+    def random_batch(self, rng: torch.Generator) -> Batch:
+        """Draws half scenes and half portraits; prompts come with the masks."""
         records, latents = [], []
         for pool, encoded in zip(self.pools, self.latents, strict=True):
             rows = torch.randint(len(pool), (self.batch // 2,), generator=rng).numpy()
@@ -209,8 +204,9 @@ class InpaintingRecipe(TextToImageRecipe):
             latents.append(torch.from_numpy(encoded[rows]).float())
         return np.concatenate(records), torch.cat(latents), None
 
-    def conditional_loss(self, forward, records, latents, tokens, rng) -> Tensor:
+    def conditional_loss(self, forward: Callable, batch: Batch, rng: torch.Generator) -> Tensor:
         """The loss of the whole image under random masks: outside, the model learns to copy."""
+        records, latents, _ = batch
         masks, prompts = random_masks(records, rng)
         images = torch.from_numpy(records["image"]).float()
         masked = self.encode(torch.where(masks[..., None], 127.5, images))
@@ -284,8 +280,9 @@ class AdapterRecipe(TextToImageRecipe):
         """Mostly early in sampling (T2I-Adapter, arXiv 2302.08453, section 3.4: cubic)."""
         return super().timesteps(1 - shares**3).clamp(max=len(self.alphas) - 1)
 
-    def conditional_loss(self, forward, records, latents, tokens, rng) -> Tensor:
+    def conditional_loss(self, forward: Callable, batch: Batch, rng: torch.Generator) -> Tensor:
         """The loss under the records' class maps."""
+        records, latents, tokens = batch
         maps = to_float(painted(records["labels"], "voc"))
         return self.denoising_loss(lambda *x: forward(*x, maps), latents, tokens, rng)
 

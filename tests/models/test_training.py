@@ -1,24 +1,80 @@
-"""The training loop on a small linear model; the optimiser against torch's; pools of scenes."""
+"""Training: every recipe through the command, and the training loop on a small linear model."""
 
-import csv
 import json
+import shutil
+from multiprocessing import dummy
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from tcig.data.emoji.scenes import SIZE, portrait, scene
-from tcig.models.mini.train import data, trainer
-from tcig.models.mini.train.__main__ import export
-from tcig.models.mini.train.trainer import (
-    Muon,
-    Recipe,
-    Trainer,
-    bf16_forward,
-    orthogonalise,
-    update_average,
+from tcig.data.files import sha256
+from tcig.models import mini
+from tcig.models.mini.train import __main__ as command
+from tcig.models.mini.train import autoencoders, clips, data, diffusion, segmenters, trainer
+from tcig.models.mini.train.trainer import Muon, Recipe, Trainer, orthogonalise
+
+RECIPES = command.RECIPES
+FEW = 12
+SHIPPED = mini.WEIGHTS
+
+
+def run(patch, *arguments):
+    patch.setattr("sys.argv", ["train", *arguments])
+    command.main()
+
+
+def test_the_command_trains_resumes_and_ships_each_model_on_those_before_it(tmp_path, monkeypatch):
+    weights, folder = tmp_path / "weights", tmp_path / "training"
+    skipped = shutil.ignore_patterns("*.safetensors", *(f"{name}.json" for name in RECIPES))
+    shutil.copytree(SHIPPED, weights, ignore=skipped)
+    monkeypatch.setattr(mini, "WEIGHTS", weights)
+    monkeypatch.setattr(data, "multiprocessing", Mock(get_context=lambda _: dummy))  # threads
+    few = lambda split, kind, count, made=data.held_out: made(split, kind, min(count, 4))  # noqa: E731
+    for owner, name, value in (
+        (data, "POOL_SIZE", FEW),
+        (clips, "HELD_OUT", FEW),
+        (segmenters, "SCENES", FEW),
+        (segmenters, "RECONSTRUCTIONS", FEW),
+        (command, "VALIDATION_SCENES", 4),
+        (autoencoders, "held_out", few),
+        (diffusion, "held_out", few),
+        *((recipe, "batch", min(recipe.batch, 6)) for recipe in RECIPES.values()),
+    ):
+        monkeypatch.setattr(owner, name, value)
+    run(monkeypatch, "all", "--minutes", "1e-6", "--folder", str(folder))
+    checkpoint = folder / "vqgan" / "checkpoint.pt"
+    state = torch.load(checkpoint, weights_only=True)
+    torch.save(state | {"progress": (1, 0.0, 0)}, checkpoint)  # as if no time had passed
+    run(monkeypatch, "vqgan", "--minutes", "1e-6", "--folder", str(folder))
+    cards = {path.stem: json.loads(path.read_text()) for path in weights.glob("*.json")}
+    assert set(cards) == set(RECIPES)
+    for name, card in cards.items():
+        assert card["steps"] == (2 if name == "vqgan" else 1)  # it was resumed
+        assert all(sha256(weights / file) == identity for file, identity in card["files"].items())
+        assert (folder / name / "log.csv").read_text().count("\n") == 1 + card["steps"]
+    vae = cards["vae"]["files"]["stable-diffusion/vae/diffusion_pytorch_model.safetensors"]
+    assert (folder / f"latents-scenes-{FEW}-{vae[:8]}.npy").exists()
+    shipped = {path.relative_to(SHIPPED) for path in SHIPPED.rglob("*")}
+    assert {path.relative_to(weights) for path in weights.rglob("*")} == shipped
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["vae", "--minutes", "0"], "--minutes must be more than 0"),
+        (["all", "--continue"], "is not shipped"),
+    ],
 )
+def test_training_refuses_no_time_and_no_weights(tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.setattr(mini, "WEIGHTS", tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, *arguments, "--folder", str(tmp_path))
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 class Line(Recipe):
@@ -63,27 +119,13 @@ def test_training_resumed_from_its_checkpoint_equals_training_at_once(tmp_path):
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_training_stops_in_time_and_logs_its_metrics(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "LOG_MINUTES", 0)
-    line = Trainer(Line(), tmp_path)
-    line.train(0.005)
-    assert 0.005 <= line.minutes < 0.1
-    rows = list(csv.DictReader((tmp_path / "line" / "log.csv").open()))
-    assert int(rows[-1]["step"]) == line.step
-    assert float(rows[-1]["bias"]) == pytest.approx(
-        line.average.module.bias.mean().item(), abs=1e-4
-    )
-    again = Trainer(Line(), tmp_path)
-    assert (again.step, again.minutes) == (line.step, line.minutes)
-
-
 def test_training_continues_from_shipped_weights_and_their_card(tmp_path):
     line = Trainer(Line(), tmp_path / "first")
     for _ in range(30):
         line.advance(0)
     line.minutes = 7.0
     (tmp_path / "weights").mkdir()
-    card = export(line, tmp_path / "weights")
+    card = command.export(line, tmp_path / "weights")
     assert card == json.loads((tmp_path / "weights" / "line.json").read_text())
     assert (card["steps"], card["minutes"], card["not_for"]) == (30, 7.0, "curves")
     again = Trainer(Line(), tmp_path / "second", weights=tmp_path / "weights")
@@ -93,18 +135,6 @@ def test_training_continues_from_shipped_weights_and_their_card(tmp_path):
     assert torch.equal(again.average.module.weight, half)
     again.advance(0)
     assert again.optimisers[0].param_groups[0]["lr"] == pytest.approx(0.05 / trainer.WARM_UP)
-
-
-def test_the_moving_average_forgets_the_start_and_keeps_infinite_masks(tmp_path):
-    line = Trainer(Line(), tmp_path)
-    start = line.model.weight.detach().clone()
-    for _ in range(8):
-        line.advance(0)
-    lag = (line.average.module.weight - line.model.weight).norm()
-    assert lag < 0.7 * (line.model.weight - start).norm()
-    average, mask = (torch.tensor([0.0, -torch.inf]) for _ in range(2))
-    update_average(0.9, [average], [mask], torch.tensor(3))
-    assert torch.equal(average, mask)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -128,19 +158,6 @@ def test_muon_orthogonalises_and_steps_as_torchs_own_does_on_matrices(dtype):
     assert ours.dtype == torch.float32
 
 
-def test_bf16_trains_float32_weights_to_within_its_precision():
-    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.SiLU(), nn.Conv2d(16, 4, 3))
-    images = torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(2))
-    gradients = []
-    for forward in (model, bf16_forward(model)):
-        model.zero_grad()
-        output = forward(images)
-        assert output.dtype == torch.float32
-        output.square().mean().backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
-    assert 0 < (gradients[0] - gradients[1]).norm() < 0.03 * gradients[0].norm()
-
-
 def test_a_pool_is_written_whole_once_and_then_mapped(tmp_path):
     path, dtype = tmp_path / "pools" / "pool.npy", np.dtype(np.uint8)
 
@@ -154,32 +171,3 @@ def test_a_pool_is_written_whole_once_and_then_mapped(tmp_path):
     made = data.memory_map(path, dtype, (4,), iter([np.ones(2), np.full(2, 7)]))
     assert made.tolist() == [1, 1, 7, 7]
     assert data.memory_map(path, dtype, (4,), interrupted()).tolist() == [1, 1, 7, 7]
-
-
-def test_records_hold_their_scene_and_a_caption_without_the_background():
-    for kind, compose in (("scenes", scene), ("portraits", portrait)):
-        record, composed = data.held_out("training", kind, 9)[8], compose("training", 8)
-        captions = [caption.decode() for caption in record["captions"]]
-        assert tuple(captions[: len(composed.captions)]) == composed.captions
-        assert captions[0].startswith(f"{captions[2]} ")
-        assert set(np.unique(record["labels"])) <= set(np.unique(composed.label_map()))
-        small = composed.image.reshape(64, 2, 64, 2, 3).mean((1, 3))
-        assert np.abs(record["image"] - small).mean() < 3
-
-
-def test_labels_follow_the_image_through_the_augmentation():
-    """Away from edges, a white object stays where its label is, whatever the colours become."""
-    labels = torch.zeros(6, SIZE, SIZE, dtype=torch.uint8)
-    labels[:, 40:100, 30:70] = 5
-    images = (labels > 0).float()[:, None].repeat(1, 3, 1, 1)
-    results = [
-        data.augment(images.clone(), labels, 96, torch.Generator().manual_seed(seed))
-        for seed in (0, 0, 1)
-    ]
-    warped, moved = results[0]
-    assert warped.shape == (6, 3, 96, 96)
-    assert set(moved.unique().tolist()) <= {0, 5}
-    for image, label in zip(warped.mean(1), moved, strict=True):
-        assert image[label == 5].mean() - image[label == 0].mean() > 0.25
-    assert torch.equal(warped, results[1][0])
-    assert not torch.equal(warped, results[2][0])

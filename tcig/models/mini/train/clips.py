@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from tcig.data.voc import CLASSES, with_article
 from tcig.models import mini
-from tcig.models.mini.tokenizer import CONTEXT, write_open_clip
 from tcig.models.mini.train.data import (
     CANVAS,
     CAPTIONED_DATA,
@@ -25,6 +24,8 @@ from tcig.models.mini.train.data import (
 )
 from tcig.models.mini.train.trainer import Recipe
 
+CONTEXT = 40
+"""Tokens of a prompt, start and end included; the longest caption of the data has fewer."""
 MEAN = torch.tensor(OPENAI_DATASET_MEAN).view(3, 1, 1)
 STD = torch.tensor(OPENAI_DATASET_STD).view(3, 1, 1)
 CROP_RANGE = (1.05, 1.7)
@@ -52,9 +53,10 @@ class ClipRecipe(Recipe):
         return CLIP(**json.loads(path.read_text())["model_cfg"])
 
     def prepare(self, folder: Path) -> None:
-        """Maps the pools and makes the tokenizer."""
+        """Maps the pools and reads the tokenizer."""
         self.scenes, self.portraits = captioned_pools(folder)
-        self.tokenizer = SimpleTokenizer(write_open_clip(folder), context_length=CONTEXT)
+        merges = mini.WEIGHTS / self.name / "merges.txt.gz"
+        self.tokenizer = SimpleTokenizer(str(merges), context_length=CONTEXT)
 
     def loss(self, forward: Callable, rng: torch.Generator, progress: float) -> Tensor:
         """Radford et al. 2021's symmetric loss; equal captions in a batch share the target."""
