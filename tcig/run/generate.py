@@ -61,12 +61,12 @@ class RunStore(RecordStore[RunRecord, SampleRecord]):
             write_whole(copy, self._manifest.read_bytes())
         return self
 
-    def _is_current(self) -> bool:
+    def _mend(self) -> None:
         """Raises InputError for another run's record: its images are not overwritten."""
         stored = read_run(self.folder)
         if stored and stored.key != self.header.key:
             raise InputError(f"{self.path} is the record of another run: move the folder away.")
-        return True
+        super()._mend()
 
     def image(self, layout: str, sample: int) -> Path:
         """Returns the path of a sample's image."""
