@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tcig.cli import COMMANDS, main
-from tcig.commands.parsing import parse
+from tcig.commands import parse
 from tcig.eval.results import read_result
 
 ROOT = Path(__file__).parents[1]

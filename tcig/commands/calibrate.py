@@ -18,8 +18,8 @@ from typing import Literal
 
 from tabulate import tabulate
 
+from tcig.commands import parse
 from tcig.commands.layouts import make_manifest
-from tcig.commands.parsing import parse
 from tcig.data.coco import read_instances
 from tcig.data.download import fetch_annotations
 from tcig.data.files import InputError, write_whole

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 
 import tyro
 
-from tcig.commands.parsing import assignment, parse
+from tcig.commands import assignment, parse
 from tcig.data.files import InputError
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 import tyro
 from tabulate import tabulate
 
-from tcig.commands.parsing import parse
+from tcig.commands import parse
 from tcig.data.files import InputError, write_whole
 
 MARGIN = 0.01

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tcig.commands.parsing import assignment, parse
+from tcig.commands import assignment, parse
 from tcig.data.files import InputError, describe, write_whole
 from tcig.data.layout import seed_of
 

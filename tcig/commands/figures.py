@@ -16,7 +16,7 @@ from pathlib import Path
 
 import tyro
 
-from tcig.commands.parsing import parse
+from tcig.commands import parse
 from tcig.data.files import InputError, sha256
 from tcig.data.layout import Layout, hash_order, seed_of
 from tcig.data.manifest import read_manifest

@@ -18,7 +18,7 @@ from typing import Annotated
 import tyro
 from tabulate import tabulate
 
-from tcig.commands.parsing import parse
+from tcig.commands import parse
 from tcig.data.coco import read_instances
 from tcig.data.download import fetch_annotations, fetch_images
 from tcig.data.files import InputError

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 from tabulate import tabulate
 
-from tcig.commands.parsing import parse
+from tcig.commands import parse
 from tcig.data.files import InputError
 from tcig.data.records import read_run, run_rows
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from tcig.commands.parsing import parse
+from tcig.commands import parse
 from tcig.data.emoji import FOLDER
 from tcig.data.files import InputError, write_whole
 from tcig.data.records import run_rows

@@ -16,7 +16,7 @@ from typing import Literal
 
 import tyro
 
-from tcig.commands.parsing import parse
+from tcig.commands import parse
 from tcig.data.files import InputError, sha256
 from tcig.data.manifest import read_manifest
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tcig.commands.parsing import parse
+from tcig.commands import parse
 from tcig.data.files import InputError
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import tyro
 
-from tcig.commands.parsing import parse
+from tcig.commands import parse
 from tcig.data.files import InputError
 
 

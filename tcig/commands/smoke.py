@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from tcig.commands.parsing import parse
+from tcig.commands import parse
 from tcig.data.files import InputError, write_whole
 from tcig.data.layout import hash_order
 from tcig.data.manifest import read_manifest

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tcig.commands.parsing import assignment, parse
+from tcig.commands import assignment, parse
 from tcig.data.files import InputError
 
 

@@ -19,7 +19,7 @@ from typing import Literal
 
 import tyro
 
-from tcig.commands.parsing import parse
+from tcig.commands import parse
 from tcig.data.files import InputError, write_whole
 
 

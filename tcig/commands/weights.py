@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 import tyro
 from tabulate import tabulate
 
-from tcig.commands.parsing import parse
+from tcig.commands import parse
 from tcig.data.files import InputError
 from tcig.models.sources import catalogue, entry_of
 

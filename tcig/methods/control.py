@@ -82,7 +82,7 @@ class Controlled(TextOnly):
     """Text to image; a network beside the UNet reads the class map."""
 
     kind: ClassVar[str]
-    """A key of `tcig.models.loading.KINDS`."""
+    """A key of `tcig.models.loading.CONTROLS`."""
 
     def __init__(self, context, options):
         super().__init__(context, options)

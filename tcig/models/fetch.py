@@ -1,7 +1,7 @@
 """Fetches weights, checks every file, and locks what was fetched.
 
 `lock.json` in the folder of weights has the source and revision of each model, and the size and
-SHA-256 of each file. `tcig.data.transfer` downloads the files, because huggingface_hub 2.4.0 starts
+SHA-256 of each file. `tcig.data.download` downloads the files, because huggingface_hub 2.4.0 starts
 a file again after an interruption.
 """
 

@@ -10,21 +10,13 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from signal import SIGINT, getsignal, signal
 from typing import Any, TypeVar
 
-import numpy as np
-import torch
-from PIL import ImageFile
-from torch import backends
-
 from tcig.data.files import InputError, describe, sha256
+from tcig.models.process import SETTINGS
 
 T = TypeVar("T")
-Setting = tuple[Callable[[], Any], Callable[[Any], object]]
-"""Functions that read and write a setting of the process."""
 
 
 class ExitError(RuntimeError):
@@ -37,75 +29,6 @@ class PluginError(InputError):
 
 class StateWarning(UserWarning):
     """A plug-in changed what all code of the process shares."""
-
-
-def _attribute(owner: Any, name: str) -> Setting:
-    return partial(getattr, owner, name), partial(setattr, owner, name)
-
-
-def _set_default_device(device: torch.device) -> None:
-    torch.set_default_device(None if device == torch.device("cpu") else device)
-
-
-_contexts: list = []
-
-
-def _set_inference_mode(enabled: bool) -> None:
-    context = torch.inference_mode(enabled)
-    context.__enter__()
-    _contexts.append(context)  # torch leaves the mode when the object is collected
-
-
-def _flushes_denormals() -> bool:
-    return not torch.full((1,), 1e-310, dtype=torch.float64, device="cpu").mul(1.0).item()
-
-
-def _autocast(device: str) -> Setting:
-    def read() -> tuple:
-        return torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-
-    def write(state: tuple) -> None:
-        torch.set_autocast_enabled(device, state[0])
-        torch.set_autocast_dtype(device, state[1])
-
-    return read, write
-
-
-SETTINGS: dict[str, Setting] = {
-    "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
-    "torch's default device": (torch.get_default_device, _set_default_device),
-    "torch's inference mode": (torch.is_inference_mode_enabled, _set_inference_mode),
-    "torch's gradients": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "torch's threads": (torch.get_num_threads, torch.set_num_threads),
-    "torch's denormals": (_flushes_denormals, torch.set_flush_denormal),
-    "torch's determinism": (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
-    "torch's autocast on cpu": _autocast("cpu"),
-    "torch's autocast on cuda": _autocast("cuda"),
-    "torch's precision": _attribute(backends, "fp32_precision"),
-    "precision of CUDA's products": _attribute(backends.cuda.matmul, "fp32_precision"),
-    "precision of cuDNN's convolutions": _attribute(backends.cudnn.conv, "fp32_precision"),
-    "precision of cuDNN's recurrent networks": _attribute(backends.cudnn.rnn, "fp32_precision"),
-    "precision of oneDNN's products": _attribute(backends.mkldnn.matmul, "fp32_precision"),
-    "precision of oneDNN's convolutions": _attribute(backends.mkldnn.conv, "fp32_precision"),
-    "oneDNN": _attribute(backends.mkldnn, "enabled"),
-    "cuDNN": _attribute(backends.cudnn, "enabled"),
-    "cuDNN's benchmark": _attribute(backends.cudnn, "benchmark"),
-    "cuDNN's determinism": _attribute(backends.cudnn, "deterministic"),
-    **{
-        f"torch's {name} attention": (
-            getattr(backends.cuda, f"{name}_sdp_enabled"),
-            getattr(backends.cuda, f"enable_{name}_sdp"),
-        )
-        for name in ("flash", "mem_efficient", "math", "cudnn")
-    },
-    "numpy's errors": (np.geterr, lambda value: np.seterr(**value)),
-    "the working directory": (os.getcwd, os.chdir),
-    "Ctrl-C": (partial(getsignal, SIGINT), partial(signal, SIGINT)),
-    "sys.stdout": _attribute(sys, "stdout"),
-    "sys.stderr": _attribute(sys, "stderr"),
-    "PIL's reading of truncated images": _attribute(ImageFile, "LOAD_TRUNCATED_IMAGES"),
-}
-"""Settings that all code of the process shares, and on which numbers of other rows depend."""
 
 
 @contextmanager
@@ -258,8 +181,12 @@ def _imported_names(file: Path, folder: Path) -> Iterator[str]:
 def _check_found(path: Path, helpers: dict[str, Path]) -> None:
     """Refuses a file of the folder that an import will not find, because another hides it."""
     for module, helper in helpers.items():
-        # To find a module of a package would run the package.
-        spec = None if "." in module else importlib.util.find_spec(module)
+        if "." in module:  # to find it would run its package
+            continue
+        try:
+            spec = importlib.util.find_spec(module)
+        except (ImportError, ValueError):  # loading it says what is wrong
+            continue
         if spec and spec.origin and Path(spec.origin).resolve() != helper:
             raise InputError(
                 f"{path} imports {module}, which would be {spec.origin} and not {helper}: rename "
@@ -283,16 +210,17 @@ def _load(load: Callable, place: str, attribute: str, bases: tuple[type[T], ...]
             module = load()
     except PluginError as error:  # a check of it has nothing to try
         raise InputError(str(error)) from error
-    kinds = {
-        name: kind
-        for name, kind in vars(module).items()
-        if isinstance(kind, type) and issubclass(kind, bases)
-    }
-    if attribute not in kinds:
+
+    def fits(kind: Any) -> bool:
+        return isinstance(kind, type) and issubclass(kind, bases)
+
+    found = getattr(module, attribute, None)
+    if not fits(found):
+        kinds = {name: kind for name, kind in vars(module).items() if fits(kind)}
         complete = [name for name, kind in kinds.items() if not inspect.isabstract(kind)]
         hint = f"; there are {', '.join(complete)}" if complete else ""
         expected = " or ".join(f"{base.__module__}.{base.__qualname__}" for base in bases)
         raise InputError(f"{place} has no class {attribute} that is a {expected}{hint}.")
-    if missing := kinds[attribute].__abstractmethods__:
+    if missing := found.__abstractmethods__:
         raise InputError(f"{place}: {attribute} lacks {', '.join(sorted(missing))}.")
-    return kinds[attribute]
+    return found

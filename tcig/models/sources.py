@@ -187,7 +187,7 @@ def _refusal(entry: Entry, repository: str, revision: str | None, error: Excepti
         return gated(entry, repository)
     if isinstance(error, errors.RevisionNotFoundError):
         return InputError(f"{repository} has no revision {revision} on {hub}.")
-    if isinstance(error, errors.RepositoryNotFoundError):
+    if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
         others = [name for name in (entry.name, *entry.mirrors) if name != repository]
         known = f"; other copies: {', '.join(others)}" if others else ""
         return InputError(

@@ -150,6 +150,7 @@ def _read_taming(folder: Path) -> VQGAN:
             state = state["state_dict"]
         # torch's DataParallel adds "module." to the names.
         state = {key.removeprefix("module."): value for key, value in state.items()}
-    model = VQGAN.taming(**settings)
+    with refused(f"{path}", "does not describe a VQGAN of taming's"):
+        model = VQGAN.taming(**settings)
     fill(model, {k: v for k, v in state.items() if not k.startswith("loss.")}, weights)
     return model

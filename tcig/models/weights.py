@@ -112,7 +112,7 @@ def fill(network: nn.Module, state: dict[str, Tensor], source: Path | str) -> No
         InputError: the tensors do not fit; the message names `source`.
     """
     with refused(f"{source}", "does not fit the network"):
-        network.load_state_dict(state)
+        nn.Module.load_state_dict(network, state)  # whatever the network overrides
 
 
 @contextmanager

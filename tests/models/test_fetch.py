@@ -143,6 +143,16 @@ def test_unusable_repositories_and_folders_are_refused(hub, tmp_path, refused, f
     assert read_lock() == {}
 
 
+def test_the_catalogues_revision_is_of_its_own_hub_id_alone(hub):
+    name = "TencentARC/t2iadapter_seg_sd14v1"
+    hub.add(name, ONE, revision="a" * 40, names=["refs/pr/2"], newest=False)
+    hub.add("org/mirror", ONE, revision=OTHER)
+    fetch(name)
+    assert read_lock()[name].revision == "a" * 40
+    fetch(name, source="org/mirror", anew=True)
+    assert read_lock()[name].revision == OTHER
+
+
 def test_an_interrupted_fetch_resumes(hub, monkeypatch):
     hub.add(NAME, FILES)
     interrupt(monkeypatch)

@@ -6,11 +6,12 @@ import signal
 import sys
 import warnings
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import ImageFile
+from PIL import Image, ImageFile
 
 from tcig.data.files import InputError
 from tcig.models.plugins import (
@@ -47,6 +48,8 @@ MOVES = {
     "torch's math attention": lambda: torch.backends.cuda.enable_math_sdp(False),
     "numpy's errors": lambda: np.seterr(all="raise"),
     "the working directory": lambda: os.chdir("/"),
+    "the filters of warnings": lambda: warnings.simplefilter("ignore"),
+    "PIL's largest image": lambda: setattr(Image, "MAX_IMAGE_PIXELS", None),
     "Ctrl-C": lambda: signal.signal(signal.SIGINT, lambda *_: None),
     "sys.stdout": lambda: setattr(sys, "stdout", None),
     "PIL's reading": lambda: setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True),
@@ -68,6 +71,21 @@ def test_what_a_plugin_changes_is_put_back_and_said(name, fails):
     with pytest.warns(StateWarning, match=f"mine changed .*{name}"), expected:
         work()
     assert {setting: read() for setting, (read, _) in SETTINGS.items()} == before
+
+
+def test_a_folder_that_is_removed_is_left(tmp_path):
+    before = Path.cwd()
+    folder = tmp_path / "short"
+    folder.mkdir()
+
+    def work():
+        with guard("mine"):
+            os.chdir(folder)
+            folder.rmdir()
+
+    with pytest.warns(StateWarning, match="the working directory"):
+        work()
+    assert Path.cwd() == before
 
 
 def test_a_plugin_that_leaves_all_as_it_is_causes_no_warning():
