@@ -119,12 +119,17 @@ class RecordStore(Generic[Header, Record]):
         self._resources.close()
         self._file = None
 
+    def _keeps_records(self) -> bool:
+        """Returns whether the records in the folder are of the header's key."""
+        stored = read_header(self.path, type(self.header))
+        return stored is not None and stored.key == self.header.key
+
     def _mend(self) -> None:
         """Rewrites the file with the last record of each whole sample; merges those of shards."""
-        stored, files = read_header(self.path, type(self.header)), record_files(self.folder)
+        files = record_files(self.folder)
         own = [path for path in files if self._shard is None or path == self.rows]
         self.done, kept = {}, {}
-        for path in files if stored and stored.key == self.header.key else ():
+        for path in files if self._keeps_records() else ():
             for record in read_records(path, self._schema):
                 if record.get("error") is None and self._is_whole(record):
                     pair = record["layout"], record["sample"]

@@ -126,7 +126,7 @@ def _from_colours(path: Path, legend: Mapping[Colour, str]) -> list[Mask]:
     further inside, they are unknown.
     """
     pixels, opaque = _open(path)
-    codes = np.where(opaque, pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1]), 0)
+    codes = np.where(opaque, pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32), 0)
     shades, places, counts = np.unique(codes, return_inverse=True, return_counts=True)
     if len(shades) > MAX_COLOURS:
         raise InputError(

@@ -1,6 +1,7 @@
 """`tcig`: hands over to a subcommand, whose modules are loaded only then."""
 
 import difflib
+import errno
 import importlib
 import io
 import os
@@ -62,7 +63,9 @@ def main(argv: list[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        return _refuse(f"{place}{error.strerror or error}")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        fix = "; free some space, then run the same command again" if full else ""
+        return _refuse(f"{place}{error.strerror or error}{fix}")
     except MemoryError:
         return _refuse("the memory does not suffice for this input")
     except KeyboardInterrupt:

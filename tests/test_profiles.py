@@ -117,6 +117,20 @@ def test_a_profile_takes_from_its_base_what_it_does_not_say(write):
 
 
 @pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("base = 3", "base must be the name of a profile"),
+        ("size = 1000000000", "size: Input should be less than or equal to"),
+        ("judges = [3]", "judges.0: Input should be a valid string"),
+        ("speed = 3", "speed: Extra inputs"),
+    ],
+)
+def test_a_profile_that_cannot_be_is_refused(write, line, said):
+    with pytest.raises(InputError, match=said):
+        load_profile(write("mine", line if line.startswith("base") else f'base = "mini"\n{line}'))
+
+
+@pytest.mark.parametrize(
     ("table", "said"),
     [
         ("[methods.tcgi]\nsize = 64", r"\[methods.tcgi\] is of no row \(did you mean tcig\?\)"),

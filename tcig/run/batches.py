@@ -67,7 +67,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class BatchGenerator:
-    """Generates samples with a method, at most `size` in a call.
+    """Generates samples with a method, at most `largest` in a call.
 
     On CUDA the first sample is generated alone and measured, unless the profile fixes the size.
     Whenever memory runs out, the size is halved for good.

@@ -93,7 +93,11 @@ def check_method(
     )
     if images is None:
         return
-    others = generate(range(len(layouts)), first_seed=1101)
+    try:
+        others = generate(range(len(layouts)), first_seed=1101)
+    except Exception as error:
+        yield CheckResult("seeds", "FAIL", describe(error, source_of(method.generate)))
+        return
     if same := sum(map(np.array_equal, images, others)):
         message = (
             f"{same} of {len(images)} images are the same under another seed: more samples of a "
@@ -194,7 +198,7 @@ def _check_calls(
         The outputs of the first call; None if it failed.
     """
     numbers, before, started = range(count), _generator_states(), time.perf_counter()
-    name = verb
+    name, advice = verb, ""
     try:
         first = call(numbers)
         height, width = first[0].shape[:2]
@@ -220,7 +224,8 @@ def _check_calls(
                 same = f"the same within {apart}" if largest else "the same to the last bit"
                 yield CheckResult(name, "ok", same)
     except Exception as error:
-        yield CheckResult(name, "FAIL", describe(error, ""))
+        message = describe(error, "")
+        yield CheckResult(name, "FAIL", f"{message}: {advice}" if advice else message)
         return None
     return first
 

@@ -61,12 +61,12 @@ class RunStore(RecordStore[RunRecord, SampleRecord]):
             write_whole(copy, self._manifest.read_bytes())
         return self
 
-    def _mend(self) -> None:
-        """Raises InputError for another run's record: its images are not overwritten."""
+    def _keeps_records(self) -> bool:
+        """Refuses another run's folder; one without `run.json` is known by its name's hash."""
         stored = read_run(self.folder)
         if stored and stored.key != self.header.key:
             raise InputError(f"{self.path} is the record of another run: move the folder away.")
-        super()._mend()
+        return True
 
     def image(self, layout: str, sample: int) -> Path:
         """Returns the path of a sample's image."""

@@ -125,7 +125,8 @@ def sweep_preset(sweep: Sweep, name: str, settings: Sequence[str], figure: Path)
     if preset.baseline:
         frame = add_gains(frame, list(preset.options), *preset.baseline, sweep.out)
         write_whole(sweep.table, frame.round(4).to_csv(index=False))
-    title = f"{preset.title} ({profile.name}, {frame['n'].max() // preset.samples} layouts)"
+    layouts = (frame["n"] + frame["failed"]).max() // preset.samples
+    title = f"{preset.title} ({profile.name}, {layouts} layouts)"
     metrics = [m for m in preset.metrics or METRICS if m in frame and frame[m].notna().any()]
     curves_figure(figure, frame, preset.x, preset.lines, metrics, title, preset.panels)
     return frame

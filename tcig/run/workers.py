@@ -120,8 +120,8 @@ class Workers:
                 "--engine ray needs Ray, which is not installed: pip install 'tcig[ray]'."
             ) from None
         self._ray = ray
+        self._start(experiment)
         try:
-            self._start(experiment)
             outcome = self._generate(experiment)
             for name in experiment.judges:
                 self._score(experiment, outcome.folders, absolute(name))
@@ -151,6 +151,7 @@ class Workers:
         most = int(resources.get(kind, 0)) // each
         count = number or most
         if not 0 < count <= most:
+            ray.shutdown()
             raise InputError(
                 f"{count or 'any'} workers of {each} {kind} each are more than the {most * each} "
                 "there: give fewer --workers or --threads."

@@ -2,12 +2,14 @@
 
 import gc
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
 from toy import rows_of
 
 from tcig.data.files import DeviceLostError
+from tcig.run import batches
 from tcig.run import generate as generate_module
 from tcig.run.batches import BatchGenerator, is_out_of_memory
 from tcig.run.generate import generate
@@ -92,6 +94,16 @@ def test_the_first_sample_tells_how_many_fit(run):
 def test_sizes_of_batches(run, noise, cuda, changes, expected):
     assert run(cuda, **changes)[0] == expected
     assert len(set(noise.drawn)) == 20
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_profile_may_fix_the_size_on_a_gpu(fixed):
+    compute = SimpleNamespace(device=torch.device("cuda"), fixed_batch=fixed)
+    method = SimpleNamespace(context=SimpleNamespace(compute=compute))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "name_of", lambda _: "a card")
+        generator = BatchGenerator(method, 16)
+    assert (generator.measured, generator.size) == ((True, 16) if fixed else (False, 1))
 
 
 def test_the_largest_layout_is_measured(run, noise, layouts):
