@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from tcig.data.files import InputError
-from tcig.eval.judges import JUDGES
 from tcig.eval.records import Score
 from tcig.eval.results import (
     CEILING,
@@ -20,14 +19,7 @@ from tcig.eval.results import (
     Result,
     ResultRow,
 )
-from tcig.eval.statistics import (
-    Paired,
-    holm,
-    layout_means,
-    layouts_needed,
-    paired_test,
-    spread,
-)
+from tcig.eval.statistics import Paired, holm, layout_means, layouts_needed, paired_test, spread
 
 ALPHA = 0.05
 """Level of significance, for all tests of a judge together."""
@@ -55,24 +47,21 @@ def _paired(first: ResultRow, second: ResultRow) -> Paired:
     return paired_test(first.value_of(), second.value_of(), first.layouts, second.layouts)
 
 
-def compared(rows: Sequence[ResultRow]) -> list[ResultRow]:
+def compared(rows: Sequence[ResultRow], others: Sequence[ResultRow | None]) -> list[ResultRow]:
     """Returns the rows with their `comparison` to the others of their judge.
 
-    The leakage is that of the same images to the first independent judge. A row that nothing guided
-    shows how far the judges differ anyway.
+    The leakage is to `others`: the same images under an independent judge, where there is one. A
+    row that nothing guided shows how far the judges differ anyway.
     """
     means = [float(np.nanmean(row.value_of())) for row in rows]
-    ceilings, independent = {}, {}
-    for row, mean in zip(rows, means, strict=True):
-        if row.row == CEILING:
-            ceilings[row.judge, row.judged.ignore] = mean
-        known = row.judge in JUDGES or row.judged.independence == "independent"
-        if row.judge not in GUIDES and known and not row.judged.guided:
-            independent.setdefault((row.label, row.judged.ignore), row)
+    ceilings = {
+        (row.judge, row.judged.ignore): mean
+        for row, mean in zip(rows, means, strict=True)
+        if row.row == CEILING
+    }
     found = []
-    for row, mean, p in zip(rows, means, _p_of_best(rows, means), strict=True):
+    for row, other, mean, p in zip(rows, others, means, _p_of_best(rows, means), strict=True):
         ceiling = ceilings.get((row.judge, row.judged.ignore))
-        other = independent.get((row.label, row.judged.ignore))
         leakage = _paired(row, other)[:3] if other and row.judge in GUIDES else None
         share = mean / ceiling if ceiling else None
         comparison = Comparison(ceiling_share=share, p_best=p, leakage=leakage)
@@ -197,7 +186,8 @@ def compare(first: Result, second: Result, name: str) -> list[Line]:
             f"{' and '.join(VALUED)}."
         )
     _check_comparable(first, second)
-    common = _common(first, second)
+    ours, theirs = ({row.key: row for row in result.rows} for result in (first, second))
+    common = [key for key in ours if key in theirs]
     if not common:
         one, other = (", ".join(dict.fromkeys(row.row for row in r.rows)) for r in (first, second))
         raise InputError(f"the results have no row in common: {one} in one, {other} in the other.")
@@ -208,32 +198,20 @@ def compare(first: Result, second: Result, name: str) -> list[Line]:
                 f"one of the results has two rows {twice[0]} under the judge {twice[1]}: leave "
                 "one of their folders out, or score it again with --name."
             )
-    ours, theirs = ({row.key: row for row in result.rows} for result in (first, second))
-    lines = []
-    for key in common:
-        a, b, layouts = _matched(ours[key], theirs[key], name)
-        test = paired_test(b, a, layouts, layouts)
-        means = [layout_means(values, layouts)[1] for values in (a, b)]
-        means = [float(each.mean()) if len(each) else float("nan") for each in means]
-        lines.append(Line(*key, *means, test, test.p, tuple(_notes(ours[key], theirs[key]))))
+    lines = [_line(ours[key], theirs[key], name) for key in common]
     adjusted = holm([line.p for line in lines])
     return [line._replace(p=float(p)) for line, p in zip(lines, adjusted, strict=True)]
 
 
 def alone(first: Result, second: Result) -> tuple[list[str], list[str]]:
     """Returns the names of each result's rows that the other has under no judge of both."""
-    lined_up = {name for name, _, _ in _common(first, second)}
+    common = {row.key for row in first.rows} & {row.key for row in second.rows}
+    lined_up = {name for name, _, _ in common}
     ours, theirs = (
         [name for name in dict.fromkeys(row.row for row in result.rows) if name not in lined_up]
         for result in (first, second)
     )
     return ours, theirs
-
-
-def _common(first: Result, second: Result) -> list[tuple[str, str, str]]:
-    """Returns the keys of the rows that both results have, in the order of the first."""
-    theirs = {row.key for row in second.rows}
-    return list(dict.fromkeys(row.key for row in first.rows if row.key in theirs))
 
 
 def _check_comparable(first: Result, second: Result) -> None:
@@ -265,10 +243,8 @@ def _check_comparable(first: Result, second: Result) -> None:
         )
 
 
-def _matched(
-    first: ResultRow, second: ResultRow, name: str
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Returns both rows' values and layouts, of the samples that both have.
+def _line(first: ResultRow, second: ResultRow, name: str) -> Line:
+    """Compares a row of both results on the samples that both have; its p is not adjusted.
 
     A row with more seeds is the same row. NaN in both where either has no value.
     """
@@ -280,7 +256,11 @@ def _matched(
     a, b = (np.array([values[pair] for pair in common], float) for values in (ours, theirs))
     lacking = np.isnan(a) | np.isnan(b)
     a[lacking] = b[lacking] = np.nan
-    return a, b, [layout for layout, _ in common]
+    layouts = [layout for layout, _ in common]
+    test = paired_test(b, a, layouts, layouts)
+    means = [layout_means(values, layouts)[1] for values in (a, b)]
+    means = [float(each.mean()) if len(each) else float("nan") for each in means]
+    return Line(*first.key, *means, test, test.p, tuple(_notes(first, second)))
 
 
 def _notes(first: ResultRow, second: ResultRow) -> Iterator[str]:

@@ -16,13 +16,14 @@ import difflib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import TypeAdapter
 
 from tcig.data.files import InputError, shown
 from tcig.data.voc import COLOURS, NUM_LABELS
@@ -34,6 +35,7 @@ from tcig.models.weights import locate
 
 GROUP = "tcig.judges"
 """Entry points by which an installed package adds judges, as `name = "module:Class"`."""
+INSTANCES = TypeAdapter(tuple[Instance, ...] | None)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Judge(ABC):
             For each image its label map, an (H, W) array of integers: 0 for background, 1 to 20 for
             the classes of `tcig.data.voc.CLASSES`. It has the image's size, or another of the same
             shape, which is brought to the size of the comparison by nearest neighbour. In place of
-            an array it may be a `Segmentation`, with the objects found.
+            an array it may be a `Segmentation`, with the objects found, each a dictionary as
+            `tcig.eval.records.Instance`.
         """
 
 
@@ -93,9 +96,11 @@ class PluginJudge(Judge):
                     "each."
                 )
             for each, image in zip(maps, images, strict=True):
-                each = each if isinstance(each, Segmentation) else Segmentation(np.asarray(each))
-                check_labels(where, each.labels, image.size)
-                found.append(replace(each, labels=each.labels.astype(np.uint8)))
+                each = each if isinstance(each, Segmentation) else Segmentation(each)
+                labels = np.asarray(each.labels)
+                check_labels(where, labels, image.size)
+                instances = INSTANCES.validate_python(each.instances)
+                found.append(Segmentation(labels.astype(np.uint8), instances))
         return found
 
 

@@ -101,17 +101,18 @@ def measure_folder(
     before, quality = read_header(store.path, Quality), None
     if before and before.distances is not None and before.model_copy(update=UNMEASURED) == request:
         quality = before
-    texts, count = {}, len(images.samples)
-    known, title = len(store.done.keys() & set(images.pairs)), f"{folder.name}, quality"
+    texts, total, title = {}, len(images.samples), f"{folder.name}, quality"
     set_tf32(False)
-    with store, tqdm(total=count, initial=known, desc=title, disable=None) as bar:
-        for batch in images.changed(store.done):
-            texts = texts or _encode_texts([layout for layout, _ in images.samples], networks)
-            for record, features in _measure_batch(batch, texts, networks, sizes):
-                path = features_path(folder, (record["layout"], record["sample"]))
-                store.add(record, {path: safetensors.numpy.save(features)})
-            bar.update(len(batch))
-            quality = None
+    with store:
+        known = len(store.done.keys() & set(images.pairs))
+        with tqdm(total=total, initial=known, desc=title, disable=None) as bar:
+            for batch in images.changed(store.done):
+                texts = texts or _encode_texts([layout for layout, _ in images.samples], networks)
+                for record, features in _measure_batch(batch, texts, networks, sizes):
+                    path = features_path(folder, (record["layout"], record["sample"]))
+                    store.add(record, {path: safetensors.numpy.save(features)})
+                bar.update(len(batch))
+                quality = None
         _compare_with_judges(images, manifest, store.done)
         quality = quality or _measure_sets(images, request, networks.features, photographs)
         store.save_header(quality)

@@ -7,14 +7,13 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from tcig.data.files import InputError
-from tcig.data.records import RunRecord, read_run, run_rows
+from tcig.data.records import Pair, RunRecord, read_run, run_rows
 from tcig.eval.comparison import GUIDES, check_alike, compared
 from tcig.eval.iou import NAMES, Samples, summary, values_of
 from tcig.eval.provenance import provenance
 from tcig.eval.records import (
     FolderQuality,
     Score,
-    ScoreRecord,
     read_quality,
     read_scores,
     samples_of,
@@ -44,10 +43,12 @@ class Row(NamedTuple):
 
     folder: Path
     score: Score
-    records: Sequence[ScoreRecord]
-    """In the order of `score.samples`."""
+    images: dict[Pair, str]
+    """SHA-256 of each image that was scored."""
+    metrics: list[dict[str, float | None] | None]
+    """What `tcig quality` measured of each sample's label map; None without it."""
     samples: Samples
-    """Their counts."""
+    """Counts in the order of `score.samples`."""
     ignore: Ignore
     run: RunRecord | None
     """None for a folder of images from elsewhere."""
@@ -107,8 +108,11 @@ def read_rows(folders: Sequence[Path], ignore: Ignore) -> list[Row]:
     for folder in scored:
         run = read_run(folder)
         for score, records in read_scores(folder):
+            images = {(each["layout"], each["sample"]): each["image_sha256"] for each in records}
+            metrics = [each.get("metrics") for each in records]
             for way in ("none", "dropped") if score.row == CEILING else (ignore,):
-                rows.append(Row(folder, score, records, samples_of(records, way), way, run))
+                samples = samples_of(records, way)
+                rows.append(Row(folder, score, images, metrics, samples, way, run))
     check_alike([row.score for row in rows], ("identity", "score_size"))
     manifests = {row.score.manifest[:8] for row in rows}
     if len(manifests) > 1:
@@ -173,7 +177,18 @@ def build_result(rows: Sequence[Row], command: Sequence[str] = ()) -> Result:
         for row, suffix in zip(rows, _suffixes(rows), strict=True)
     ]
     made, manifest = provenance(command), rows[0].score.manifest
-    return Result(made=made, manifest=manifest, rows=compared(results))
+    compared_rows = compared(results, _by_independent(rows, results))
+    return Result(made=made, manifest=manifest, rows=compared_rows)
+
+
+def _by_independent(rows: Sequence[Row], results: Sequence[ResultRow]) -> list[ResultRow | None]:
+    """Returns each row's images under the first judge that is known not to have guided them."""
+    found: dict[tuple[Path, str], ResultRow] = {}
+    for row, result in zip(rows, results, strict=True):
+        known = row.score.kind == "built-in" or row.independence == "independent"
+        if row.judge not in GUIDES and known and row.independence != "guide":
+            found.setdefault((row.folder, row.ignore), result)
+    return [found.get((row.folder, row.ignore)) for row in rows]
 
 
 def _suffixes(rows: Sequence[Row]) -> list[str]:
@@ -227,9 +242,8 @@ def _estimates(row: Row, quality: FolderQuality | None, stale: str | None) -> di
     if quality is None:
         return {"figures": figures, "stale": stale}
     header = quality.quality
-    images = {(each["layout"], each["sample"]): each["image_sha256"] for each in row.records}
-    metrics = [each.get("metrics") for each in row.records]
-    if quality.images != images or header.manifest != row.score.manifest or None in metrics:
+    same = quality.images == row.images and header.manifest == row.score.manifest
+    if not same or None in row.metrics:
         stale = (
             f"quality of {row.folder} is not of the images and scores that are there now: "
             f"run `tcig quality {row.folder} --layouts MANIFEST` again."
@@ -237,9 +251,9 @@ def _estimates(row: Row, quality: FolderQuality | None, stale: str | None) -> di
         return {"figures": figures, "stale": stale}
     for name, (values, layouts) in quality.values.items():
         figures[name] = estimate(values, layouts)
-    for name in dict.fromkeys(name for each in metrics for name in each):
+    for name in dict.fromkeys(name for each in row.metrics for name in each):
         if row.ignore == "none":  # what a judge sees of dropped objects counts there
-            values = np.array([each.get(name) for each in metrics], float)
+            values = np.array([each.get(name) for each in row.metrics], float)
             figures[name] = estimate(values, row.layouts)
     for name, each in header.distances.items():
         figures[name] = Estimate(mean=each.value, std=each.std, n=each.n, low=None, high=None)

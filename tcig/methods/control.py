@@ -100,8 +100,12 @@ class Controlled(TextOnly):
         try:
             control = self.control(maps.to(self.model.device, self.model.dtype))
             timestep = self.model.schedule(1).timesteps[0]
-            self.predictor([""])(self.start(generators([0])), timestep, control=control)
-        except (RuntimeError, ValueError) as error:
+            self.predictor(["a"])(self.start(generators([0])), timestep, control=control)
+        except (FloatingPointError, torch.OutOfMemoryError):
+            return  # the fault of a sample or of a batch, not of the network
+        except (RuntimeError, TypeError, ValueError) as error:
+            if "CUDA error" in str(error):
+                return  # the first batch fails as well, and says that the GPU is lost
             names = f"{self.options.control} does not fit {self.options.weights}"
             raise InputError(f"{names}: {describe(error, '')}.") from error
 
@@ -152,6 +156,9 @@ class T2IAdapter(Controlled):
     def control(self, maps):
         """Evaluates the network once."""
         features = [feature * self.options.scale for feature in self.network(maps)]
+        levels = len(self.model.unet.down_blocks)
+        if len(features) != levels:  # diffusers takes as many as there are
+            raise ValueError(f"it has features of {len(features)} levels, the UNet has {levels}")
 
         def steer(latents, timestep, texts, calls):
             rows = [feature[calls.latents] for feature in features]

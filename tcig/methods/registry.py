@@ -209,6 +209,8 @@ def recorded(options: Any, name: str) -> dict[str, Any]:
             return sorted((plain(each, option) for each in value), key=repr)
         if isinstance(value, list | tuple):
             return [plain(each, option) for each in value]
+        if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+            return {key: plain(each, f"{option}.{key}") for key, each in value.items()}
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{name}: {option} must be a finite number, got {value}.")
         if isinstance(value, int) and abs(value) >= 2**63:
@@ -217,7 +219,7 @@ def recorded(options: Any, name: str) -> dict[str, Any]:
             return value
         raise PluginError(
             f"{name}: {option} cannot be written as JSON, {type(value).__name__}; expected "
-            "numbers, texts, paths, enums, or tuples or sets of these."
+            "numbers, texts, paths, enums, or tuples, sets or dictionaries of these."
         )
 
     return plain(options, "")

@@ -1,10 +1,11 @@
-"""Counts and reductions against plain loops over label maps, and torchmetrics."""
+"""Counts and reductions against plain loops over label maps, torchmetrics and pycocotools."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+from pycocotools import mask as coco_mask
 from torchmetrics import JaccardIndex
 from torchmetrics.functional.segmentation import mean_iou
 
@@ -130,6 +131,17 @@ PREDICTIONS = [np.array([[1, 2], [2, 2]]), np.array([[3, 3], [0, 0]])]
 def test_reductions_by_hand(name, values):
     found = reduce(counted(TRUTHS, PREDICTIONS, [(1, 2), (3,)]), name)
     assert found == pytest.approx((np.mean(values), np.std(values), len(values)), abs=1e-15)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_class_iou_is_pycocotools_per_class(seed):
+    truths, predictions, classes = maps = draw(seed)
+    found = class_iou(counted(*maps))
+    for row, truth, predicted, own in zip(found, truths, predictions, classes, strict=True):
+        for index in own:
+            if (truth == index).any():
+                a, b = (coco_mask.encode(np.asfortranarray(m == index)) for m in (predicted, truth))
+                assert row[index] == pytest.approx(coco_mask.iou([a], [b], [0])[0, 0], abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

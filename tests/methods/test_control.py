@@ -159,6 +159,7 @@ def test_a_network_that_does_not_fit_is_one_sentence(sampler, refused, tmp_path)
         "full": {"adapter_type": "full_adapter"},
         "grey": {"in_channels": 1},
         "odd": {"downscale_factor": 24},
+        "short": {"channels": (96, 128)},
     }
     for name, changes in faults.items():
         with refused(tmp_path / name, " does not fit mini:stable-diffusion: "):

@@ -135,7 +135,8 @@ def _stored(path: Path | None) -> Image.Image | None:
         with suppress(Exception):  # Pillow raises nearly anything on damaged files
             with Image.open(path, formats=["PNG"]) as image:
                 image.verify()  # each chunk by its checksum, which decoding does not look at
-            return open_picture(path)
+            image = open_picture(path)
+            return image if image.mode == "RGB" else None  # another program may have changed it
     return None
 
 
