@@ -29,7 +29,7 @@ def test_a_full_disk_stops_the_run_with_one_sentence(toy_run, monkeypatch, capsy
         assert toy_run.main("--samples", 1) == 2
     err = capsys.readouterr().err
     assert err.startswith("tcig: error: ")
-    assert err.endswith(f"{FULL}\n")
+    assert err.endswith(f"{FULL}; free some space, then run the same command again\n")
     assert err.count("\n") == 1
     assert [row["error"] for row in toy_run.rows()] == [None] * 3
     asked = len(toy_run.calls())
