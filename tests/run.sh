@@ -6,5 +6,5 @@ ruff check .
 ruff format --check .
 # Two workers of one thread: the miniature models are too small to keep two threads busy.
 export OMP_NUM_THREADS=1
-# In order of the files: sorted by their number of tests, few long ones would come last, on one worker.
-python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
+# A worker that is done takes over tests of the other, as few files hold most of the slow ones.
+python -m pytest -n 2 --dist worksteal "$@"
