@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 import torch
+from random_networks import FEW
 from toy import rows_of
 
 from tcig import cli
@@ -25,17 +26,6 @@ VARIANTS = {
     "controlnet": [{"share": 0.5, "steps": 4, "negative": "a cat"}],
     "t2i-adapter": [{"share": 0.5, "steps": 4}],
     "tcig": [{"first.iterations": 2, "second.steps": 7, "second.guidance": 1.0}],
-}
-FEW = {
-    "direct-guidance": {"steps": 2, "recurrence": 2},
-    "text-only": {"steps": 3},
-    "si": {"steps": 3},
-    "controlnet": {"steps": 3},
-    "t2i-adapter": {"steps": 3},
-    "gligen": {"steps": 3},
-    "bld": {"steps": 5},
-    "multidiffusion": {"steps": 6},
-    "tcig": {"first.iterations": 2, "first.cutouts": 2, "second.steps": 6},
 }
 CASES = [(row, {}) for row in ROWS] + [(row, each) for row in VARIANTS for each in VARIANTS[row]]
 
