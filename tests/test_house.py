@@ -12,7 +12,7 @@ RANK = {
     for rank, names in enumerate(LAYERS)
     for name in ([names] if isinstance(names, str) else names)
 }
-FILES, LINES, TESTS, WEB = 105, 18_249, 16_039, 700
+FILES, LINES, TESTS, WEB = 105, 18_249, 16_029, 700
 """Bounds of Python files and lines in data, eval and tcig, of lines of tests, and of HTML, CSS and
 JavaScript: lowered whenever the code shrinks."""
 

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from tcig.methods import multidiffusion
+from tcig.methods.inpainting import VARIANTS, blend
 from tcig.methods.multidiffusion import Regions
-from tcig.methods.progressive import VARIANTS, blend
 from tcig.methods.two_stage import stage1
 from tcig.methods.two_stage.cutouts import Augmentations, augment, color_jitter, erase
 from tcig.methods.two_stage.stage1 import optimise, spherical_distance, synthesise

@@ -10,7 +10,7 @@ from tcig.data.filters import Filter
 from tcig.data.manifest import build_layouts
 from tcig.methods.base import Context
 from tcig.methods.control import ControlNet, Gligen, T2IAdapter
-from tcig.methods.progressive import Inpainting
+from tcig.methods.inpainting import Inpainting
 
 SIZE = 64
 

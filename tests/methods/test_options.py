@@ -8,8 +8,8 @@ import pytest
 from tcig.methods.base import NoOptions
 from tcig.methods.control import ControlNetOptions, GligenOptions, T2IAdapterOptions
 from tcig.methods.direct import DirectOptions
+from tcig.methods.inpainting import BlendedOptions
 from tcig.methods.multidiffusion import Options as MultiDiffusion
-from tcig.methods.progressive import BlendedOptions
 from tcig.methods.registry import build_options, parse_settings
 from tcig.methods.sampling import SamplingOptions
 from tcig.methods.two_stage.method import Options as TwoStage

@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.ndimage import binary_dilation
 
-from tcig.methods import progressive
+from tcig.methods import inpainting
 from tcig.methods.base import gaussian, generators
-from tcig.methods.progressive import Blended, Inpainting, blend, dilated, painting_order, passes
+from tcig.methods.inpainting import Blended, Inpainting, blend, dilated, painting_order, passes
 from tcig.methods.sampling import TextOnly, grid_masks
 from tcig.models.clip import load_clip
 from tcig.models.diffusion import to_images
@@ -44,7 +44,7 @@ def blends(monkeypatch):
         calls.append(arguments | {"result": result.clone()})
         yield result
 
-    monkeypatch.setattr(progressive, "blend", recorded)
+    monkeypatch.setattr(inpainting, "blend", recorded)
     return calls
 
 

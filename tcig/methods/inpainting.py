@@ -1,4 +1,4 @@
-"""Stable Inpainting (SI) and Blended Latent Diffusion (BLD), progressive: region after region.
+"""Stable Inpainting (SI) and Blended Latent Diffusion (BLD): one region after another is inpainted.
 
 As MultiDiffusion's paper uses them (arXiv 2302.08113): auto-regressive, the background from the
 caption, then every object in its mask with the prompt "a {label}". The order is not published, nor
