@@ -29,7 +29,7 @@ ATTEMPTS = 2
 """Attempts before a task is assumed to crash its worker (our choice)."""
 CONNECT_TIMEOUT = 10
 """Seconds within which a cluster must accept a connection (our choice)."""
-ALIVE_INTERVAL = 5
+ALIVE_INTERVAL = 2
 """Seconds without a result after which the cluster is checked (our choice)."""
 
 
